@@ -1,0 +1,1 @@
+"""The outside world: one provider attempt. The only importer of litellm."""

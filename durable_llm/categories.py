@@ -1,0 +1,62 @@
+"""The words for what can go wrong, and for what is done about it."""
+
+from enum import StrEnum
+
+
+class Category(StrEnum):
+    """What a failed attempt's failure is."""
+
+    RATE_LIMITED = "rate_limited"
+    OVERLOADED = "overloaded"
+    SERVER_ERROR = "server_error"
+    CONNECTION = "connection"
+    UNUSABLE_ANSWER = "unusable_answer"
+    BAD_SAMPLE = "bad_sample"
+    TIMEOUT = "timeout"
+    QUOTA_EXHAUSTED = "quota_exhausted"
+    AUTH = "auth"
+    PERMISSION = "permission"
+    NOT_FOUND = "not_found"
+    CONTEXT_WINDOW = "context_window"
+    TOO_LARGE = "too_large"
+    REFUSED = "refused"
+    PROVIDER_LIMIT = "provider_limit"
+    LENGTH = "length"
+    MISCONFIGURED = "misconfigured"
+    INVALID_REQUEST = "invalid_request"
+    WORKER_LOST = "worker_lost"
+    CANCELLED = "cancelled"
+
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    ANSWERED = "answered"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    """The request may have reached the provider and may have been billed; nobody saw its end."""
+    CANCELLED = "cancelled"
+
+
+class Action(StrEnum):
+    """What the policy does after a failed attempt."""
+
+    RETRY = "retry"
+    """Ask the same model again."""
+    NEXT = "next"
+    """Ask the next model of the chain."""
+    WAIT = "wait"
+    """All models were tried: wait, then go round the chain again."""
+    FAIL = "fail"
+    """End the call."""
+
+
+class CallOutcome(StrEnum):
+    """Where a call stands: the values of the search attribute LLMOutcome."""
+
+    RUNNING = "running"
+    ANSWERED = "answered"
+    EXHAUSTED = "exhausted"
+    REJECTED = "rejected"
+    DEADLINE = "deadline"
+    CANCELLED = "cancelled"

@@ -1,0 +1,131 @@
+"""Which models to ask, in which order, and how: `ModelSpec` and `LLMConfig`, with lmi's fields.
+
+Constructing them checks all that can be known without a worker. The twins ending in `OnWire` have the same fields and
+ignore unknown ones: they are what a worker reads.
+"""
+
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from durable_llm import key_reference
+from durable_llm.parameters import check_parameters, is_credential_name
+from durable_llm.wire import Strict, Wire
+
+DEFAULT_TIMEOUT_S = 600.0
+LMI_TIMEOUT_S = 60.0
+DEFAULT_MAX_RETRIES = 3
+
+_GEMINI_SAFETY = tuple(
+    {"category": f"HARM_CATEGORY_{harm}", "threshold": "BLOCK_ONLY_HIGH"}
+    for harm in ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT")
+)
+
+
+class ModelSpecOnWire(Wire):
+    """A model specification as a worker reads it."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    """litellm's model name, "provider/model"."""
+    api_base: str | None = None
+    """Address of the API; only hosts that the worker's operator lists are asked. None: the provider's own."""
+    api_key: str | None = None
+    """Reference to a key ("os.environ/NAME" or "secrets/NAME"). None: the provider's own variable on the worker."""
+    timeout: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] | None = DEFAULT_TIMEOUT_S
+    """Seconds that one attempt may take in all; None: until the call's deadline."""
+    max_retries: Annotated[int, Field(ge=0, le=1000)] = DEFAULT_MAX_RETRIES
+    """Attempts on this model after its first one."""
+    extra_params: dict[str, Any] = Field(default_factory=dict)
+    """Request-shaping parameters, passed to the provider as they are."""
+    responses_api: bool = False
+    """Whether to use OpenAI's Responses API instead of Chat Completions."""
+
+
+class ModelSpec(ModelSpecOnWire, Strict):
+    """One model of a chain.
+
+    Raises:
+        pydantic.ValidationError: (a ValueError) on an unknown field, a literal key, a credential in the address or in
+            `extra_params`, or a parameter that steers litellm.
+    """
+
+    model_config = Strict.model_config
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_model(cls, name: str) -> str:
+        if name != name.strip() or not name.isprintable():
+            raise ValueError("name: expected litellm's 'provider/model', without spaces around it")
+        return name
+
+    @field_validator("api_key")
+    @classmethod
+    def _key_is_a_reference(cls, value: str | None) -> str | None:
+        if value is not None:
+            key_reference.parse(value)
+        return value
+
+    @field_validator("api_base")
+    @classmethod
+    def _address_without_credentials(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_address(value)
+        return value
+
+    @model_validator(mode="after")
+    def _parameters_shape_the_request(self) -> Self:
+        check_parameters(self.extra_params)
+        return self
+
+    @classmethod
+    def from_name(cls, name: str, **overrides: Any) -> Self:
+        """lmi's constructor: `temperature=1.0` and, for Gemini, its safety settings, unless overridden.
+
+        Overrides that name a field set it; all others go to `extra_params`. Precedence: defaults, then loose overrides,
+        then an explicit `extra_params`. The timeout is lmi's 60 s.
+        """
+        fields = {key: value for key, value in overrides.items() if key in cls.model_fields and key != "extra_params"}
+        loose = {key: value for key, value in overrides.items() if key not in cls.model_fields}
+        defaults: dict[str, Any] = {"temperature": 1.0}
+        if "gemini" in name:
+            defaults["safety_settings"] = [dict(setting) for setting in _GEMINI_SAFETY]
+        explicit = overrides.get("extra_params") or {}
+        fields.setdefault("timeout", LMI_TIMEOUT_S)
+        return cls(**{**fields, "name": name, "extra_params": {**defaults, **loose, **explicit}})
+
+
+class LLMConfig(Strict):
+    """An ordered chain of models: the first is asked first, the others when it cannot answer.
+
+    Raises:
+        pydantic.ValidationError: (a ValueError) when there is no model, or as ModelSpec does.
+    """
+
+    models: Annotated[list[ModelSpec], Field(min_length=1, max_length=50)]
+
+    def with_extra_params(self, **parameters: Any) -> Self:
+        """A copy with `parameters` merged over every model's `extra_params`."""
+        return type(self)(models=[
+            ModelSpec(**{**spec.model_dump(exclude_unset=True), "extra_params": {**spec.extra_params, **parameters}})
+            for spec in self.models
+        ])  # fmt: skip
+
+
+def check_address(address: str) -> None:
+    """Refuse an `api_base` that is no http(s) address or that carries a credential.
+
+    Raises:
+        ValueError: saying what to write instead; the address is not repeated, since it may hold a key.
+    """
+    try:
+        parts = urlsplit(address)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError("api_base: not an address; write 'https://host:port/path'") from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise ValueError("api_base: expected an address like 'https://host:port/path'")
+    if parts.username is not None or parts.password is not None or key_reference.find_literal_key(address):
+        raise ValueError(f"api_base: holds a credential; {key_reference.HOW_TO_WRITE}")
+    if any(is_credential_name(pair.partition("=")[0]) or pair.startswith("key=") for pair in parts.query.split("&")):
+        raise ValueError(f"api_base: holds a credential in its query; {key_reference.HOW_TO_WRITE}")

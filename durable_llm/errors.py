@@ -1,0 +1,138 @@
+"""Every error that a caller can meet, split by what the caller can do about it.
+
+    DurableLLMError
+      InvalidRequestError           correct the call; nothing was sent
+      UnsupportedRequestError       upgrade the workers
+      DispatcherUnavailableError    start or reach the Temporal server
+      ResultNotReadyError           wait longer, or attach later; the call goes on
+      CallNotFoundError             submit the call first (or its retention has passed)
+      CallConflictError             use another call_id: this one belongs to another request
+      AllModelsExhaustedError       no model of the chain answered
+      RequestRejectedError          no model would take the request
+      DeadlineExceededError         the deadline passed first
+      CallCancelledError            somebody cancelled the call
+      CallTerminatedError           an operator or the server ended the call by force
+
+All can be pickled, and all carry `call_id` and the ledger in `attempts`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from durable_llm.attempt import Attempt
+
+
+class DurableLLMError(Exception):
+    """Base of this package's errors.
+
+    Attributes:
+        message: The error in words, without keys and without prompt text.
+        call_id: The call's id, None where there is no call yet.
+        attempts: The call's ledger as far as it is known: the first 20 and the last 180 entries.
+    """
+
+    def __init__(self, message: str, *, call_id: str | None = None, attempts: Sequence[Attempt] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.call_id = call_id
+        self.attempts = list(attempts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Exceptions pickle by their positional arguments alone; ours have more."""
+        return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+
+def _rebuild(kind: type[DurableLLMError], args: tuple[Any, ...], state: dict[str, Any]) -> DurableLLMError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class InvalidRequestError(DurableLLMError):
+    """The request was refused before anything was sent; the text says what to write instead."""
+
+
+class UnsupportedRequestError(DurableLLMError):
+    """The worker is older than the client and does not understand the request."""
+
+
+class DispatcherUnavailableError(DurableLLMError):
+    """The Temporal server, its namespace or what it must hold did not answer; the text names the address."""
+
+
+class ResultNotReadyError(DurableLLMError, TimeoutError):
+    """The call did not end within the time that the caller would wait; it goes on."""
+
+
+class CallNotFoundError(DurableLLMError):
+    """There is no call with this id, or the namespace's retention has passed."""
+
+
+class CallConflictError(DurableLLMError):
+    """The id is taken by another request.
+
+    Attributes:
+        differing: The parts that differ: "models", "messages", "tools", "parameters", or "workflow type".
+    """
+
+    differing: tuple[str, ...] = ()
+
+    def __init__(self, message: str, *, differing: Sequence[str] = (), **common: Any) -> None:
+        super().__init__(message, **common)
+        self.differing = tuple(differing)
+
+
+class _ProviderError(DurableLLMError):
+    last_error: str | None = None
+
+    def __init__(self, message: str, *, last_error: str | None = None, **common: Any) -> None:
+        super().__init__(message, **common)
+        self.last_error = last_error
+
+
+class AllModelsExhaustedError(_ProviderError):
+    """No model of the chain gave an answer.
+
+    Attributes:
+        last_error: The last attempt's failure as the provider told it ("429 rate_limit_exceeded: ...").
+    """
+
+
+class RequestRejectedError(_ProviderError):
+    """The request itself is at fault: no model would take it.
+
+    Attributes:
+        last_error: The provider's reason ("400 invalid_value: ...").
+    """
+
+
+class DeadlineExceededError(DurableLLMError):
+    """The call's deadline passed before a model answered."""
+
+
+class CallCancelledError(DurableLLMError):
+    """The call was cancelled."""
+
+
+class CallTerminatedError(DurableLLMError):
+    """The call was ended by force, by an operator or by the Temporal server."""
+
+
+CALL_ENDINGS: Mapping[str, type[DurableLLMError]] = {
+    kind.__name__: kind
+    for kind in (AllModelsExhaustedError, RequestRejectedError, DeadlineExceededError, UnsupportedRequestError)
+}
+"""The endings that the workflow raises, by the type name of its ApplicationError."""
+
+
+def describe_validation_error(error: ValidationError) -> str:
+    """A validation error in one line: places and reasons, never the values, which may hold keys."""
+    return "; ".join(
+        ".".join(str(part) for part in detail["loc"]) + f": {detail['msg'].removeprefix('Value error, ')}"
+        if detail["loc"]
+        else detail["msg"].removeprefix("Value error, ")
+        for detail in error.errors(include_url=False, include_input=False, include_context=False)
+    )

@@ -1,0 +1,110 @@
+"""What an attempt saw: facts, not verdicts.
+
+The activity collects them, the workflow judges them. They are stored in the history as an attempt's failure details, so
+that a later policy can be asked what it would have done.
+"""
+
+from enum import StrEnum
+from typing import Any, Final
+
+from pydantic import Field
+
+from durable_llm.attempt import Usage
+from durable_llm.wire import Wire
+
+TEXT_LIMIT: Final = 2000
+"""Characters of a provider's text that facts keep."""
+
+
+class Sent(StrEnum):
+    """Whether the request left this machine; what was sent may have been billed."""
+
+    NO = "no"
+    YES = "yes"
+    UNKNOWN = "unknown"
+
+
+class LocalFault(StrEnum):
+    """What our own side found wrong, before or instead of a response."""
+
+    MISSING_KEY = "missing_key"
+    KEY_NOT_ALLOWED = "key_not_allowed"
+    ADDRESS_NOT_ALLOWED = "address_not_allowed"
+    PARAMETER_NOT_ALLOWED = "parameter_not_allowed"
+    UNKNOWN_PROVIDER = "unknown_provider"
+    MISSING_PACKAGE = "missing_package"
+    UNSUPPORTED = "unsupported"
+    """The model or provider cannot do what the spec asks of it."""
+    PROMPT_UNREADABLE = "prompt_unreadable"
+    REQUEST_NOT_BUILT = "request_not_built"
+    """litellm raised before anything was sent, and none of the above explains it."""
+    TIMEOUT = "timeout"
+    """The attempt's own deadline passed."""
+    CONNECT = "connect"
+    """No connection could be made."""
+    DISCONNECTED = "disconnected"
+    """The connection broke after the request had been sent."""
+    DRAINED = "drained"
+    """The worker was shut down while the request was open."""
+    LOST = "lost"
+    """The worker died or could not be reached: heartbeats stopped."""
+
+
+class AnswerDefect(StrEnum):
+    """Why an HTTP 200 is not an answer."""
+
+    EMPTY = "empty"
+    CUT = "cut"
+    """The answer or its stream ended before its end was said."""
+    UNREADABLE = "unreadable"
+    """A body that is not what this API sends: no JSON, HTML, nothing."""
+    REFUSAL = "refusal"
+    CONTENT_FILTER = "content_filter"
+    LENGTH = "length"
+    """The token budget was spent and nothing was said."""
+    INVALID_TOOL_ARGUMENTS = "invalid_tool_arguments"
+    ERROR_BODY = "error_body"
+    """An error object in a successful response; `http_status` is then the status it names, if any."""
+
+
+class FailureFacts(Wire):
+    """All that is known of a failed attempt."""
+
+    http_status: int | None = None
+    """Status on the wire, or the one that an error body inside a 200 names."""
+    error_code: str | None = None
+    error_type: str | None = None
+    error_param: str | None = None
+    error_details: list[str] = Field(default_factory=list)
+    """Structured fields beyond code and type: Google's reason, quota id and limit, OpenRouter's limit source, ..."""
+    text: str = ""
+    """The provider's message, without keys and without prompt text, at most TEXT_LIMIT characters."""
+    exception: str | None = None
+    """Class name of the exception that litellm raised."""
+    local_fault: LocalFault | None = None
+    answer_defect: AnswerDefect | None = None
+    finish_reason: str | None = None
+    """The provider's own finish reason, where an answer had one."""
+    retry_after_s: float | None = None
+    """Seconds that the provider asked to wait."""
+    retry_after_source: str | None = None
+    """Where it said so: a header's name, a body field, or "text"."""
+    delay_headers: dict[str, str] = Field(default_factory=dict)
+    """The raw headers that speak of waiting."""
+    should_retry: bool | None = None
+    """The provider's x-should-retry header."""
+    request_id: str | None = None
+    request_sent: Sent = Sent.UNKNOWN
+    duration_s: float | None = None
+    model: str | None = None
+    usage: Usage | None = None
+    cost: float | None = None
+    """USD of a rejected answer; None when unknown."""
+
+    def headline(self) -> str:
+        """One line for an operator: "429 rate_limit_exceeded: Rate limit reached ..."."""
+        cause: Any = self.local_fault or self.answer_defect
+        label = self.error_code or self.error_type or cause or self.exception or "failed"
+        status = f"{self.http_status} " if self.http_status else ""
+        text = " ".join(self.text.split())
+        return f"{status}{label}: {text}" if text else f"{status}{label}"

@@ -1,0 +1,42 @@
+"""Whether two requests under one id are the same request.
+
+One hash for each part that a caller writes, without defaults, policy, deadline and metadata: so a conflict can name the
+part that differs, and an upgrade of the client that adds a field or changes a default raises no conflict.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from durable_llm.config import LLMConfig, ModelSpec
+from durable_llm.request import Prompt
+
+# How long and how often to try is policy, not part of the question.
+_POLICY_FIELDS = {"timeout", "max_retries", "extra_params"}
+
+
+def fingerprint(config: LLMConfig, prompt: Prompt) -> dict[str, str]:
+    """Hashes of "models", "messages", "tools" and "parameters"."""
+    return {
+        "models": _hash([_written(spec) for spec in config.models]),
+        "messages": _hash(prompt.messages),
+        "tools": _hash(prompt.tools or []),
+        "parameters": _hash([
+            [spec.extra_params for spec in config.models], prompt.tool_choice, prompt.response_format
+        ]),
+    }  # fmt: skip
+
+
+def differing(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
+    """Names of the parts that both know and that differ."""
+    return [part for part, value in ours.items() if part in theirs and theirs[part] != value]
+
+
+def _written(spec: ModelSpec) -> dict[str, Any]:
+    return spec.model_dump(exclude_unset=True, exclude_defaults=True, exclude=_POLICY_FIELDS)
+
+
+def _hash(value: Any) -> str:
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]

@@ -1,0 +1,130 @@
+"""The ledger read from a call's history alone, for when no worker can answer a query.
+
+Each attempt's order carries the ledger entry before it; the last attempt's own events tell the rest.
+"""
+
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+from temporalio.api.common.v1 import Payload
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import WorkflowHandle
+from temporalio.converter import DataConverter
+
+from durable_llm.attempt import Attempt, bounded, bounded_entries
+from durable_llm.categories import Outcome
+from durable_llm.facts import FailureFacts
+from durable_llm.names import ATTEMPT_ACTIVITY
+from durable_llm.request import AttemptOrder
+from durable_llm.result import Answer
+
+_M = TypeVar("_M", AttemptOrder, FailureFacts, Answer, str)
+
+_ENDED_BY_FORCE = {
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED: Outcome.CANCELLED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED: Outcome.UNKNOWN,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT: Outcome.UNKNOWN,
+}
+
+
+async def ledger_from_history(handle: WorkflowHandle[object, object], converter: DataConverter) -> list[Attempt]:
+    """The call's attempts, bounded as in every ledger, from its events.
+
+    Raises temporalio.service.RPCError as the server gives it.
+    """
+    reader = _Reader(converter)
+    events: AsyncIterator[HistoryEvent] = handle.fetch_history_events()
+    async for event in events:
+        await reader.read(event)
+    return bounded_entries([bounded(entry) for _, entry in sorted(reader.entries.items())])
+
+
+class _Reader:
+    """Folds events into entries; `entries` maps an attempt's number to its entry."""
+
+    def __init__(self, converter: DataConverter) -> None:
+        self.entries: dict[int, Attempt] = {}
+        self._converter = converter
+        self._number_by_event: dict[int, int] = {}
+
+    async def read(self, event: HistoryEvent) -> None:
+        match event.event_type:
+            case EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
+                await self._scheduled(event)
+            case EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED:
+                started = event.activity_task_started_event_attributes
+                self._update(started.scheduled_event_id, started_at=event.event_time.ToDatetime())
+            case EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
+                await self._completed(event)
+            case EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED:
+                await self._failed(event)
+            case EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT:
+                timed_out = event.activity_task_timed_out_event_attributes
+                self._update(timed_out.scheduled_event_id, outcome=Outcome.UNKNOWN)
+            case EventType.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED:
+                requested = event.activity_task_cancel_requested_event_attributes
+                self._update(requested.scheduled_event_id, outcome=Outcome.CANCELLED)
+            case EventType.EVENT_TYPE_TIMER_STARTED:
+                await self._waiting(event)
+            case kind if kind in _ENDED_BY_FORCE:
+                self._close_open_entry(_ENDED_BY_FORCE[kind])
+
+    async def _scheduled(self, event: HistoryEvent) -> None:
+        scheduled = event.activity_task_scheduled_event_attributes
+        if scheduled.activity_type.name != ATTEMPT_ACTIVITY:
+            return
+        order = await self._decode(scheduled.input.payloads[0], AttemptOrder)
+        if order.previous is not None:
+            self.entries[order.previous.number] = order.previous
+        self._number_by_event[event.event_id] = order.number
+        self.entries[order.number] = Attempt(
+            number=order.number, model=order.spec.name, spec_index=order.spec_index, try_number=order.try_number
+        )
+
+    async def _completed(self, event: HistoryEvent) -> None:
+        done = event.activity_task_completed_event_attributes
+        if done.scheduled_event_id not in self._number_by_event:
+            return
+        answer = await self._decode(done.result.payloads[0], Answer)
+        self._update(
+            done.scheduled_event_id, outcome=Outcome.ANSWERED, http_status=answer.http_status,
+            duration_s=answer.duration_s, request_id=answer.request_id, usage=answer.usage, cost=answer.cost,
+        )  # fmt: skip
+
+    async def _failed(self, event: HistoryEvent) -> None:
+        failed = event.activity_task_failed_event_attributes
+        details = failed.failure.application_failure_info.details.payloads
+        if not details:
+            self._update(failed.scheduled_event_id, outcome=Outcome.UNKNOWN, message=failed.failure.message)
+            return
+        facts = await self._decode(details[0], FailureFacts)
+        self._update(
+            failed.scheduled_event_id, outcome=Outcome.FAILED, http_status=facts.http_status,
+            error_code=facts.error_code, message=facts.headline(), duration_s=facts.duration_s,
+            request_id=facts.request_id, usage=facts.usage, cost=facts.cost,
+        )  # fmt: skip
+
+    async def _waiting(self, event: HistoryEvent) -> None:
+        """A backoff timer belongs to the attempt before it; the deadline's timer starts before any attempt."""
+        if not self.entries:
+            return
+        number = max(self.entries)
+        summary = event.user_metadata.summary
+        reason = await self._decode(summary, str) if summary.data else None
+        waited = event.timer_started_event_attributes.start_to_fire_timeout.ToTimedelta()
+        update = {"delay_s": waited.total_seconds(), "delay_reason": reason}
+        self.entries[number] = self.entries[number].model_copy(update=update)
+
+    def _update(self, scheduled_event_id: int, **fields: object) -> None:
+        number = self._number_by_event.get(scheduled_event_id)
+        if number is not None:
+            self.entries[number] = self.entries[number].model_copy(update=fields)
+
+    def _close_open_entry(self, outcome: Outcome) -> None:
+        if self.entries and self.entries[number := max(self.entries)].outcome is None:
+            self.entries[number] = self.entries[number].model_copy(update={"outcome": outcome})
+
+    async def _decode(self, payload: Payload, kind: type[_M]) -> _M:
+        value: _M = (await self._converter.decode([payload], [kind]))[0]
+        return value

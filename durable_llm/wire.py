@@ -1,0 +1,20 @@
+"""The two base classes of every message.
+
+What a user constructs is strict: an unknown field is a spelling mistake and an error. What was stored or sent by another
+version is lenient: an unknown field is ignored, so that a stored result decodes for ever and a newer client's request
+reaches the line of the workflow that refuses it by its schema version.
+"""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Strict(BaseModel):
+    """Base of what users construct: frozen, unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Wire(BaseModel):
+    """Base of what is stored in Temporal: frozen, unknown fields are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)

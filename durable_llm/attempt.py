@@ -1,8 +1,8 @@
 """The ledger: one `Attempt` per request to a provider, bounded in size and in number.
 
 A call may make a thousand attempts, and its ledger travels in its result, in its error and in queries, all of which
-Temporal limits. So an entry is at most 1 KB, and a ledger shows the first 20 and the last 180 entries beside counts that
-cover all of them.
+Temporal limits. So an entry is at most 1 KB, and a ledger shows the first 20 and the last 180 entries beside counts
+that cover all of them.
 """
 
 from collections.abc import Sequence
@@ -79,7 +79,9 @@ def bounded(entry: Attempt) -> Attempt:
     spare = ENTRY_BYTES - len(entry.model_copy(update={"message": ""}).model_dump_json().encode())
     message = entry.message
     while _json_bytes(message) > spare and message:
-        message = clip(message, max(0, min(len(message.encode()) - 1, spare * len(message.encode()) // _json_bytes(message))))
+        message = clip(
+            message, max(0, min(len(message.encode()) - 1, spare * len(message.encode()) // _json_bytes(message)))
+        )
     return entry.model_copy(update={"message": message})
 
 

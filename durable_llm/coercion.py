@@ -1,7 +1,7 @@
 """From what callers write to an `LLMConfig`: a name, a spec, a config, or a dict in one of lmi's three shapes.
 
-The dict shapes are lmi's and bring lmi's defaults (temperature 1.0, Gemini's safety settings, a timeout of 60 s); a bare
-name or a `ModelSpec` brings none.
+The dict shapes are lmi's and bring lmi's defaults (temperature 1.0, Gemini's safety settings, a timeout of 60 s); a
+bare name or a `ModelSpec` brings none.
 """
 
 from collections.abc import Mapping
@@ -38,13 +38,15 @@ def _coerce(value: ConfigLike) -> LLMConfig:
             return LLMConfig(models=[value])
         case str():
             return LLMConfig(models=[ModelSpec(name=value)])
-        case {"models": models, **rest}:
-            _refuse_rest(rest, "models")
+        case {"models": models}:
+            _refuse_others(value, {"models"})
             return LLMConfig(models=[_spec(model) for model in models])
-        case {"model_list": model_list, **rest}:
-            return LLMConfig(models=_from_router(model_list, **_router_fields(rest)))
-        case {"name": str() as name, **parameters}:
-            return LLMConfig(models=[ModelSpec.from_name(name, **{str(k): v for k, v in parameters.items()})])
+        case {"model_list": model_list}:
+            _refuse_others(value, {"model_list", "fallbacks", "router_kwargs", "name"})
+            fallbacks, router_kwargs = value.get("fallbacks") or [], value.get("router_kwargs") or {}
+            return LLMConfig(models=_from_router(model_list, fallbacks, router_kwargs))
+        case {"name": str()}:
+            return LLMConfig(models=[ModelSpec.from_name(**value)])
     raise ValueError(
         "expected a model name, a ModelSpec, an LLMConfig, {'models': [...]}, {'model_list': [...]} or {'name': ...}"
     )
@@ -57,19 +59,13 @@ def _spec(model: str | ModelSpec | Mapping[str, Any]) -> ModelSpec:
         case str():
             return ModelSpec.from_name(model)
         case {"name": str()}:
-            return ModelSpec.from_name(**{str(k): v for k, v in model.items()})
+            return ModelSpec.from_name(**model)
     raise ValueError("models: each entry is a model name, a ModelSpec or a dict with a 'name'")
 
 
-def _refuse_rest(rest: Mapping[Any, Any], shape: str) -> None:
-    if rest:
-        raise ValueError(f"unknown fields beside {shape!r}: {', '.join(sorted(map(str, rest)))}")
-
-
-def _router_fields(rest: Mapping[Any, Any]) -> dict[str, Any]:
-    known = {"fallbacks", "router_kwargs", "name"}
-    _refuse_rest({key: value for key, value in rest.items() if key not in known}, "model_list")
-    return {"fallbacks": rest.get("fallbacks") or [], "router_kwargs": rest.get("router_kwargs") or {}}
+def _refuse_others(shape: Mapping[str, Any], known: set[str]) -> None:
+    if others := sorted(str(name) for name in shape if name not in known):
+        raise ValueError(f"unknown fields {', '.join(others)}; this shape has {', '.join(sorted(known))}")
 
 
 def _from_router(

@@ -80,7 +80,7 @@ class ModelSpec(ModelSpecOnWire, Strict):
 
     @classmethod
     def from_name(cls, name: str, **overrides: Any) -> Self:
-        """lmi's constructor: `temperature=1.0` and, for Gemini, its safety settings, unless overridden.
+        """Construct as lmi does: `temperature=1.0` and, for Gemini, its safety settings, unless overridden.
 
         Overrides that name a field set it; all others go to `extra_params`. Precedence: defaults, then loose overrides,
         then an explicit `extra_params`. The timeout is lmi's 60 s.

@@ -1,11 +1,12 @@
 """One patient connection to Temporal, and what its RPC errors mean to a caller.
 
-The SDK's default retry gives up after ten seconds of outage, even for a pending result. Calls outlive that: a connection
-of ours retries without limit, and the time a caller will wait is bounded by the caller's own `wait`.
+The SDK's default retry gives up after ten seconds of outage, even for a pending result. Calls outlive that: a
+connection of ours retries without limit, and the time a caller will wait is bounded by the caller's own `wait`.
 """
 
 import asyncio
 import atexit
+import functools
 import logging
 import time
 from collections.abc import Awaitable
@@ -190,12 +191,7 @@ class Rpcs:
         await asyncio.gather(*pending, return_exceptions=True)
 
 
-_rest_registered = False
-
-
+@functools.cache
 def rest_at_exit() -> None:
     """Let the SDK's threads settle when the interpreter ends; registered once, at the first connection."""
-    global _rest_registered
-    if not _rest_registered:
-        _rest_registered = True
-        atexit.register(time.sleep, _SDK_SETTLES_S)
+    atexit.register(time.sleep, _SDK_SETTLES_S)

@@ -4,7 +4,8 @@ from typing import NoReturn
 
 from pydantic import ValidationError
 from temporalio.client import WorkflowFailureError
-from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError, TimeoutError
+from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError
+from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 
 from durable_llm import errors
 from durable_llm.attempt import Attempt
@@ -26,7 +27,7 @@ def raise_call_error(failure: WorkflowFailureError, call_id: str, attempts: list
             raise errors.CallCancelledError(
                 f"call {call_id!r} was cancelled", call_id=call_id, attempts=attempts
             ) from failure
-        case TimeoutError():
+        case TemporalTimeoutError():
             raise errors.DeadlineExceededError(
                 f"call {call_id!r} passed its deadline while no worker was there to end it",
                 call_id=call_id,
@@ -40,9 +41,7 @@ def raise_call_error(failure: WorkflowFailureError, call_id: str, attempts: list
     raise errors.DurableLLMError(f"call {call_id!r} failed: {failure.cause}", call_id=call_id, attempts=attempts)
 
 
-def _from_application_error(
-    cause: ApplicationError, call_id: str, attempts: list[Attempt]
-) -> errors.DurableLLMError:
+def _from_application_error(cause: ApplicationError, call_id: str, attempts: list[Attempt]) -> errors.DurableLLMError:
     kind = errors.CALL_ENDINGS.get(cause.type or "", errors.DurableLLMError)
     details = _details(cause)
     if details.attempts:

@@ -93,7 +93,7 @@ class CallHandle:
             except DurableLLMError as error:
                 return error.attempts
         if description.status == WorkflowExecutionStatus.RUNNING:
-            entries = await self._query(ATTEMPTS_QUERY, list[Attempt])
+            entries: list[Attempt] | None = await self._query(ATTEMPTS_QUERY, list[Attempt])
             if entries is not None:
                 return entries
         return await self._rpcs.run(
@@ -108,7 +108,7 @@ class CallHandle:
         """
         description = await self._describe()
         if description.status == WorkflowExecutionStatus.RUNNING:
-            status = await self._query(STATUS_QUERY, CallStatus)
+            status: CallStatus | None = await self._query(STATUS_QUERY, CallStatus)
             if status is not None:
                 return status.model_copy(update={"call_id": self.call_id, "workers": True})
         return await self._status_from_description(description)

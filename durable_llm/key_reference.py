@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 ENVIRONMENT: Final = "os.environ/"
 """Prefix of a reference to a variable of the worker's environment (litellm's spelling)."""
 
-SECRET_FILE: Final = "secrets/"
+SECRET_FILE: Final = "secrets/"  # noqa: S105  # a prefix, not a secret
 """Prefix of a reference to a file in the worker's secrets directory (Docker's and Kubernetes' secrets)."""
 
 HOW_TO_WRITE: Final = (
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 # Shapes that issuers document or that secret scanners agree on. `os.environ/...` and prose match none of them.
 _LITERAL_KEY = re.compile(
     r"""
-      \b(?:sk|pk|rk|gsk|xai|pplx|nvapi|fw|hf|r8|csk|tgp_v1|org-key|key)[-_][A-Za-z0-9_\-*]{12,}  # OpenAI, Anthropic, Groq, ...
+      \b(?:sk|pk|rk|gsk|xai|pplx|nvapi|fw|hf|r8|csk|tgp_v1|key)[-_][A-Za-z0-9_\-*]{12,}  # OpenAI, Anthropic, ...
     | \bAIza[A-Za-z0-9_\-]{20,}                                        # Google
     | \b(?:AKIA|ASIA)[A-Z0-9]{12,}                                     # AWS access key id
     | \bya29\.[A-Za-z0-9_\-.]{16,}                                     # Google OAuth access token

@@ -15,9 +15,10 @@ ALLOWED: Final = frozenset({
     # OpenAI Chat Completions and Responses
     "audio", "frequency_penalty", "include", "instructions", "logit_bias", "logprobs", "max_completion_tokens",
     "max_output_tokens", "max_tokens", "max_tool_calls", "modalities", "n", "parallel_tool_calls", "prediction",
-    "presence_penalty", "prompt_cache_key", "prompt_cache_retention", "reasoning", "reasoning_effort", "response_format",
-    "safety_identifier", "seed", "service_tier", "stop", "store", "stream_options", "temperature", "text", "tool_choice",
-    "tools", "top_logprobs", "top_p", "truncation", "user", "verbosity", "web_search_options",
+    "presence_penalty", "prompt_cache_key", "prompt_cache_retention", "reasoning", "reasoning_effort",
+    "response_format", "safety_identifier", "seed", "service_tier", "stop", "store", "stream_options",
+    "temperature", "text", "tool_choice", "tools", "top_logprobs", "top_p", "truncation", "user", "verbosity",
+    "web_search_options",
     # Anthropic, Gemini, Mistral, vLLM and others
     "cached_content", "generation_config", "guided_choice", "guided_json", "guided_regex", "media_resolution", "min_p",
     "output_config", "prompt_mode", "repetition_penalty", "safe_prompt", "safety_settings", "safetySettings",
@@ -49,7 +50,9 @@ _CREDENTIAL_NAMES = frozenset({
 })  # fmt: skip
 _CREDENTIAL_ENDINGS = ("-key", "_key", "-token", "_token", "-secret", "_secret", "-auth", "password", "authorization")
 # Names that only look like credentials: they shape the request.
-_NOT_CREDENTIALS = frozenset({"prompt_cache_key", "cache_key", "logit_bias_token", "stop_token", "eos_token", "pad_token"})
+_NOT_CREDENTIALS = frozenset(
+    {"prompt_cache_key", "cache_key", "logit_bias_token", "stop_token", "eos_token", "pad_token"}
+)
 _STEERING_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 
 

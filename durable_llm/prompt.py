@@ -46,13 +46,15 @@ def _messages(messages: Messages) -> list[dict[str, Any]]:
             raise InvalidRequestError("messages: the text is empty")
         return [{"role": "user", "content": messages}]
     if isinstance(messages, Mapping) or not isinstance(messages, Sequence):
-        raise InvalidRequestError("messages: expected a text or a list of messages like {'role': 'user', 'content': ...}")
+        raise InvalidRequestError(
+            "messages: expected a text or a list of messages like {'role': 'user', 'content': ...}"
+        )
     if not messages:
         raise InvalidRequestError("messages: the list is empty")
     return [_message(index, message) for index, message in enumerate(messages)]
 
 
-def _message(index: int, message: Mapping[str, Any] | BaseModel) -> dict[str, Any]:
+def _message(index: int, message: object) -> dict[str, Any]:
     place = f"messages[{index}]"
     if isinstance(message, BaseModel):
         message = message.model_dump(mode="json", exclude_none=True)
@@ -74,7 +76,8 @@ def _tool(index: int, tool: Mapping[str, Any]) -> dict[str, Any]:
     function = tool.get("function") if isinstance(tool, Mapping) else None
     if not isinstance(function, Mapping) or not function.get("name"):
         raise InvalidRequestError(
-            f"tools[{index}]: expected OpenAI's shape, {{'type': 'function', 'function': {{'name': ..., 'parameters': ...}}}}"
+            f"tools[{index}]: expected OpenAI's shape, "
+            "{'type': 'function', 'function': {'name': ..., 'parameters': ...}}"
         )
     return dict(tool)
 

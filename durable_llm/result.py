@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from durable_llm.attempt import Attempt, Ledger, Usage
+from durable_llm.attempt import Ledger, Usage
 from durable_llm.categories import CallOutcome
 from durable_llm.names import SCHEMA_VERSION
 from durable_llm.wire import Wire

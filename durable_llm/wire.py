@@ -1,8 +1,8 @@
 """The two base classes of every message.
 
-What a user constructs is strict: an unknown field is a spelling mistake and an error. What was stored or sent by another
-version is lenient: an unknown field is ignored, so that a stored result decodes for ever and a newer client's request
-reaches the line of the workflow that refuses it by its schema version.
+What a user constructs is strict: an unknown field is a spelling mistake and an error. What was stored or sent by
+another version is lenient: an unknown field is ignored, so that a stored result decodes for ever and a newer client's
+request reaches the line of the workflow that refuses it by its schema version.
 """
 
 from pydantic import BaseModel, ConfigDict

@@ -1,1 +1,1 @@
-"""Judging failures: pure functions of facts and of a call's progress. Nothing here knows Temporal, clocks or randomness."""
+"""Judging failures: pure functions of facts and of a call's progress. No Temporal, no clock, no randomness."""

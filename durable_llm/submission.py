@@ -1,0 +1,120 @@
+"""One submission to Temporal: start the call, or find that its id is taken and by what."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
+from temporalio.common import (
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from durable_llm import search_attributes
+from durable_llm.categories import CallOutcome
+from durable_llm.config import LLMConfig
+from durable_llm.errors import CallConflictError
+from durable_llm.fingerprint import differing, fingerprint
+from durable_llm.names import MEMO_FINGERPRINT, MEMO_METADATA, WORKFLOW
+from durable_llm.request import CallRequest, Prompt
+
+EXECUTION_GRACE: Final = timedelta(seconds=60)
+"""The workflow's own timer ends a call at its deadline; Temporal's execution timeout is the net behind it."""
+
+_FAILED = {
+    WorkflowExecutionStatus.FAILED,
+    WorkflowExecutionStatus.CANCELED,
+    WorkflowExecutionStatus.TERMINATED,
+    WorkflowExecutionStatus.TIMED_OUT,
+}
+
+
+class Submission:
+    """One submission: what to start, and what to compare when the id is taken."""
+
+    def __init__(
+        self, client: Client, task_queue: str, call_id: str, request: CallRequest, prompt: Prompt,
+        config: LLMConfig, metadata: Mapping[str, str],
+    ) -> None:  # fmt: skip
+        self._client = client
+        self._task_queue = task_queue
+        self._call_id = call_id
+        self._request = request
+        self._prompt = prompt
+        self._fingerprint = fingerprint(config, prompt)
+        self._memo = {MEMO_FINGERPRINT: self._fingerprint, **({MEMO_METADATA: dict(metadata)} if metadata else {})}
+
+    async def start_or_attach(self, *, rerun: bool, attach_anyway: bool) -> None:
+        """Start the call; where the id is taken, see that it is the same request."""
+        if await self._start(WorkflowIDReusePolicy.REJECT_DUPLICATE):
+            return
+        description = await self._client.get_workflow_handle(self._call_id).describe()
+        if not attach_anyway:
+            await self._compare(description)
+        if rerun and description.status in _FAILED:
+            # Where another submission was faster, its run is the one to attach to.
+            await self._start(WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY)
+
+    async def _start(self, reuse: WorkflowIDReusePolicy) -> bool:
+        """Whether this submission started the call; False where the id is taken."""
+        try:
+            await self._client.start_workflow(
+                WORKFLOW,
+                args=[self._request, self._prompt],
+                id=self._call_id,
+                task_queue=self._task_queue,
+                execution_timeout=self._execution_timeout(),
+                id_reuse_policy=reuse,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                memo=self._memo,
+                search_attributes=self._search_attributes(),
+                static_summary=self._summary(),
+            )
+        except WorkflowAlreadyStartedError:
+            return False
+        return True
+
+    async def _compare(self, description: WorkflowExecutionDescription) -> None:
+        if description.workflow_type != WORKFLOW:
+            raise CallConflictError(
+                f"call id {self._call_id!r} belongs to a workflow of type {description.workflow_type!r}; "
+                "use another id",
+                differing=("workflow type",),
+                call_id=self._call_id,
+            )
+        theirs: dict[str, str] = await description.memo_value(MEMO_FINGERPRINT, {}, type_hint=dict[str, str])
+        if parts := differing(self._fingerprint, theirs):
+            raise CallConflictError(
+                f"call id {self._call_id!r} belongs to another request: {', '.join(parts)} differ; use another id, or "
+                "if_different='attach' to get that call's answer",
+                differing=parts,
+                call_id=self._call_id,
+            )
+
+    def _execution_timeout(self) -> timedelta:
+        if self._request.deadline_at is not None:
+            return max(self._request.deadline_at - datetime.now(UTC), timedelta(0)) + EXECUTION_GRACE
+        return timedelta(seconds=self._request.deadline_after_s or 0) + EXECUTION_GRACE
+
+    def _search_attributes(self) -> TypedSearchAttributes:
+        if not self._request.search_attributes:
+            return TypedSearchAttributes.empty
+        pairs: list[SearchAttributePair[Any]] = [
+            SearchAttributePair(search_attributes.MODEL, self._request.models[0].name),
+            SearchAttributePair(search_attributes.OUTCOME, CallOutcome.RUNNING.value),
+            SearchAttributePair(search_attributes.ATTEMPTS, 0),
+        ]
+        if self._request.session is not None:
+            pairs.append(SearchAttributePair(search_attributes.SESSION, self._request.session))
+        return TypedSearchAttributes(pairs)
+
+    def _summary(self) -> str:
+        """The chain and the size: what an operator sees in the list, without a word of the prompt."""
+        chain = " → ".join(spec.name for spec in self._request.models[:4])
+        more = f" (+{len(self._request.models) - 4})" if len(self._request.models) > 4 else ""
+        count = len(self._prompt.messages)
+        size = len(self._prompt.model_dump_json())
+        return f"{chain}{more}, {count} message{'s' if count > 1 else ''}, {max(1, round(size / 1000))} kB"

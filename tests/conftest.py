@@ -1,0 +1,124 @@
+"""Servers that tests share: the time-skipping one for calls that wait, the embedded one for all else."""
+
+import os
+import shutil
+import sysconfig
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from durable_llm import Dispatcher, search_attributes
+from tests.scripted import ScriptedProvider, Step
+from workers.stamp import Stamper
+from workflows.llm_call import LLMCall
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+
+
+def binary(name: str) -> str:
+    """Path of a program beside this Python, or on PATH."""
+    beside = Path(sysconfig.get_path("scripts")) / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    assert found, f"{name} is not installed; run 'make install'"
+    return found
+
+
+@pytest.fixture(scope="session")
+async def skipping_env() -> AsyncIterator[WorkflowEnvironment]:
+    """A real server whose clock jumps over timers."""
+    env = await WorkflowEnvironment.start_time_skipping(
+        test_server_existing_path=binary("temporal-test-server"), data_converter=pydantic_data_converter
+    )
+    async with env:
+        request = AddSearchAttributesRequest(
+            namespace=env.client.namespace, search_attributes=search_attributes._INDEXED_TYPE
+        )
+        await env.client.operator_service.add_search_attributes(request)
+        yield env
+
+
+@pytest.fixture(scope="session")
+async def server_env() -> AsyncIterator[WorkflowEnvironment]:
+    """The embedded server, in real time."""
+    env = await WorkflowEnvironment.start_local(
+        dev_server_existing_path=binary("temporal"),
+        data_converter=pydantic_data_converter,
+        search_attributes=search_attributes.ALL,
+        dev_server_extra_args=[
+            argument
+            for queue in ("transfer", "timer", "visibility")
+            for argument in ("--dynamic-config-value", f"history.{queue}ProcessorMaxPollRPS=2000")
+        ],
+    )
+    async with env:
+        yield env
+
+
+def workflow_runner() -> WorkflowRunner:
+    """Sandboxed where DURABLE_LLM_TEST_SANDBOX says so; the default is what workers do."""
+    if os.environ.get("DURABLE_LLM_TEST_SANDBOX"):
+        return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules("durable_llm"))
+    return UnsandboxedWorkflowRunner()
+
+
+class Stage:
+    """A dispatcher, and the scripted provider behind a worker on a queue of its own."""
+
+    def __init__(self, dispatcher: Dispatcher, provider: ScriptedProvider, client: Client, task_queue: str) -> None:
+        self.dispatcher = dispatcher
+        self.provider = provider
+        self.client = client
+        self.task_queue = task_queue
+
+
+@asynccontextmanager
+async def stage(client: Client, *steps: Step, heartbeat_timeout_s: float = 60.0, **worker: Any) -> AsyncIterator[Stage]:
+    """Run a worker whose provider plays `steps`."""
+    task_queue = f"test-{uuid.uuid4()}"
+    provider = ScriptedProvider(steps)
+    options: dict[str, Any] = {
+        "workflow_runner": workflow_runner(),
+        "max_cached_workflows": int(os.environ.get("DURABLE_LLM_TEST_CACHE", "100")),
+        **worker,
+    }
+    running = Worker(
+        client,
+        task_queue=task_queue,
+        workflows=[LLMCall],
+        activities=[provider.provider_attempt, Stamper(heartbeat_timeout_s).worker_stamp],
+        **options,
+    )
+    dispatcher = Dispatcher(client, task_queue=task_queue)
+    async with running, dispatcher:
+        yield Stage(dispatcher, provider, client, task_queue)
+
+
+SetStage = Callable[..., AbstractAsyncContextManager[Stage]]
+
+
+@pytest.fixture
+def on_skipped_time(skipping_env: WorkflowEnvironment) -> SetStage:
+    """Set a stage on the server that skips time: `async with on_skipped_time(step, step) as stage`."""
+
+    @asynccontextmanager
+    async def set_stage(*steps: Step, **options: Any) -> AsyncIterator[Stage]:
+        async with stage(skipping_env.client, *steps, **options) as ready, skipping_env.time_skipping_unlocked():
+            yield ready
+
+    return set_stage
+
+
+@pytest.fixture
+def on_server(server_env: WorkflowEnvironment) -> SetStage:
+    """Set a stage on the embedded server in real time."""
+    return lambda *steps, **options: stage(server_env.client, *steps, **options)

@@ -1,0 +1,77 @@
+"""`python -m workers [COMMAND]`: the worker, and the programs around it.
+
+Every command leaves by `os._exit` with its true status: an interpreter that ran the SDK's worker aborts at its own exit
+about one time in eight (temporalio sdk-python issue 300), after all work is done.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from durable_llm.errors import DurableLLMError
+from workers.settings import SettingsError, load_settings
+
+EXIT_USAGE = 2
+EXIT_UNAVAILABLE = 3
+
+app = typer.Typer(add_completion=False, help="The durable-llm worker and the programs around it.")
+
+
+@app.callback(invoke_without_command=True)
+def worker(context: typer.Context) -> None:
+    """Run a worker until SIGTERM or Ctrl-C."""
+    if context.invoked_subcommand is None:
+        _leave(_run_worker())
+
+
+@app.command()
+def dev(
+    port: Annotated[int, typer.Option(help="Port of the Temporal server; 0 takes a free one.")] = 7233,
+    ui_port: Annotated[int, typer.Option(help="Port of the Temporal UI; 0 takes a free one.")] = 8233,
+    data: Annotated[Path, typer.Option(help="File that keeps the server's data.")] = Path(".durable-llm/dev.db"),
+) -> None:
+    """Run the embedded Temporal server, its UI and a worker until Ctrl-C."""
+    from workers.dev import run_dev  # only this command needs it
+
+    _leave(run_dev(port=port, ui_port=ui_port, data=data))
+
+
+async def _run_worker() -> int:
+    settings = load_settings()
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    from workers.worker import run_worker  # litellm takes seconds to import: settings are checked before
+
+    await run_worker(settings, announce=lambda line: print(line, flush=True))
+    return 0
+
+
+def _leave(program: Coroutine[Any, Any, int]) -> NoReturn:
+    """Run a program to its end and leave with its status."""
+    status = 1
+    try:
+        status = asyncio.run(program)
+    except SettingsError as error:
+        status = EXIT_USAGE
+        print(f"error: {error}", file=sys.stderr)
+    except DurableLLMError as error:
+        status = EXIT_UNAVAILABLE
+        print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        status = 130
+    except Exception:
+        logging.getLogger("durable_llm").exception("the program failed")
+    finally:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    app()

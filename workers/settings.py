@@ -1,0 +1,92 @@
+"""The worker's settings, each declared once: name, type, default and a sentence.
+
+They come from DURABLE_LLM_* variables; how to reach Temporal comes from TEMPORAL_* (Temporal's own environment
+configuration). A worker that starts has checked them all.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from durable_llm.names import TASK_QUEUE
+
+PREFIX = "DURABLE_LLM_"
+
+
+class SettingsError(Exception):
+    """A setting is unusable; the text names the variable and says what to write."""
+
+
+class WorkerSettings(BaseSettings):
+    """Settings of one worker process."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    task_queue: Annotated[str, Field(min_length=1, max_length=200)] = Field(
+        TASK_QUEUE, description="Task queue that this worker polls; clients submit to the same one."
+    )
+    max_concurrent_attempts: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        1000, description="Provider attempts in flight at once in this process."
+    )
+    max_concurrent_workflow_tasks: Annotated[int, Field(ge=2, le=1000)] = Field(
+        100, description="Workflow tasks at once in this process."
+    )
+    max_cached_workflows: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        1000, description="Calls kept in memory between their events; 0 replays each from its history."
+    )
+    heartbeat_timeout_s: Annotated[float, Field(ge=1, le=3600)] = Field(
+        60.0, description="Seconds without a heartbeat after which an attempt's worker counts as lost."
+    )
+    heartbeat_interval_s: Annotated[float, Field(ge=0.2, le=600)] = Field(
+        5.0, description="Seconds between heartbeats; a cancelled attempt learns of it with its next one."
+    )
+    graceful_shutdown_s: Annotated[float, Field(ge=0, le=3600)] = Field(
+        30.0, description="Seconds that open attempts get to finish after SIGTERM; then they are handed over."
+    )
+    sandbox: bool = Field(
+        False, description="Whether workflow code runs in Temporal's sandbox: slower; tests and CI switch it on."
+    )
+    keys: str = Field(
+        "", description='Where keys may go beyond their own provider: "MY_KEY=openai, TEAM_API_KEY=llm.internal".'
+    )
+    api_base_hosts: str = Field(
+        "", description='Hosts that a call\'s api_base may name: "127.0.0.1, llm.internal:8000".'
+    )
+    secrets_dir: Path = Field(
+        Path("/run/secrets"), description="Directory of the files that references like 'secrets/NAME' name."
+    )
+    extra_params: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Provider parameters to let through beyond the built-in list, separated by commas."
+    )
+    log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = Field(
+        "INFO", description="Least severe log records that are written to stderr."
+    )
+
+    @field_validator("extra_params", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def load_settings() -> WorkerSettings:
+    """Settings from the environment.
+
+    Raises:
+        SettingsError: one line for each variable that is unusable; values are not repeated.
+    """
+    try:
+        settings = WorkerSettings()
+    except ValidationError as error:
+        lines = [
+            f"{PREFIX}{str(detail['loc'][0]).upper()}: {detail['msg']}"
+            for detail in error.errors(include_url=False, include_input=False)
+        ]
+        raise SettingsError("\n".join(lines)) from None
+    if settings.heartbeat_interval_s * 2 > settings.heartbeat_timeout_s:
+        raise SettingsError(
+            f"{PREFIX}HEARTBEAT_INTERVAL_S: expected at most half of {PREFIX}HEARTBEAT_TIMEOUT_S "
+            f"({settings.heartbeat_timeout_s:g} s), or one late heartbeat loses an attempt"
+        )
+    return settings

@@ -1,0 +1,94 @@
+"""The ledger as the workflow keeps it: one entry opened per attempt, closed when its end is known."""
+
+from collections import Counter
+from datetime import datetime
+
+from durable_llm.attempt import Attempt, Ledger, bounded, bounded_entries
+from durable_llm.categories import Category, Outcome
+from durable_llm.facts import AnswerDefect, FailureFacts, LocalFault, Sent
+from durable_llm.result import Answer
+from workflows.policy.decide import Decision, Verdict
+
+_UNSEEN_END = {LocalFault.LOST, LocalFault.DRAINED}
+
+
+class CallLedger:
+    """All attempts of one call, and the sums over them."""
+
+    def __init__(self) -> None:
+        self.entries: list[Attempt] = []
+        self._by_category: Counter[str] = Counter()
+        self._cost = 0.0
+        self._cost_complete = True
+
+    @property
+    def last(self) -> Attempt | None:
+        """The newest entry, open or closed."""
+        return self.entries[-1] if self.entries else None
+
+    def open(self, *, model: str, spec_index: int, try_number: int, now: datetime) -> Attempt:
+        """Begin an entry for an attempt that starts now."""
+        entry = Attempt(
+            number=len(self.entries) + 1, model=model, spec_index=spec_index, try_number=try_number, started_at=now
+        )
+        self.entries.append(entry)
+        return entry
+
+    def answered(self, answer: Answer, now: datetime) -> None:
+        """Close the entry with an answer."""
+        self._close(
+            now, answer.cost, outcome=Outcome.ANSWERED, http_status=answer.http_status, duration_s=answer.duration_s,
+            request_id=answer.request_id, usage=answer.usage,
+        )  # fmt: skip
+
+    def failed(self, facts: FailureFacts, verdict: Verdict, decision: Decision, now: datetime) -> None:
+        """Close the entry with a failure and what is done about it."""
+        self._by_category[verdict.category] += 1
+        unseen = facts.local_fault in _UNSEEN_END or verdict.category == Category.TIMEOUT
+        self._close(
+            now, cost_of(facts), outcome=Outcome.UNKNOWN if unseen else Outcome.FAILED, category=verdict.category,
+            http_status=facts.http_status, error_code=facts.error_code, message=facts.headline(),
+            decision=decision.action, rule=decision.rule, duration_s=facts.duration_s, request_id=facts.request_id,
+            usage=facts.usage, delay_reason=decision.reason,
+        )  # fmt: skip
+
+    def waits(self, seconds: float) -> None:
+        """Note the wait that follows the last attempt."""
+        self.entries[-1] = self.entries[-1].model_copy(update={"delay_s": round(seconds, 3)})
+
+    def cancelled(self, why: str, now: datetime) -> None:
+        """Close an entry whose attempt was given up; what it cost is unknown."""
+        if self.entries and self.entries[-1].outcome is None:
+            self._by_category[Category.CANCELLED] += 1
+            self._close(now, None, outcome=Outcome.CANCELLED, category=Category.CANCELLED, rule=why)
+
+    def report(self) -> Ledger:
+        """What results, errors and queries carry."""
+        return Ledger(
+            attempts=bounded_entries(self.entries),
+            attempts_total=len(self.entries),
+            attempts_by_category=dict(self._by_category),
+            total_cost=self._cost,
+            cost_complete=self._cost_complete,
+        )
+
+    def _close(self, now: datetime, cost: float | None, **fields: object) -> None:
+        entry = self.entries[-1]
+        if fields.get("duration_s") is None and entry.started_at is not None:
+            fields["duration_s"] = round((now - entry.started_at).total_seconds(), 3)
+        self._cost += cost or 0.0
+        self._cost_complete = self._cost_complete and cost is not None
+        self.entries[-1] = bounded(entry.model_copy(update={**fields, "cost": cost}))
+
+
+def cost_of(facts: FailureFacts) -> float | None:
+    """USD that a failed attempt cost; None when nobody knows.
+
+    Nothing was billed when nothing was sent, or when the provider refused with an HTTP error; a paid answer that was
+    rejected has its own cost; all else is unknown.
+    """
+    if facts.request_sent == Sent.NO:
+        return 0.0
+    if facts.answer_defect not in (None, AnswerDefect.ERROR_BODY):
+        return facts.cost
+    return 0.0 if facts.http_status is not None and facts.http_status >= 400 else None

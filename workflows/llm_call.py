@@ -1,0 +1,263 @@
+"""`LLMCall`: one durable call. Walks the chain of models, obeys the policy, keeps the ledger.
+
+All that is decided here is decided from recorded facts, so that a replay on another worker decides the same: no clock
+but Temporal's, no randomness but Temporal's, and that only for how long a wait lasts, never for what comes next.
+"""
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Any, Final, NoReturn
+
+from pydantic import ValidationError
+from temporalio import workflow
+from temporalio.common import RawValue, SearchAttributeUpdate
+from temporalio.exceptions import ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    from durable_llm import search_attributes
+    from durable_llm.attempt import Attempt, bounded_entries
+    from durable_llm.categories import Action, CallOutcome, Category
+    from durable_llm.errors import (
+        AllModelsExhaustedError,
+        DeadlineExceededError,
+        RequestRejectedError,
+        UnsupportedRequestError,
+        describe_validation_error,
+    )
+    from durable_llm.facts import FailureFacts
+    from durable_llm.names import ATTEMPTS_QUERY, SCHEMA_VERSION, STAMP_ACTIVITY, STATUS_QUERY, WORKFLOW
+    from durable_llm.request import AttemptOrder, CallRequest, WorkerStamp
+    from durable_llm.result import Answer, CallFailure, CallStatus, LLMResult
+    from workflows.attempts import run_attempt
+    from workflows.ledger import CallLedger
+    from workflows.policy.decide import Decision, Progress
+    from workflows.policy.versions import VERSIONS, PolicyVersion
+
+_STAMP_TIMEOUT: Final = timedelta(seconds=10)
+_ERROR_OF: Final = {
+    CallOutcome.EXHAUSTED: AllModelsExhaustedError,
+    CallOutcome.REJECTED: RequestRejectedError,
+    CallOutcome.DEADLINE: DeadlineExceededError,
+}
+
+
+@workflow.defn(name=WORKFLOW, failure_exception_types=[ValidationError])
+class LLMCall:
+    """One durable call."""
+
+    def __init__(self) -> None:
+        self._ledger = CallLedger()
+        self._activity = "starting"
+        self._wait_ends: datetime | None = None
+        self._shown: dict[str, object] = {}
+
+    @workflow.run
+    async def run(self, request: RawValue, prompt: RawValue) -> LLMResult:
+        """Answer the prompt, or fail with one of the contract's error types.
+
+        Args:
+            request: A CallRequest; decoded here, so that a request from the future is refused instead of stuck.
+            prompt: A Prompt, passed on to the attempts without being decoded.
+        """
+        self._request = decode_request(request)
+        self._prompt = prompt
+        self._deadline = _deadline(self._request)
+        self._stamp = await self._stamped()
+        self._policy = _policy_version(self._stamp)
+        return await self._within_deadline()
+
+    @workflow.query(name=ATTEMPTS_QUERY)
+    def attempts(self) -> list[Attempt]:
+        """The ledger so far, bounded."""
+        return bounded_entries(self._ledger.entries)
+
+    @workflow.query(name=STATUS_QUERY)
+    def status(self) -> CallStatus:
+        """Where the call stands."""
+        last = self._ledger.last
+        return CallStatus(
+            outcome=CallOutcome.RUNNING,
+            attempts=len(self._ledger.entries),
+            model=last.model if last else None,
+            activity=self._activity,
+            next_attempt_in=max(self._wait_ends - workflow.now(), timedelta(0)) if self._wait_ends else None,
+        )
+
+    async def _stamped(self) -> WorkerStamp:
+        """What the first worker to run this call stamps into it; a replay elsewhere reads it from the history."""
+        stamp: WorkerStamp = await workflow.execute_local_activity(
+            STAMP_ACTIVITY, result_type=WorkerStamp, start_to_close_timeout=_STAMP_TIMEOUT
+        )
+        return stamp
+
+    async def _within_deadline(self) -> LLMResult:
+        """Walk the chain until the call's deadline or its cancellation."""
+        walk = asyncio.create_task(self._walk_chain())
+        remaining = max(self._deadline - workflow.now(), timedelta(0))
+        try:
+            await workflow.wait_condition(walk.done, timeout=remaining, timeout_summary="the call's deadline")
+        except TimeoutError:
+            await self._give_up(walk, "deadline", CallOutcome.DEADLINE)
+            self._fail(CallOutcome.DEADLINE, "the deadline passed before a model answered")
+        except asyncio.CancelledError:
+            await self._give_up(walk, "cancelled", CallOutcome.CANCELLED)
+            raise
+        return await walk
+
+    async def _give_up(self, walk: asyncio.Task[LLMResult], why: str, outcome: CallOutcome) -> None:
+        walk.cancel()
+        await asyncio.gather(walk, return_exceptions=True)
+        self._ledger.cancelled(why, workflow.now())
+        self._show_end(outcome)
+
+    async def _walk_chain(self) -> LLMResult:
+        """Attempt, judge, wait, until an answer or the policy's end."""
+        progress = Progress(budgets=tuple(spec.max_retries for spec in self._request.models))
+        while True:
+            outcome = await self._attempt(progress)
+            if isinstance(outcome, Answer):
+                return self._answered(outcome, progress)
+            decision = self._judge(outcome, progress)
+            if decision.action == Action.FAIL:
+                self._show_end(decision.outcome or CallOutcome.EXHAUSTED)
+                self._fail(decision.outcome or CallOutcome.EXHAUSTED, self._last_words(decision))
+            if decision.waits:
+                await self._wait(decision)
+            progress = decision.progress
+
+    async def _attempt(self, progress: Progress) -> Answer | FailureFacts:
+        spec = self._request.models[progress.spec_index]
+        previous = self._ledger.last
+        entry = self._ledger.open(
+            model=spec.name, spec_index=progress.spec_index, try_number=progress.tries + 1, now=workflow.now()
+        )
+        self._activity = f"attempt {entry.number}: {spec.name}"
+        remaining = max((self._deadline - workflow.now()).total_seconds(), 0.1)
+        order = AttemptOrder(
+            number=entry.number,
+            spec=spec,
+            spec_index=progress.spec_index,
+            try_number=entry.try_number,
+            timeout_s=min(spec.timeout or remaining, remaining),
+            previous=previous,
+        )
+        summary = f"{spec.name}, try {entry.try_number} of {progress.budget + 1}"
+        heartbeat_timeout = timedelta(seconds=self._stamp.heartbeat_timeout_s)
+        return await run_attempt(order, self._prompt, heartbeat_timeout, summary)
+
+    def _judge(self, facts: FailureFacts, progress: Progress) -> Decision:
+        remaining = (self._deadline - workflow.now()).total_seconds()
+        verdict, decision = self._policy.judge(facts, progress, self._request.policy, remaining)
+        self._ledger.failed(facts, verdict, decision, workflow.now())
+        if verdict.category == Category.MISCONFIGURED:
+            workflow.logger.warning("%s: %s", workflow.info().workflow_id, facts.headline())
+        following = self._request.models[decision.progress.spec_index].name
+        self._show(model=following, category=verdict.category, attempts=len(self._ledger.entries))
+        return decision
+
+    async def _wait(self, decision: Decision) -> None:
+        """Sleep on a durable timer; only the length of the wait is drawn."""
+        remaining = max((self._deadline - workflow.now()).total_seconds(), 0.0)
+        drawn = decision.floor_s + workflow.random().uniform(0, decision.spread_s)
+        delay = max(min(drawn, remaining), 0.001)
+        self._ledger.waits(delay)
+        self._activity = f"waiting {delay:.1f} s: {decision.reason}"
+        self._wait_ends = workflow.now() + timedelta(seconds=delay)
+        await workflow.sleep(delay, summary=f"{delay:.1f} s, {decision.reason}")
+        self._wait_ends = None
+
+    def _answered(self, answer: Answer, progress: Progress) -> LLMResult:
+        self._ledger.answered(answer, workflow.now())
+        self._show_end(CallOutcome.ANSWERED, model=self._request.models[progress.spec_index].name)
+        return LLMResult(
+            **self._ledger.report().model_dump(exclude={"attempts"}),
+            attempts=self._ledger.report().attempts,
+            policy_version=self._stamp.policy_version,
+            choices=answer.choices,
+            model=answer.model,
+            spec_index=progress.spec_index,
+            reasoning_content=answer.reasoning_content,
+            usage=answer.usage,
+            cost=answer.cost,
+            response_id=answer.response_id,
+            truncated=answer.truncated,
+        )
+
+    def _last_words(self, decision: Decision) -> str:
+        last = self._ledger.last
+        said = f"; last was {last.model}: {last.message}" if last else ""
+        lead = "no model would take the request" if decision.outcome == CallOutcome.REJECTED else "no model answered"
+        return f"{lead} ({decision.reason}){said}"
+
+    def _fail(self, outcome: CallOutcome, message: str) -> NoReturn:
+        last = self._ledger.last
+        details = CallFailure(
+            **self._ledger.report().model_dump(),
+            policy_version=self._stamp.policy_version,
+            last_error=last.message if last else None,
+        )
+        raise ApplicationError(message, details, type=_ERROR_OF[outcome].__name__, non_retryable=True)
+
+    def _show_end(self, outcome: CallOutcome, model: str | None = None) -> None:
+        self._activity = outcome.value
+        report = self._ledger.report()
+        # An unknown cost is no cost of zero: the attribute stays unset until something is known.
+        cost = report.total_cost if report.cost_complete or report.total_cost else None
+        self._show(outcome=outcome, model=model, attempts=report.attempts_total, cost=cost)
+
+    def _show(
+        self, *, outcome: CallOutcome | None = None, model: str | None = None, category: str | None = None,
+        attempts: int | None = None, cost: float | None = None,
+    ) -> None:  # fmt: skip
+        """Update the search attributes that changed; each update is an event of the history."""
+        if not self._request.search_attributes:
+            return
+        wanted: dict[str, tuple[SearchAttributeUpdate[Any], object]] = {}
+        if outcome is not None:
+            wanted["outcome"] = search_attributes.OUTCOME.value_set(outcome.value), outcome
+        if model is not None:
+            wanted["model"] = search_attributes.MODEL.value_set(model), model
+        if category is not None:
+            wanted["category"] = search_attributes.ERROR_CATEGORY.value_set(str(category)), category
+        if attempts is not None:
+            wanted["attempts"] = search_attributes.ATTEMPTS.value_set(attempts), attempts
+        if cost is not None:
+            wanted["cost"] = search_attributes.COST_USD.value_set(cost), cost
+        changed = [update for name, (update, value) in wanted.items() if self._shown.get(name) != value]
+        self._shown.update({name: value for name, (_, value) in wanted.items()})
+        if changed:
+            workflow.upsert_search_attributes(changed)
+
+
+def decode_request(raw: RawValue) -> CallRequest:
+    """The request, if this version understands it.
+
+    Raises:
+        ApplicationError: of type UnsupportedRequestError; the call ends instead of being stuck.
+    """
+    try:
+        request = workflow.payload_converter().from_payload(raw.payload, CallRequest)
+    except ValidationError as error:
+        reason = describe_validation_error(error)
+    else:
+        if request.schema_version <= SCHEMA_VERSION:
+            return request
+        reason = f"its schema version is {request.schema_version} and this worker knows up to {SCHEMA_VERSION}"
+    raise ApplicationError(
+        f"this worker does not understand the request ({reason}); upgrade the workers",
+        type=UnsupportedRequestError.__name__,
+        non_retryable=True,
+    )
+
+
+def _deadline(request: CallRequest) -> datetime:
+    if request.deadline_at is not None:
+        return request.deadline_at
+    return workflow.info().start_time + timedelta(seconds=request.deadline_after_s or 86_400)
+
+
+def _policy_version(stamp: WorkerStamp) -> PolicyVersion:
+    """The version that was stamped. A worker too old to know it fails the task, which a newer worker then takes."""
+    if stamp.policy_version not in VERSIONS:
+        raise RuntimeError(f"policy version {stamp.policy_version} is newer than this worker; upgrade it")
+    return VERSIONS[stamp.policy_version]

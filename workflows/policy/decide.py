@@ -1,0 +1,252 @@
+"""What to do after a failure: a pure function of the verdict, the call's progress and its policy.
+
+It draws nothing and asks no clock. Which command follows (a timer, an attempt, the end) depends on the wait that was
+asked for, never on the jitter that the driver adds: otherwise a replay with another draw would take another path.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+from durable_llm.categories import Action, CallOutcome, Category
+from durable_llm.facts import FailureFacts
+from durable_llm.policy import MAX_ATTEMPTS_CEILING, PolicyOnWire, RuleAction
+
+LOST_PER_MODEL: Final = 2
+"""Attempts that may be repeated on one model after a lost worker; outside the retry budget."""
+
+LOST_SPREAD_S: Final = 2.0
+ROUND_SPACING_S: Final = 60.0
+"""Least seconds between two rounds through the chain."""
+
+Demand = Literal["retry", "retry_once", "next", "fail", "resend"]
+
+ACTIONS: Final[dict[Category, Demand]] = {
+    Category.RATE_LIMITED: "retry",
+    Category.OVERLOADED: "retry",
+    Category.SERVER_ERROR: "retry",
+    Category.CONNECTION: "retry",
+    Category.UNUSABLE_ANSWER: "retry",
+    Category.BAD_SAMPLE: "retry",
+    Category.TIMEOUT: "retry_once",
+    Category.QUOTA_EXHAUSTED: "next",
+    Category.AUTH: "next",
+    Category.PERMISSION: "next",
+    Category.NOT_FOUND: "next",
+    Category.CONTEXT_WINDOW: "next",
+    Category.TOO_LARGE: "next",
+    Category.REFUSED: "next",
+    Category.PROVIDER_LIMIT: "next",
+    Category.LENGTH: "next",
+    Category.MISCONFIGURED: "next",
+    Category.INVALID_REQUEST: "fail",
+    Category.WORKER_LOST: "resend",
+    Category.CANCELLED: "fail",
+}
+"""What each category demands, before budgets and before the caller's own rules."""
+
+_SHOULD_RETRY_MAY_OVERRIDE: Final = {Category.PERMISSION, Category.NOT_FOUND, Category.PROVIDER_LIMIT}
+"""Where `x-should-retry: true` turns "next model" into "same model": nowhere that waiting is known not to help."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a failure is, and the row of the table that says so; `demand` where the preset says what to do."""
+
+    category: Category
+    rule: str
+    demand: Demand | None = None
+    reads_delay: bool = True
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a call stands in its chain. Every field counts attempts that have ended, unless it says otherwise."""
+
+    budgets: tuple[int, ...]
+    """`max_retries` of each model."""
+    spec_index: int = 0
+    tries: int = 0
+    """Attempts on this model in this round."""
+    retries: int = 0
+    """How many of them were followed by a retry out of the budget."""
+    timeouts: int = 0
+    """Timeouts on this model in this round."""
+    lost: int = 0
+    """Lost workers on this model in this call's present round."""
+    attempts: int = 0
+    """All attempts of the call."""
+    round: int = 1
+    asked: dict[int, float] = field(default_factory=dict)
+    """Seconds that each model left in this round asked for, by its index."""
+
+    @property
+    def has_next(self) -> bool:
+        """Whether another model remains in this round."""
+        return self.spec_index + 1 < len(self.budgets)
+
+    @property
+    def budget(self) -> int:
+        """Retries that this model gets: in later rounds each model is asked once."""
+        return self.budgets[self.spec_index] if self.round == 1 else 0
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do next.
+
+    The driver waits floor_s + uniform(0, spread_s) seconds; it starts a timer exactly when `waits`.
+    """
+
+    action: Action
+    rule: str
+    reason: str
+    progress: Progress
+    floor_s: float = 0.0
+    spread_s: float = 0.0
+    outcome: CallOutcome | None = None
+    """How the call ends, when `action` is FAIL."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether a timer comes before the next attempt."""
+        return self.floor_s > 0 or self.spread_s > 0
+
+
+def decide(
+    verdict: Verdict, facts: FailureFacts, progress: Progress, policy: PolicyOnWire, remaining_s: float
+) -> Decision:
+    """Decide what follows a failed attempt.
+
+    Args:
+        verdict: What the failure is.
+        facts: What the attempt saw; only the wait and x-should-retry are read here.
+        progress: Where the call stands, the failed attempt included in no count yet.
+        policy: The call's policy.
+        remaining_s: Seconds until the call's deadline.
+    """
+    progress = _count(progress, verdict.category)
+    case = _Case(verdict, facts, progress, policy, remaining_s)
+    if progress.attempts >= min(policy.max_attempts, MAX_ATTEMPTS_CEILING):
+        return case.end("max_attempts", f"all {progress.attempts} attempts are used")
+    match case.demand():
+        case "fail":
+            return case.end(verdict.rule, f"{verdict.category}: no other model would help")
+        case "next":
+            return case.leave(verdict.rule, str(verdict.category))
+        case "resend":
+            return case.resend()
+        case "retry_once" if case.was_retried_once():
+            return case.leave("once", f"{verdict.category} again on the same model")
+        case _:
+            return case.retry()
+
+
+def _count(progress: Progress, category: Category) -> Progress:
+    return replace(
+        progress,
+        tries=progress.tries + 1,
+        attempts=progress.attempts + 1,
+        timeouts=progress.timeouts + (category == Category.TIMEOUT),
+        lost=progress.lost + (category == Category.WORKER_LOST),
+    )
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One failure under judgement."""
+
+    verdict: Verdict
+    facts: FailureFacts
+    progress: Progress
+    policy: PolicyOnWire
+    remaining_s: float
+
+    @property
+    def asked_s(self) -> float:
+        return (self.facts.retry_after_s or 0.0) if self.verdict.reads_delay else 0.0
+
+    def demand(self) -> Demand:
+        """The caller's rule, else the preset's or the table's, with x-should-retry between same model and next."""
+        category = self.verdict.category
+        own: RuleAction | None = self.policy.rules.get(category)
+        if own is not None:
+            return own
+        demand = self.verdict.demand or ACTIONS[category]
+        if self.facts.should_retry is False and demand in ("retry", "retry_once"):
+            return "next"
+        if self.facts.should_retry is True and demand == "next" and category in _SHOULD_RETRY_MAY_OVERRIDE:
+            return "retry"
+        return demand
+
+    def was_retried_once(self) -> bool:
+        if self.verdict.category == Category.TIMEOUT:
+            return self.progress.timeouts > 1
+        return self.progress.retries > 0
+
+    def retry(self) -> Decision:
+        if self.progress.retries >= self.progress.budget:
+            return self.leave("max_retries", f"{self.verdict.category}, and the model's retries are used")
+        asked = self.asked_s
+        if asked > self.policy.max_wait.total_seconds() and self.progress.has_next:
+            return self.leave("max_wait", f"{self.verdict.category}, asked to wait {asked:.0f} s")
+        if asked > self.remaining_s:
+            return self.leave("deadline", f"{self.verdict.category}, asked to wait {asked:.0f} s, past the deadline")
+        bound = self._backoff_bound()
+        spread = max(bound, asked / 10) if asked else bound
+        source = f"provider asked {asked:g} s ({self.facts.retry_after_source})" if asked else "backoff"
+        progress = replace(self.progress, retries=self.progress.retries + 1)
+        return Decision(
+            Action.RETRY, self.verdict.rule, f"{self.verdict.category}: {source}", progress, asked, spread
+        )  # fmt: skip
+
+    def resend(self) -> Decision:
+        if self.policy.on_unknown == "fail":
+            return self.end("on_unknown", "the attempt's outcome is unknown and it must not be paid twice")
+        if self.progress.lost > LOST_PER_MODEL:
+            return self.leave("lost-per-model", f"{self.progress.lost} workers were lost with this model's request")
+        reason = f"{self.verdict.category}: outcome unknown, asking again"
+        return Decision(Action.RETRY, self.verdict.rule, reason, self.progress, 0.0, LOST_SPREAD_S)
+
+    def leave(self, rule: str, reason: str) -> Decision:
+        """Go to the next model; from the last one, round the chain again or to the end."""
+        asked = {**self.progress.asked, self.progress.spec_index: self.asked_s}
+        if self.progress.has_next:
+            following = replace(
+                self.progress,
+                spec_index=self.progress.spec_index + 1,
+                tries=0,
+                retries=0,
+                timeouts=0,
+                lost=0,
+                asked=asked,
+            )
+            return Decision(Action.NEXT, rule, reason, following)
+        if self.policy.on_exhausted == "wait":
+            return self._next_round(rule, reason, asked)
+        return self.end(rule, reason)
+
+    def end(self, rule: str, reason: str) -> Decision:
+        rejected = self.verdict.category == Category.INVALID_REQUEST
+        outcome = CallOutcome.REJECTED if rejected else CallOutcome.EXHAUSTED
+        return Decision(Action.FAIL, rule, reason, self.progress, outcome=outcome)
+
+    def _next_round(self, rule: str, reason: str, asked: dict[int, float]) -> Decision:
+        floor = max(self._round_spacing(), min(asked.values()))
+        if floor > self.remaining_s:
+            return self.end("deadline", f"{reason}; the next round would begin past the deadline")
+        following = Progress(
+            budgets=self.progress.budgets, attempts=self.progress.attempts, round=self.progress.round + 1
+        )
+        reason = f"all models tried ({reason}): round {following.round} of the chain"
+        return Decision(Action.WAIT, rule, reason, following, floor, floor / 10)
+
+    def _round_spacing(self) -> float:
+        """Doubling, but never slower than what spreads the attempts that are left evenly until the deadline."""
+        rounds_left = max(1.0, (self.policy.max_attempts - self.progress.attempts) / len(self.progress.budgets))
+        doubling = ROUND_SPACING_S * 2.0 ** min(self.progress.round - 1, 20)
+        return max(ROUND_SPACING_S, min(doubling, self.remaining_s / rounds_left))
+
+    def _backoff_bound(self) -> float:
+        """Full jitter: uniform(0, min(cap, initial * 2^(n-1))) after the n-th failure (AWS Architecture Blog, 2015)."""
+        initial, cap = self.policy.backoff_initial.total_seconds(), self.policy.backoff_cap.total_seconds()
+        return min(cap, initial * 2.0 ** min(self.progress.retries, 60))

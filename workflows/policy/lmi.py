@@ -1,0 +1,56 @@
+"""lmi's decision table, on litellm's exception classes: for who compares, or migrates from it.
+
+It is what lmi does, faults included (a used-up quota is retried like a rate limit, a provider's wait is not read).
+Only the hidden retries of the SDK are missing, and an HTTP 200 that is no answer is retried as if a validator had
+rejected it: lmi returns it, which a durable call cannot, having nothing to return.
+"""
+
+from dataclasses import replace
+
+from durable_llm.facts import AnswerDefect, FailureFacts, LocalFault
+from workflows.policy.decide import Demand, Verdict
+
+RETRYABLE = frozenset({
+    "RateLimitError", "Timeout", "APIConnectionError", "InternalServerError", "ServiceUnavailableError",
+    "BadGatewayError",
+})  # fmt: skip
+NEXT_MODEL = frozenset({
+    "NotFoundError", "AuthenticationError", "PermissionDeniedError", "ContextWindowExceededError",
+    "ContentPolicyViolationError",
+})  # fmt: skip
+NEXT_PHRASES = (
+    "too much media",
+    "image dimensions exceed max allowed size",
+    "text content blocks must contain non-whitespace text",
+    "limited access to this content for safety reasons",
+)
+
+
+def as_lmi(verdict: Verdict, facts: FailureFacts) -> Verdict:
+    """The same category, with what lmi would do about it; waits that the provider asked for are not read."""
+    return replace(verdict, demand=_demand(facts), reads_delay=False, rule=f"lmi:{verdict.rule}")
+
+
+def _demand(facts: FailureFacts) -> Demand | None:
+    if facts.exception is None:
+        return _without_exception(facts)
+    if facts.exception in RETRYABLE:
+        return "retry"
+    if facts.exception in NEXT_MODEL:
+        return "next"
+    if facts.exception == "BadRequestError" and _means_next(facts):
+        return "next"
+    return "fail"
+
+
+def _without_exception(facts: FailureFacts) -> Demand | None:
+    """An answer that was rejected, or a fault of our own side: the latter is judged by the default table."""
+    if facts.local_fault in (LocalFault.TIMEOUT, LocalFault.CONNECT, LocalFault.DISCONNECTED):
+        return "retry"
+    if facts.answer_defect is None:
+        return None
+    return "next" if facts.answer_defect in (AnswerDefect.REFUSAL, AnswerDefect.CONTENT_FILTER) else "retry"
+
+
+def _means_next(facts: FailureFacts) -> bool:
+    return facts.http_status in (401, 403, 404) or any(phrase in facts.text.lower() for phrase in NEXT_PHRASES)

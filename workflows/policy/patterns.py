@@ -1,0 +1,127 @@
+"""The words by which providers tell one kind of failure from another.
+
+Each pattern lists what many bodies have in common, never one body's sentence: a noun and what is said of it, the way
+error codes are spelled, the names of structured fields. All are matched without regard to case.
+"""
+
+from typing import Final
+
+
+def any_of(*alternatives: str) -> str:
+    """One pattern that matches where any of `alternatives` does."""
+    return "|".join(alternatives)
+
+
+QUOTA_FIELD: Final = any_of(
+    r"insufficient[_ ]?(quota|credit|fund|balance)",  # OpenAI, DeepSeek
+    r"quota[_ ]?(exceeded|exhausted)|usage_limit|access_terminated",
+    r"billing|payment|credit|spend|arrears",
+    r"per[_-]?(day|week|month)|\b(daily|monthly)|[_-]daily",  # Google's quotaId, OpenRouter's limit_source
+    r"quotavalue=0\b",  # Google: a free tier that does not have this model
+)
+"""Codes and structured fields of what is used up and does not refill within a call's patience."""
+
+QUOTA_TEXT: Final = any_of(
+    r"\bper[ -]?(day|week|month)\b|\((rpd|tpd)\)",
+    r"\b(daily|weekly|monthly)\b.{0,40}\b(limit|quota|cap|allowance)",
+    r"insufficient[_ ](quota|balance|credit|fund)|credit balance|out of credits",
+    r"\b(no|not enough|add|more|purchase|buy)\b.{0,12}\bcredits?\b|extra usage|recharge|\btop[ -]?up\b",
+    r"billing (hard )?limit|billing.{0,20}(inactive|not active|disabled|enable|suspended)|payment required",
+    r"(spend(ing)?|usage) (limit|cap)|\blimit: ?0\b",
+    r"account .{0,20}(suspended|deactivated|in arrears|overdue)",
+    r"(exhausted|used up) .{0,20}(quota|balance|allowance)",
+)
+"""The same in words."""
+
+PLAN_TEXT: Final = r"exceeded your current quota.{0,40}plan and billing"
+"""OpenAI's words for a used-up plan. Google sends them with limits per minute too, so structured fields come first."""
+
+PER_MINUTE_FIELD: Final = r"per[_-]?(minute|second)"
+
+WINDOW: Final = any_of(
+    r"context[_ -]?(length|window|limit|size)|maximum context|max[_ ]?(model|seq\w*)[_ ]?len",
+    r"string_above_max_length|model_max_prompt_tokens",
+    r"(prompt|input|message|request|text|conversation)s? .{0,30}(is|are) too (long|many tokens)",
+    r"(input|prompt) (is )?too long|too many (input |prompt )?tokens",
+    r"token count .{0,40}exceed|tokens?.{0,20} (exceeds?|>) .{0,40}(maximum|limit|\d)",
+    r"exceeds? .{0,40}(maximum|max|allowed).{0,30}tokens|tokens? .{0,40}(must|should) be (<=?|less than|at most)",
+    r"reduce the length of the (messages|prompt|input)",
+)
+WINDOW_CODE: Final = r"context_length|context_window|string_above_max_length|model_max_prompt_tokens"
+
+TOO_LARGE: Final = any_of(
+    r"(request|payload|body|entity|file|content)[_ ]?(is )?too[_ ]large|(request|payload) size",
+    r"(exceeds?|over|larger than) .{0,30}(maximum|max|allowed|limit).{0,20}(size|bytes|mb)\b",
+)
+
+FILTER: Final = any_of(
+    r"content[_ -]?(filter|policy|moderation|management|safety|risk|exists risk)|responsibleai|data_inspection",
+    r"prohibited_content|image_safety|recitation|blockreason|\bmoderat(ion|ed)",
+    r"\bsafety\b.{0,30}(filter|system|setting|reason|polic|check|block)|safety reasons|usage polic",
+    r"(prompt|output|input|response|request|content)s? .{0,30}(was|were|been|is|are)?.{0,12}(blocked|flagged|filtered)",
+    r"(violat|against).{0,40}(polic|guideline|terms)|inappropriate content|sensitive (content|words)",
+)
+
+KEY: Final = any_of(
+    r"(invalid|incorrect|wrong|missing|expired|disabled|revoked|no|bad)[_ ]?(\w+[_ ])?(api[_ -]?key|credential)",
+    r"api[_ -]?key.{0,30}(invalid|not valid|incorrect|expired|missing|not found|disabled|revoked)",
+    r"authentication|unauthenticated|unauthori[sz]ed|(could not|failed to) .{0,20}authenticate",
+    r"(invalid|expired|missing) (access |auth )?token\b|access token.{0,20}(expired|invalid)",
+)
+
+RIGHT_FIELD: Final = r"unsupported_country|permission|user_location"
+RIGHT_TEXT: Final = any_of(
+    r"(location|country|region|territory).{0,40}not (supported|available|allowed)|not available in your",
+    r"permission|not allowed to|(does|do) not have access|no access|access denied|forbidden",
+    r"not (been )?(verified|enabled|activated)|must be verified|organi[sz]ation .{0,20}verif",
+)
+
+NO_MODEL: Final = any_of(
+    r"model[_ ]?not[_ ]?(found|exist|available|supported)|(unknown|invalid|no such|unsupported)[_ ]model",
+    r"deployment ?not ?found|model_decommissioned|model_terms_required|not a valid model",
+    r"\bmodels?\b.{0,80}(does not exist|doesn't exist|not exist|not found|is not available|no longer available)",
+    r"\bmodels?\b.{0,80}(has been (deprecated|removed|retired|shut)|is deprecated|decommission|retired|is not a valid)",
+    r"no (endpoints|allowed providers|providers) (found|are available|available)",
+)
+
+BAD_SAMPLE: Final = any_of(
+    r"tool_use_failed|failed_generation|json_validate_failed|output_parse_failed",
+    r"model (generated|produced|output).{0,30}(invalid|malformed)",
+)
+"""The model's own malformed output, reported as the client's error (Groq)."""
+
+BROKEN: Final = any_of(
+    # A transcript whose tool calls and results do not match
+    r"tool_use`? ids?.{0,40}without|tool_result.{0,60}(without|correspond|unexpected|must)",
+    r"tool_call_ids?\b.{0,80}(respon|not found|must|did not)|must be followed by tool|tool messages? (must|following)",
+    r"role 'tool' must|function response parts|number of function (response|call)|preceding message with .?tool_calls",
+    # A body that is no JSON
+    r"(could not|couldn't|cannot|failed to|unable to|error) (\w+ )?(pars|decod|read).{0,30}(json|body|request|payload)",
+    r"(invalid|malformed|not valid|unparseable).{0,12} json|json.{0,20}(invalid|malformed|parse|decode|unexpected)",
+    # A tool that is no tool
+    r"invalid schema|invalid_function_parameters|invalid_json_schema|input_schema|not (a )?valid json ?schema",
+    r"schema.{0,40}(invalid|must have|not valid)|match(es)? .{0,16}pattern",
+    r"(names?|ids?) must be unique|duplicate .{0,20}name",
+    # A field of the wrong type, or none
+    r"validation error|'loc':|literal_error|string_type|value_error|field required|invalid_type|invalid type",
+    r"missing[_ ]required|required (parameter|field|property)|is (a )?required\b|invalid role|unexpected role",
+)
+"""A broken transcript, schema or body: every provider demands these, each in its own words."""
+
+PROVIDER_LIMIT: Final = any_of(
+    r"n[o']t support|unsupported|not (be )?(allowed|permitted|available|enabled|implemented|compatible)|incompatible",
+    r"only (support|allow|be|accept)|supported (values|levels|models)|may only|mutually exclusive|can(no|')t be used",
+    r"not be empty|non-?empty|whitespace|empty (text|content|part|message|string)|empty_?array",
+    r"too (many|much|big|small|large|long|short)|at (most|least)|max(imum)?[_ ](allowed|of|number|size)",
+    r"(exceeds?|above|over|below|(larg|great|less)(er)? than).{0,40}(max|min|limit|allowed|size)",
+    r"dimension|image|media|audio|video|pdf|document|\bfile\b",
+    r"unknown (parameter|field|name|argument)|unrecognized|unexpected (keyword|argument|parameter|field)",
+    r"extra (inputs|fields|_forbidden)|unknown_parameter|unsupported_(value|parameter)",
+    r"(expected )?last (role|message)|first (message|content|turn)|must (start|end|alternate)",
+    r"alternat|consecutive|prefill",
+    r"thinking|reasoning|signature|effort|verbosity",
+    r"temperature|top_[pk]|max_(completion_)?tokens|logprobs|penalty|\bseed\b",
+    r"cache_control|parallel|response_format|json mode|structured|(system|developer) (message|role|prompt)",
+    r"(this|the|requested) model|limited access|data polic|precondition",
+)
+"""Rules of one provider or model: what it does not support, how much it takes, in which order it wants the turns."""

@@ -1,0 +1,41 @@
+"""The policy's versions. A call keeps the version that its first worker stamped into it.
+
+Every version that a running or recorded call may carry stays here, so that a worker's upgrade never makes a replay take
+another path. To change the policy: add a table or a function, add a version, leave the old ones alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from durable_llm.facts import FailureFacts
+from durable_llm.policy import PolicyOnWire
+from workflows.policy.decide import Decision, Progress, Verdict, decide
+from workflows.policy.lmi import as_lmi
+from workflows.policy.rules import RULES_V1, Rule
+
+
+@dataclass(frozen=True)
+class PolicyVersion:
+    """One version of the whole judgement."""
+
+    rules: tuple[Rule, ...]
+
+    def classify(self, facts: FailureFacts) -> Verdict:
+        """What a failure is: the first row that fits."""
+        rule = next(row for row in self.rules if row.fits(facts))
+        return Verdict(rule.category, rule.name)
+
+    def judge(
+        self, facts: FailureFacts, progress: Progress, policy: PolicyOnWire, remaining_s: float
+    ) -> tuple[Verdict, Decision]:
+        """What a failure is, and what to do about it. Arguments as `decide`'s."""
+        verdict = self.classify(facts)
+        if policy.preset == "lmi":
+            verdict = as_lmi(verdict, facts)
+        return verdict, decide(verdict, facts, progress, policy, remaining_s)
+
+
+VERSIONS: Final[Mapping[int, PolicyVersion]] = MappingProxyType({1: PolicyVersion(RULES_V1)})
+CURRENT: Final = max(VERSIONS)

@@ -54,11 +54,26 @@ class CallOptions(TypedDict, total=False):
 class Dispatcher:
     """A connection to the durable dispatcher. One per event loop; use `Dispatcher.connect()` to get one."""
 
-    def __init__(self, client: Client, *, task_queue: str = TASK_QUEUE, search_attributes: bool = True) -> None:
-        """Wrap a client of one's own; it must use `temporalio.contrib.pydantic.pydantic_data_converter`."""
+    def __init__(
+        self,
+        client: Client,
+        *,
+        task_queue: str = TASK_QUEUE,
+        search_attributes: bool = True,
+        warn_without_workers: timedelta = timedelta(seconds=10),
+    ) -> None:
+        """Wrap a client of one's own.
+
+        Args:
+            client: A client with `temporalio.contrib.pydantic.pydantic_data_converter`.
+            task_queue: The queue that the workers poll.
+            search_attributes: False to do without them.
+            warn_without_workers: How long a result is awaited before the log is told that no worker polls the queue.
+        """
         self._client = client
         self._task_queue = task_queue
         self._search_attributes = search_attributes
+        self._warn_without_workers = warn_without_workers
         self._rpcs = Rpcs(client)
         rest_at_exit()
 
@@ -195,7 +210,13 @@ class Dispatcher:
         Raises:
             InvalidRequestError: Temporal would refuse this id.
         """
-        return CallHandle(self._client, self._rpcs, check_call_id(call_id), response_type=response_type)
+        return CallHandle(
+            self._client,
+            self._rpcs,
+            check_call_id(call_id),
+            response_type=response_type,
+            warn_without_workers=self._warn_without_workers,
+        )
 
     def _request(self, config: LLMConfig, policy: Policy, deadline: Deadline, session: str | None) -> CallRequest:
         after, at = split_deadline(deadline)

@@ -35,9 +35,6 @@ logger = logging.getLogger("durable_llm")
 QUERY_S: Final = 1.0
 """Seconds that a worker gets to answer a query before the history is read instead."""
 
-NO_WORKER_AFTER_S: Final = 10.0
-"""Seconds of waiting for a result before the task queue is asked whether anybody works on it."""
-
 _WITH_LEDGER = (WorkflowExecutionStatus.COMPLETED, WorkflowExecutionStatus.FAILED)
 
 
@@ -49,12 +46,19 @@ class CallHandle:
     """
 
     def __init__(
-        self, client: Client, rpcs: Rpcs, call_id: str, *, response_type: type[BaseModel] | None = None
+        self,
+        client: Client,
+        rpcs: Rpcs,
+        call_id: str,
+        *,
+        response_type: type[BaseModel] | None = None,
+        warn_without_workers: timedelta,
     ) -> None:
         self.call_id = call_id
         self._client = client
         self._rpcs = rpcs
         self._response_type = response_type
+        self._warn_after = warn_without_workers
         self._workflow: WorkflowHandle[Any, LLMResult] = client.get_workflow_handle(call_id, result_type=LLMResult)
 
     def __repr__(self) -> str:
@@ -171,7 +175,7 @@ class CallHandle:
 
     async def _warn_without_workers(self) -> None:
         """Say so when nobody works on the call, instead of waiting in silence."""
-        await asyncio.sleep(NO_WORKER_AFTER_S)
+        await asyncio.sleep(self._warn_after.total_seconds())
         with suppress(RPCError, DurableLLMError):
             task_queue = (await self._workflow.describe()).task_queue
             if not await self._has_workers(task_queue):

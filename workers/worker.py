@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from temporalio.client import Client
@@ -18,9 +18,11 @@ from temporalio.worker import (
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.attempt import ProviderAttempts
+from activities.key_settings import parse_hosts, parse_keys
+from activities.keys import KeyRing
 from durable_llm import search_attributes
 from durable_llm.connection import check_namespace, connect_client, missing_search_attributes
-from workers.settings import WorkerSettings
+from workers.settings import SettingsError, WorkerSettings
 from workers.stamp import Stamper
 from workflows.llm_call import LLMCall
 
@@ -56,6 +58,21 @@ def build_worker(client: Client, settings: WorkerSettings, attempts: ProviderAtt
     )
 
 
+def build_attempts(settings: WorkerSettings, environment: Mapping[str, str]) -> ProviderAttempts:
+    """The activity, with the keys and addresses that the operator allows.
+
+    Raises:
+        SettingsError: a list of keys or hosts cannot be read; names the variable.
+    """
+    try:
+        pairs, hosts = parse_keys(settings.keys), parse_hosts(settings.api_base_hosts)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    keys = KeyRing(environment, pairs=pairs, hosts=hosts, secrets_dir=settings.secrets_dir)
+    interval = timedelta(seconds=settings.heartbeat_interval_s)
+    return ProviderAttempts(keys, heartbeat_interval=interval, also_allowed=settings.extra_params)
+
+
 def _runner(sandbox: bool) -> WorkflowRunner:
     if not sandbox:
         return UnsandboxedWorkflowRunner()
@@ -72,9 +89,9 @@ async def run_worker(settings: WorkerSettings, announce: Callable[[str], None]) 
 
     Raises:
         DurableLLMError: no server or no namespace.
-        ValueError: a setting of keys or hosts is unusable; names the variable.
+        SettingsError: a setting of keys or hosts is unusable; names the variable.
     """
-    attempts = ProviderAttempts.from_settings(settings, os.environ)
+    attempts = build_attempts(settings, os.environ)
     client = await connect_client(wait=CONNECT_WAIT)
     await check_namespace(client, want_search_attributes=False, wait=CONNECT_WAIT)
     await _warn_of_missing_search_attributes(client)

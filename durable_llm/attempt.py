@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from pydantic import Field
+from pydantic_core import to_json
 
 from durable_llm.categories import Action, Category, Outcome
 from durable_llm.wire import Wire
@@ -72,17 +73,21 @@ _CLIPPED: Final = {"model": 100, "error_code": 60, "rule": 60, "delay_reason": 1
 
 def bounded(entry: Attempt) -> Attempt:
     """`entry` with its texts clipped so that its JSON is at most ENTRY_BYTES."""
-    clipped = {name: clip(value, size) for name, size in _CLIPPED.items() if (value := getattr(entry, name))}
+    clipped = {name: _clip_json(value, size) for name, size in _CLIPPED.items() if (value := getattr(entry, name))}
     entry = entry.model_copy(update=clipped)
     if entry.message is None:
         return entry
     spare = ENTRY_BYTES - len(entry.model_copy(update={"message": ""}).model_dump_json().encode())
-    message = entry.message
-    while _json_bytes(message) > spare and message:
-        message = clip(
-            message, max(0, min(len(message.encode()) - 1, spare * len(message.encode()) // _json_bytes(message)))
-        )
-    return entry.model_copy(update={"message": message})
+    return entry.model_copy(update={"message": _clip_json(entry.message, spare)})
+
+
+def _clip_json(text: str, size: int) -> str:
+    """`text` cut so that it takes at most `size` bytes inside JSON; what cannot be printed becomes a space."""
+    text = "".join(letter if letter.isprintable() else " " for letter in text[:ENTRY_BYTES])
+    while (taken := len(to_json(text)) - len('""')) > size:
+        raw = len(text.encode())
+        text = clip(text, min(raw - 1, raw * size // taken))  # escapes take more than they show
+    return text
 
 
 def clip(text: str, size: int) -> str:
@@ -91,14 +96,6 @@ def clip(text: str, size: int) -> str:
     if len(raw) <= size:
         return raw.decode()
     return raw[: max(0, size - 3)].decode(errors="ignore") + ("…" if size >= 3 else "")
-
-
-def _json_bytes(text: str) -> int:
-    """Bytes that `text` takes inside JSON, without its quotes."""
-    return len(Attempt(number=0, model=text, spec_index=0, try_number=0).model_dump_json().encode()) - _EMPTY_BYTES
-
-
-_EMPTY_BYTES = len(Attempt(number=0, model="", spec_index=0, try_number=0).model_dump_json().encode())
 
 
 class Ledger(Wire):

@@ -72,13 +72,14 @@ def check_parameters(parameters: Mapping[str, Any], also_allowed: Collection[str
     Raises:
         ValueError: naming the parameter and what to write instead; values are never repeated.
     """
-    for name, value in parameters.items():
+    for name in parameters:
         if name not in ALLOWED and name not in also_allowed:
             raise ValueError(_refusal(name))
-        _check_nested(name, value)
     for header in _headers(parameters):
         if is_credential_name(header) or header.lower() in _STEERING_HEADERS:
             raise ValueError(f"extra_headers: {header!r} is refused; credentials go into api_key as a reference")
+    for name, value in parameters.items():
+        _check_nested(name, value)
 
 
 def _refusal(name: str) -> str:

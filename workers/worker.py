@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from typing import Any
 
 from temporalio.client import Client
 from temporalio.service import RPCError
@@ -45,17 +46,25 @@ def build_worker(client: Client, settings: WorkerSettings, attempts: ProviderAtt
         task_queue=settings.task_queue,
         workflows=[LLMCall],
         activities=[attempts.provider_attempt, Stamper(settings.heartbeat_timeout_s).worker_stamp],
-        workflow_runner=_runner(settings.sandbox),
-        max_cached_workflows=settings.max_cached_workflows,
-        max_concurrent_activities=settings.max_concurrent_attempts,
-        max_concurrent_workflow_tasks=settings.max_concurrent_workflow_tasks,
-        workflow_task_poller_behavior=_POLLERS,
-        activity_task_poller_behavior=_POLLERS,
-        sticky_queue_schedule_to_start_timeout=_STICKY_TIMEOUT,
-        graceful_shutdown_timeout=timedelta(seconds=settings.graceful_shutdown_s),
-        max_heartbeat_throttle_interval=timedelta(seconds=settings.heartbeat_interval_s),
-        default_heartbeat_throttle_interval=timedelta(seconds=settings.heartbeat_interval_s),
+        **worker_options(settings),
     )
+
+
+def worker_options(settings: WorkerSettings) -> dict[str, Any]:
+    """How a worker of ours polls, caches and stops: Temporal's own options, as the settings say."""
+    heartbeat_interval = timedelta(seconds=settings.heartbeat_interval_s)
+    return {
+        "workflow_runner": _runner(settings.sandbox),
+        "max_cached_workflows": settings.max_cached_workflows,
+        "max_concurrent_activities": settings.max_concurrent_attempts,
+        "max_concurrent_workflow_tasks": settings.max_concurrent_workflow_tasks,
+        "workflow_task_poller_behavior": _POLLERS,
+        "activity_task_poller_behavior": _POLLERS,
+        "sticky_queue_schedule_to_start_timeout": _STICKY_TIMEOUT,
+        "graceful_shutdown_timeout": timedelta(seconds=settings.graceful_shutdown_s),
+        "max_heartbeat_throttle_interval": heartbeat_interval,
+        "default_heartbeat_throttle_interval": heartbeat_interval,
+    }
 
 
 def build_attempts(settings: WorkerSettings, environment: Mapping[str, str]) -> ProviderAttempts:

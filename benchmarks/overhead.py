@@ -1,7 +1,8 @@
 """`make bench-overhead`: what a durable call costs over Temporal's own floor.
 
-Both kinds run against one embedded server, each on a worker process with the same settings, the provider without latency.
-Rounds are interleaved, so that a noisy moment of the machine falls on both; the ratios are of the rounds' medians.
+Both kinds run against one embedded server, each on a worker process with the same settings, the provider without
+latency. Rounds are interleaved, so that a noisy moment of the machine falls on both; the ratios are of the rounds'
+medians.
 """
 
 import asyncio
@@ -57,8 +58,7 @@ async def measure(call: Call) -> Round:
     left = iter(range(TOGETHER))
 
     async def caller() -> None:
-        for _ in left:
-            together.append(await timed(call))
+        together.extend([await timed(call) for _ in left])
 
     await asyncio.gather(*(caller() for _ in range(CALLERS)))
     rate = TOGETHER / (time.perf_counter() - began)

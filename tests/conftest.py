@@ -108,7 +108,7 @@ SetStage = Callable[..., AbstractAsyncContextManager[Stage]]
 
 @pytest.fixture
 def on_skipped_time(skipping_env: WorkflowEnvironment) -> SetStage:
-    """Set a stage on the server that skips time: `async with on_skipped_time(step, step) as stage`."""
+    """Set a stage on the server that skips time; steps are the provider's."""
 
     @asynccontextmanager
     async def set_stage(*steps: Step, **options: Any) -> AsyncIterator[Stage]:

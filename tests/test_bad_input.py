@@ -92,7 +92,7 @@ async def test_missing_search_attributes_are_named_unless_done_without(monkeypat
     env = await WorkflowEnvironment.start_local(dev_server_existing_path=binary("temporal"))
     async with env:
         monkeypatch.setenv("TEMPORAL_ADDRESS", env.client.service_client.config.target_host)
-        with pytest.raises(DispatcherUnavailableError, match="LLMModel, LLMOutcome.*durable-llm setup"):
+        with pytest.raises(DispatcherUnavailableError, match=r"LLMModel, LLMOutcome.*durable-llm setup"):
             await Dispatcher.connect(wait=timedelta(seconds=5))
         async with Dispatcher.connect(wait=timedelta(seconds=5), search_attributes=False) as dispatcher:
             handle = await dispatcher.submit("openai/gpt-4o-mini", "Name a prime.")

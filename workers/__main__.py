@@ -37,7 +37,7 @@ def dev(
     data: Annotated[Path, typer.Option(help="File that keeps the server's data.")] = Path(".durable-llm/dev.db"),
 ) -> None:
     """Run the embedded Temporal server, its UI and a worker until Ctrl-C."""
-    from workers.dev import run_dev  # only this command needs it
+    from workers.dev import run_dev  # noqa: PLC0415  # only this command needs it
 
     _leave(run_dev(port=port, ui_port=ui_port, data=data))
 
@@ -45,7 +45,7 @@ def dev(
 async def _run_worker() -> int:
     settings = load_settings()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    from workers.worker import run_worker  # litellm takes seconds to import: settings are checked before
+    from workers.worker import run_worker  # noqa: PLC0415  # litellm takes seconds to import: settings come first
 
     await run_worker(settings, announce=lambda line: print(line, flush=True))
     return 0

@@ -60,6 +60,9 @@ class WorkerSettings(BaseSettings):
     extra_params: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Provider parameters to let through beyond the built-in list, separated by commas."
     )
+    connect_wait_s: Annotated[float, Field(ge=0.1, le=3600)] = Field(
+        30.0, description="Seconds that a starting worker tries to reach the Temporal server."
+    )
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = Field(
         "INFO", description="Least severe log records that are written to stderr."
     )

@@ -29,8 +29,6 @@ from workflows.llm_call import LLMCall
 
 logger = logging.getLogger("durable_llm.worker")
 
-CONNECT_WAIT = timedelta(seconds=30)
-
 # Measured at 50 callers: the SDK's default of five pollers let new calls starve behind sticky ones, p99 5.6 s; these
 # gave 1.7 s at the same throughput.
 _POLLERS = PollerBehaviorAutoscaling(initial=10, minimum=2, maximum=50)
@@ -101,8 +99,9 @@ async def run_worker(settings: WorkerSettings, announce: Callable[[str], None]) 
         SettingsError: a setting of keys or hosts is unusable; names the variable.
     """
     attempts = build_attempts(settings, os.environ)
-    client = await connect_client(wait=CONNECT_WAIT)
-    await check_namespace(client, want_search_attributes=False, wait=CONNECT_WAIT)
+    wait = timedelta(seconds=settings.connect_wait_s)
+    client = await connect_client(wait=wait)
+    await check_namespace(client, want_search_attributes=False, wait=wait)
     await _warn_of_missing_search_attributes(client)
     stop = _stop_on_signals()
     worker = build_worker(client, settings, attempts)

@@ -1,0 +1,157 @@
+"""The activity `provider_attempt`: one order in, one request out, an answer or facts back.
+
+The steps, each a method below: check the order, resolve its key, send, judge what came, hold it until the server can
+take it. Temporal never retries this activity; what an attempt's failure means is the workflow's to decide.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+
+from activities import transport
+from activities.call import arguments, check_provider, check_spec
+from activities.exchange import Exchange, recording
+from activities.failure import facts_of, request_id_of
+from activities.heartbeats import Heartbeats
+from activities.judgement import judge
+from activities.keys import KeyRing
+from activities.litellm_setup import litellm, provider_of
+from activities.scrub import Scrubber
+from activities.server import Server, TemporalServer
+from durable_llm.config import ModelSpecOnWire
+from durable_llm.facts import FailureFacts, LocalFault
+from durable_llm.names import ATTEMPT_ACTIVITY, ATTEMPT_FAILED
+from durable_llm.request import AttemptOrder, Prompt
+from durable_llm.result import Answer
+
+HEARTBEAT_INTERVAL: Final = timedelta(seconds=5)
+
+
+class ProviderAttempts:
+    """Makes attempts with one worker's keys.
+
+    Args:
+        keys: The worker's keys and the rules for them.
+        heartbeat_interval: Between two heartbeats of one attempt; stretched when many are in flight.
+        also_allowed: Names of provider parameters that the operator added to the contract's list.
+        server: The Temporal server; by default the one that the running activity came from.
+    """
+
+    def __init__(
+        self,
+        keys: KeyRing,
+        *,
+        heartbeat_interval: timedelta = HEARTBEAT_INTERVAL,
+        also_allowed: Collection[str] = (),
+        server: Server | None = None,
+    ) -> None:
+        transport.install()
+        self._keys = keys
+        self._heartbeats = Heartbeats(heartbeat_interval)
+        self._also_allowed = frozenset(also_allowed)
+        self._server = server or TemporalServer()
+
+    @activity.defn(name=ATTEMPT_ACTIVITY)
+    async def provider_attempt(self, order: AttemptOrder, prompt: Prompt | None) -> Answer:
+        """Ask one model once.
+
+        Heartbeats from its start until its completion, without details. Completes only while the server answers.
+
+        Args:
+            order: What to ask.
+            prompt: The prompt; None: it is read from the call's history.
+
+        Raises:
+            ApplicationError: of type ATTEMPT_FAILED, with FailureFacts as its details; not retryable.
+            asyncio.CancelledError: the call was cancelled; the connection is closed.
+        """
+        async with self._heartbeats.beating():
+            outcome = await self._outcome(order, prompt)
+            await self._hold()
+        if isinstance(outcome, FailureFacts):
+            # `from None`: litellm's exceptions must not follow into history, they hold keys.
+            raise _failed(outcome) from None
+        return outcome
+
+    async def _hold(self) -> None:
+        """Wait until the server can take a completion; a stopping worker tries its luck at once."""
+        try:
+            if not _worker_stops():
+                await self._server.reachable()
+        except asyncio.CancelledError:
+            if not _worker_stops():
+                raise
+
+    async def _outcome(self, order: AttemptOrder, prompt: Prompt | None) -> Answer | FailureFacts:
+        """An answer or the facts of a failure, with the time that it took."""
+        started = time.monotonic()
+        exchange = Exchange()
+        try:
+            outcome = await self._within_timeout(order, prompt, exchange)
+        except asyncio.CancelledError:
+            if not _worker_stops():
+                raise
+            text = "the worker was shut down during the attempt"
+            outcome = FailureFacts(text=text, local_fault=LocalFault.DRAINED, request_sent=exchange.sent)
+        if isinstance(outcome, FailureFacts):
+            outcome = outcome.model_copy(update={"model": outcome.model or order.spec.name})
+        return outcome.model_copy(update={"duration_s": round(time.monotonic() - started, 3)})
+
+    async def _within_timeout(
+        self, order: AttemptOrder, prompt: Prompt | None, exchange: Exchange
+    ) -> Answer | FailureFacts:
+        """Everything that the attempt's timeout covers, its failures as facts."""
+        scope = asyncio.timeout(order.timeout_s)
+        try:
+            async with scope:
+                prompt = prompt or await self._server.prompt()
+                return await self._ask(order.spec, prompt, exchange)
+        except Exception as error:  # litellm raises classes of its own, of openai's, of httpx's and plain ones
+            if scope.expired():
+                return _timed_out(order, exchange)
+            return facts_of(error, exchange, self._scrubber(prompt), _now())
+
+    async def _ask(self, spec: ModelSpecOnWire, prompt: Prompt, exchange: Exchange) -> Answer | FailureFacts:
+        """Check, resolve the key, send and judge."""
+        check_spec(spec, self._also_allowed)
+        provider = provider_of(spec.name, spec.api_base)
+        check_provider(provider)
+        passage = self._keys.resolve(provider, spec.api_base, spec.api_key)
+        exchange.only_host, exchange.forbidden = spec.api_base, passage.forbidden
+        with recording(exchange):
+            response = await litellm.acompletion(**arguments(spec, prompt, passage))
+        return judge(response, exchange, spec.name, self._scrubber(prompt), _now())
+
+    def _scrubber(self, prompt: Prompt | None) -> Scrubber:
+        return Scrubber(self._keys.secrets(), prompt.messages if prompt else None)
+
+
+def _timed_out(order: AttemptOrder, exchange: Exchange) -> FailureFacts:
+    received = f"; {len(exchange.raw_body)} bytes of a response had come" if exchange.raw_body else ""
+    return FailureFacts(
+        http_status=exchange.status,
+        text=f"no answer within {order.timeout_s:g} s{received}",
+        local_fault=LocalFault.TIMEOUT,
+        request_id=request_id_of(exchange.headers),
+        request_sent=exchange.sent,
+    )
+
+
+def _failed(facts: FailureFacts) -> ApplicationError:
+    return ApplicationError(
+        facts.headline(), facts, type=ATTEMPT_FAILED, non_retryable=True, category=ApplicationErrorCategory.BENIGN
+    )
+
+
+def _worker_stops() -> bool:
+    details = activity.cancellation_details()
+    return details is not None and details.worker_shutdown
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

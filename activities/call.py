@@ -1,0 +1,76 @@
+"""The one call of litellm: an order and a prompt turned into its arguments.
+
+What litellm is given decides what it sends, so what a caller wrote is checked here again: a client can be older than
+the rules, or not ours at all.
+"""
+
+from collections.abc import Collection
+from typing import Any, Final
+
+from activities.failure import LocalFaultError
+from activities.keys import Passage
+from activities.litellm_setup import FIXED_ARGUMENTS
+from activities.providers import UNOBSERVED
+from durable_llm.config import ModelSpecOnWire, check_address
+from durable_llm.facts import LocalFault
+from durable_llm.parameters import check_parameters
+from durable_llm.request import Prompt
+
+_NEED_TOOLS: Final = ("tool_choice", "parallel_tool_calls")
+
+
+def check_spec(spec: ModelSpecOnWire, also_allowed: Collection[str]) -> None:
+    """Refuse what no client of ours would have sent.
+
+    Raises:
+        LocalFaultError: the address or a parameter is not allowed, or the API is not supported.
+    """
+    if spec.responses_api:
+        raise LocalFaultError(LocalFault.UNSUPPORTED, "the Responses API is not supported by this worker yet")
+    try:
+        check_parameters(spec.extra_params, also_allowed)
+    except ValueError as error:
+        raise LocalFaultError(LocalFault.PARAMETER_NOT_ALLOWED, str(error)) from None
+    try:
+        if spec.api_base is not None:
+            check_address(spec.api_base)
+    except ValueError as error:
+        raise LocalFaultError(LocalFault.ADDRESS_NOT_ALLOWED, str(error)) from None
+
+
+def check_provider(provider: str) -> None:
+    """Refuse a provider whose requests cannot be observed.
+
+    Raises:
+        LocalFaultError: it is one.
+    """
+    if provider in UNOBSERVED:
+        raise LocalFaultError(
+            LocalFault.UNSUPPORTED, f"requests to {provider} cannot be observed; use 'openai/...' with api_base"
+        )
+
+
+def arguments(spec: ModelSpecOnWire, prompt: Prompt, passage: Passage) -> dict[str, Any]:
+    """Arguments for `litellm.acompletion`."""
+    asked = {
+        "tools": prompt.tools,
+        "tool_choice": prompt.tool_choice,
+        "response_format": prompt.response_format,
+        "api_base": spec.api_base,
+        "api_key": passage.api_key,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    parameters = _for_gateway(spec.name, {**spec.extra_params, **given})
+    if not parameters.get("tools"):
+        parameters = {name: value for name, value in parameters.items() if name not in ("tools", *_NEED_TOOLS)}
+    return {"model": spec.name, "messages": prompt.messages, **parameters, **FIXED_ARGUMENTS}
+
+
+def _for_gateway(model: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """OpenRouter takes the effort inside its own `reasoning` object; litellm drops it at the top level."""
+    if not model.startswith("openrouter/") or "reasoning_effort" not in parameters:
+        return parameters
+    rest = {name: value for name, value in parameters.items() if name != "reasoning_effort"}
+    body = dict(rest.get("extra_body") or {})
+    body["reasoning"] = {"effort": parameters["reasoning_effort"], **(body.get("reasoning") or {})}
+    return {**rest, "extra_body": body}

@@ -1,0 +1,177 @@
+"""What one attempt does on the wire: the record that failures are judged by, and the guard before it.
+
+litellm guesses a failure's status from its message, hides headers and re-sends by itself. Without this record a call's
+policy would judge litellm's guesses, and without the guard one attempt would be two bills, or a key would follow a
+redirect to another host.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import unquote
+
+import httpx
+
+from durable_llm.facts import LocalFault, Sent
+
+FAILURE_BYTES: Final = 256 * 1024
+"""Bytes that are kept of a failure's body."""
+
+ANSWER_BYTES: Final = 8 * 1024 * 1024
+"""Bytes that are kept of an answer's body."""
+
+_LONG_SECRET: Final = 20
+"""Characters from which a secret is looked for in a body too; a short one may be an ordinary word."""
+
+
+class RefusedError(httpx.RequestError):
+    """The guard did not let a request out."""
+
+
+@dataclass
+class Exchange:
+    """One attempt's request and response, as they were on the wire."""
+
+    only_host: str | None = None
+    """Host and port that may be asked; None: the provider's own."""
+    forbidden: Collection[str] = ()
+    """Credentials of this worker that are not this attempt's."""
+    sent: Sent = Sent.NO
+    requests: int = 0
+    host: str | None = None
+    status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    raw_body: bytearray = field(default_factory=bytearray)
+    complete: bool = False
+    """Whether the body was read to its end."""
+    error: BaseException | None = None
+    """What broke the exchange, as the transport told it."""
+    refused: LocalFault | None = None
+    """Why the guard let nothing out."""
+    refusal: str = ""
+
+    def admit(self, request: httpx.Request) -> None:
+        """Let the attempt's one request pass.
+
+        Raises:
+            RefusedError: it is a second one, goes to another host than the spec's, or carries a foreign credential.
+        """
+        if self.requests:
+            raise RefusedError("one attempt is one request", request=request)
+        target = request.url.netloc.decode()
+        if self.only_host is not None and not _same_host(self.only_host, request.url):
+            self._refuse(
+                LocalFault.UNSUPPORTED, f"the provider's adapter asks {target}, not the spec's api_base", request
+            )
+        if _carries(request, self.forbidden):
+            text = (
+                f"the request to {target} would carry a credential that is not this spec's; set the spec's api_key to "
+                "a reference, or list the pair in DURABLE_LLM_KEYS"
+            )
+            self._refuse(LocalFault.KEY_NOT_ALLOWED, text, request)
+        self.requests, self.host, self.sent = 1, target, Sent.UNKNOWN
+        self.refused, self.refusal = None, ""  # a refused question about the model before it does not matter
+
+    def refuse_unobserved(self, request: httpx.Request) -> None:
+        """Refuse a request on a path that an attempt can neither observe nor cancel.
+
+        Raises:
+            RefusedError: always.
+        """
+        self._refuse(LocalFault.UNSUPPORTED, "litellm has no asynchronous way to ask this provider", request)
+
+    def answered(self, response: httpx.Response) -> None:
+        """Record status and headers."""
+        self.sent = Sent.YES
+        self.status = response.status_code
+        self.headers = {name.lower(): value for name, value in response.headers.items()}
+
+    def received(self, chunk: bytes) -> None:
+        """Record a piece of the body, up to the limit."""
+        limit = ANSWER_BYTES if self.succeeded else FAILURE_BYTES
+        self.raw_body += chunk[: max(0, limit - len(self.raw_body))]
+
+    def broke(self, error: BaseException, *, connected: bool) -> None:
+        """Record that the transport gave up."""
+        self.error = error
+        self.sent = Sent.YES if connected else Sent.NO
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the status is a success."""
+        return self.status is not None and 200 <= self.status < 300
+
+    @property
+    def body(self) -> bytes:
+        """The body without its content encoding; as it came when it cannot be decoded."""
+        encoding = self.headers.get("content-encoding")
+        if not encoding:
+            return bytes(self.raw_body)
+        try:
+            return httpx.Response(200, headers={"content-encoding": encoding}, content=bytes(self.raw_body)).content
+        except httpx.DecodingError:
+            return bytes(self.raw_body)
+
+    def json(self) -> Any:
+        """The body's JSON value; None when it is none."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
+    def _refuse(self, fault: LocalFault, text: str, request: httpx.Request) -> None:
+        self.refused, self.refusal = fault, text
+        raise RefusedError(text, request=request)
+
+
+_current: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
+
+
+def current() -> Exchange | None:
+    """The exchange of the attempt that this code runs for; None outside of attempts."""
+    return _current.get()
+
+
+@contextmanager
+def recording(exchange: Exchange) -> Iterator[Exchange]:
+    """Make `exchange` the current one."""
+    token = _current.set(exchange)
+    try:
+        yield exchange
+    finally:
+        _current.reset(token)
+
+
+def _same_host(allowed: str, url: httpx.URL) -> bool:
+    return httpx.URL(allowed).host == url.host and _port(httpx.URL(allowed)) == _port(url)
+
+
+def _port(url: httpx.URL) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
+
+
+def _carries(request: httpx.Request, secrets: Collection[str]) -> bool:
+    """Whether the request holds one of `secrets`, in plain or in Basic authorization."""
+    if not secrets:
+        return False
+    url = str(request.url)
+    head = "\n".join([url, unquote(url), *request.headers.values(), *_basic(request.headers.get("authorization", ""))])
+    if any(secret in head for secret in secrets):
+        return True
+    body = request.content if hasattr(request, "_content") else b""
+    return any(len(secret) >= _LONG_SECRET and secret.encode() in body for secret in secrets)
+
+
+def _basic(authorization: str) -> list[str]:
+    scheme, _, value = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return []
+    try:
+        return [base64.b64decode(value).decode(errors="replace")]
+    except binascii.Error:
+        return []

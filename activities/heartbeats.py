@@ -1,0 +1,51 @@
+"""Heartbeats of the attempts in flight.
+
+An attempt heartbeats while it waits for its provider and while it holds an answer, so that the server notices a dead
+worker within the heartbeat timeout and not only after the attempt's own. With many attempts in flight the interval
+stretches: a thousand attempts at one every five seconds would spend the worker's CPU on heartbeats.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Final
+
+from temporalio import activity
+
+PER_SECOND: Final = 60.0
+"""Heartbeats that one process sends at most in a second."""
+
+
+class Heartbeats:
+    """Sends heartbeats for every attempt of this process.
+
+    Args:
+        interval: Between two heartbeats of one attempt, as long as few are in flight.
+    """
+
+    def __init__(self, interval: timedelta) -> None:
+        self._interval_s = interval.total_seconds()
+        self._in_flight = 0
+
+    @contextlib.asynccontextmanager
+    async def beating(self) -> AsyncIterator[None]:
+        """Heartbeat while the block runs."""
+        self._in_flight += 1
+        beats = asyncio.create_task(self._beat())
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            beats.cancel()
+
+    def interval_s(self, timeout: timedelta | None) -> float:
+        """Seconds until the next heartbeat: stretched under load, never above a third of the timeout."""
+        stretched = max(self._interval_s, self._in_flight / PER_SECOND)
+        return min(stretched, timeout.total_seconds() / 3) if timeout else stretched
+
+    async def _beat(self) -> None:
+        timeout = activity.info().heartbeat_timeout
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(self.interval_s(timeout))

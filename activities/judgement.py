@@ -1,0 +1,44 @@
+"""Answer or failure: litellm's response held against what was on the wire.
+
+litellm returning is not enough: it makes up an empty answer from a body without choices, and a cut-off answer out of
+one kind of 400.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from activities.answer import finished, read_answer
+from activities.exchange import Exchange
+from activities.failure import LocalFaultError, facts_of_answer, facts_of_response
+from activities.scrub import Scrubber
+from activities.verdict_on_answer import Verdict, judge_body, judge_choices, natives
+from durable_llm.facts import AnswerDefect, FailureFacts, LocalFault
+from durable_llm.result import Answer
+
+
+def judge(response: Any, exchange: Exchange, model: str, scrubber: Scrubber, now: datetime) -> Answer | FailureFacts:
+    """The answer that `response` is, or the facts of why it is none.
+
+    Raises:
+        LocalFaultError: no request was seen, so nothing is known of where the answer is from.
+    """
+    if exchange.status is None:
+        raise LocalFaultError(LocalFault.UNSUPPORTED, "litellm asks this provider on a way that cannot be observed")
+    if not exchange.succeeded:
+        return facts_of_response(exchange, scrubber, now)
+    value = exchange.json()
+    answer = read_answer(response, exchange, model)
+    verdict = _verdict(answer, exchange, value)
+    if verdict is None:
+        return finished(answer, natives(value))
+    facts = facts_of_answer(verdict, exchange, scrubber, now)
+    return facts.model_copy(update={"model": answer.model, "usage": answer.usage, "cost": answer.cost})
+
+
+def _verdict(answer: Answer, exchange: Exchange, value: Any) -> Verdict | None:
+    if value is not None and (verdict := judge_body(exchange.body, value)):
+        return verdict
+    verdict = judge_choices(answer.choices, natives(value))
+    if verdict and verdict.defect is AnswerDefect.EMPTY and value is None:
+        return judge_body(exchange.body, value)  # nothing was said because nothing could be read
+    return verdict

@@ -1,0 +1,137 @@
+"""A raw HTTP server that plays the bytes and faults of the failure corpus, and records what it was sent."""
+
+import asyncio
+import json
+import re
+import socket
+import struct
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+_REASONS = {200: "OK", 307: "Temporary Redirect", 400: "Bad Request", 429: "Too Many Requests"}
+
+
+class Wire:
+    """One scripted server: every connection is served `script`."""
+
+    def __init__(self, case: dict) -> None:
+        self.case = case
+        self.requests: list[bytes] = []
+        self.closed = asyncio.Event()
+        """Set when a client closed a connection that was still owed a response."""
+        self.asked = asyncio.Event()
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while request := await _read_request(reader):
+                self.requests.append(request)
+                self.asked.set()
+                if not await self._play(reader, writer):
+                    return
+        except (ConnectionError, asyncio.CancelledError):  # a test that ended took its server along
+            self.closed.set()
+        finally:
+            writer.close()
+
+    async def _play(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Send what the case says; whether the connection stays open."""
+        fault = self.case.get("fault")
+        body = _body(self.case)
+        match fault:
+            case "reset_before_response":
+                _reset(writer)
+                return False
+            case "close_before_response":
+                return False
+            case "timeout":
+                await reader.read()
+                self.closed.set()
+                return False
+            case "slow_drip":
+                await self._drip(reader, writer, body)
+                return False
+            case "reset_mid_body":
+                writer.write(_head(self.case, len(body) + 1000) + body)
+                await writer.drain()
+                _reset(writer)
+                return False
+            case "truncated_json":
+                body = body[: len(body) // 2]
+        writer.write(_head(self.case, len(body)) + body)
+        await writer.drain()
+        return True
+
+    async def _drip(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes) -> None:
+        count, pause = self.case.get("drip_n", 1000), self.case.get("drip_s", 0.05)
+        writer.write(_head(self.case, len(body) + count))
+        gone = asyncio.create_task(reader.read())
+        for _ in range(count):
+            writer.write(b"\n")
+            await asyncio.wait([gone], timeout=pause)
+            if gone.done():
+                self.closed.set()
+                return
+        writer.write(body)
+        await writer.drain()
+        gone.cancel()
+
+
+@asynccontextmanager
+async def playing(case: dict):
+    """A running Wire for `case`; with fault connection_refused, a port that nobody listens on."""
+    wire = Wire(case)
+    server = await asyncio.start_server(wire.serve, "127.0.0.1", 0)
+    wire.port = server.sockets[0].getsockname()[1]
+    if case.get("fault") == "connection_refused":
+        server.close()
+        await server.wait_closed()
+    try:
+        yield wire
+    finally:
+        server.close()
+
+
+async def _read_request(reader: asyncio.StreamReader) -> bytes:
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError as error:
+        return error.partial
+    length = re.search(rb"(?i)content-length:\s*(\d+)", head)
+    return head + (await reader.readexactly(int(length.group(1))) if length else b"")
+
+
+def _body(case: dict) -> bytes:
+    if "raw" in case:
+        return case["raw"]
+    body = case.get("body")
+    if body is None:
+        return b""
+    return body.encode() if isinstance(body, str) else json.dumps(body).encode()
+
+
+def _head(case: dict, length: int) -> bytes:
+    status = case.get("http_status") or 200
+    lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Status')}", f"content-length: {length}"]
+    headers = {"content-type": "application/json", **(case.get("headers") or {})}
+    lines += [f"{name}: {_filled(value)}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def _filled(value: str) -> str:
+    def moment(match: re.Match) -> str:
+        at = datetime.now(UTC) + timedelta(seconds=float(match.group(2)))
+        return format_datetime(at, usegmt=True) if match.group(1) == "http_date" else at.isoformat()
+
+    return re.sub(r"\{\{(http_date|rfc3339)\+([\d.]+)\}\}", moment, str(value))
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()

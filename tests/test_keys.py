@@ -1,0 +1,151 @@
+"""Which key may go where."""
+
+import pytest
+
+from activities.key_settings import parse_hosts, parse_keys
+from activities.keys import DUMMY_KEY, KeyRefusedError, KeyRing
+from activities.providers import looks_like_credential
+from durable_llm.facts import LocalFault
+
+ENVIRONMENT = {
+    "OPENAI_API_KEY": "own-openai-value",
+    "GEMINI_API_KEY": "own-gemini-value",
+    "TEAM_API_KEY": "team-value-1234",
+    "TEMPORAL_API_KEY": "temporal-value-12",
+    "DURABLE_LLM_X_KEY": "worker-value-123",
+    "PATH": "/usr/local/bin",
+}
+HOSTS = {"llm.internal", "127.0.0.1", "one.port:8443", "[::1]"}
+
+
+def ring(keys: str = "", secrets_dir=None) -> KeyRing:
+    """A ring over ENVIRONMENT with the operator's text `keys`."""
+    return KeyRing(ENVIRONMENT, pairs=parse_keys(keys), hosts=HOSTS, secrets_dir=secrets_dir)
+
+
+ALLOWED = [
+    ("", "openai", None, None, None),
+    ("", "openai", None, "os.environ/OPENAI_API_KEY", "own-openai-value"),
+    ("TEAM_API_KEY=openai", "openai", None, "os.environ/TEAM_API_KEY", "team-value-1234"),
+    ("", "openai", "https://llm.internal/v1", None, DUMMY_KEY),
+    ("", "openai", "http://127.0.0.1:4000", None, DUMMY_KEY),
+    ("", "openai", "https://one.port:8443", None, DUMMY_KEY),
+    ("", "openai", "http://[::1]:80/v1", None, DUMMY_KEY),
+    ("TEAM_API_KEY=llm.internal", "openai", "https://LLM.internal/v1", "os.environ/TEAM_API_KEY", "team-value-1234"),
+    ("OPENAI_API_KEY=127.0.0.1:80", "openai", "http://127.0.0.1", "os.environ/OPENAI_API_KEY", "own-openai-value"),
+    ("", "ollama", None, None, None),
+]
+
+
+@pytest.mark.parametrize(("keys", "provider", "api_base", "reference", "expected"), ALLOWED)
+def test_a_key_goes_where_it_belongs(keys, provider, api_base, reference, expected):
+    """A provider's own variable goes to its own address, other pairs go where listed, an address alone gets a dummy."""
+    passage = ring(keys).resolve(provider, api_base, reference)
+
+    assert passage.api_key == expected
+    assert expected not in passage.forbidden
+    assert "temporal-value-12" in passage.forbidden
+
+
+REFUSED = [
+    ("", "openai", "https://evil.example/v1", None, LocalFault.ADDRESS_NOT_ALLOWED, "DURABLE_LLM_API_BASE_HOSTS"),
+    ("", "openai", "https://one.port/v1", None, LocalFault.ADDRESS_NOT_ALLOWED, "one.port"),
+    (
+        "",
+        "openai",
+        "http://127.0.0.1",
+        "os.environ/OPENAI_API_KEY",
+        LocalFault.KEY_NOT_ALLOWED,
+        "OPENAI_API_KEY=127.0.0.1",
+    ),
+    (
+        "TEAM_API_KEY=openai",
+        "openai",
+        "http://127.0.0.1",
+        "os.environ/TEAM_API_KEY",
+        LocalFault.KEY_NOT_ALLOWED,
+        "KEYS",
+    ),
+    (
+        "TEAM_API_KEY=127.0.0.1:1",
+        "openai",
+        "http://127.0.0.1",
+        "os.environ/TEAM_API_KEY",
+        LocalFault.KEY_NOT_ALLOWED,
+        "KEYS",
+    ),
+    ("", "openai", None, "os.environ/TEAM_API_KEY", LocalFault.KEY_NOT_ALLOWED, "TEAM_API_KEY=openai"),
+    ("", "anthropic", None, "os.environ/OPENAI_API_KEY", LocalFault.KEY_NOT_ALLOWED, "OPENAI_API_KEY=anthropic"),
+    ("", "openai", None, "os.environ/TEMPORAL_API_KEY", LocalFault.KEY_NOT_ALLOWED, "own settings"),
+    ("", "openai", None, "os.environ/DURABLE_LLM_X_KEY", LocalFault.KEY_NOT_ALLOWED, "own settings"),
+    ("", "anthropic", None, None, LocalFault.MISSING_KEY, "ANTHROPIC_API_KEY"),
+    ("OTHER_KEY=openai", "openai", None, "os.environ/OTHER_KEY", LocalFault.MISSING_KEY, "OTHER_KEY"),
+    ("", "openai", None, "sk-literal-key-1234567", LocalFault.KEY_NOT_ALLOWED, "os.environ/"),
+    ("", "openai", None, "secrets/team", LocalFault.KEY_NOT_ALLOWED, "secrets/team=openai"),
+    ("secrets/team=openai", "openai", None, "secrets/team", LocalFault.MISSING_KEY, "team"),
+]
+
+
+@pytest.mark.parametrize(("keys", "provider", "api_base", "reference", "fault", "says"), REFUSED)
+def test_any_other_pair_is_refused_with_what_to_set(keys, provider, api_base, reference, fault, says):
+    """A refusal names the setting to change and never a value."""
+    with pytest.raises(KeyRefusedError) as refused:
+        ring(keys).resolve(provider, api_base, reference)
+
+    assert refused.value.fault is fault
+    assert says in str(refused.value)
+    assert not any(value in str(refused.value) for value in ENVIRONMENT.values() if value != "/usr/local/bin")
+
+
+def test_secret_files_are_read_when_asked_for(tmp_path):
+    """A rotated secret file takes effect without a restart, and both its values are scrubbed."""
+    (tmp_path / "team").write_text("first-file-value\n")
+    keys = ring("secrets/team=openai", tmp_path)
+    first = keys.resolve("openai", None, "secrets/team").api_key
+    (tmp_path / "team").write_text("second-file-value\n")
+    second = keys.resolve("openai", None, "secrets/team").api_key
+
+    assert (first, second) == ("first-file-value", "second-file-value")
+    assert {first, second} <= keys.secrets()
+
+
+def test_a_ring_shows_no_values():
+    """Logging a ring or what it resolved prints no key."""
+    keys = ring()
+
+    assert "value" not in repr(keys) + repr(keys.resolve("openai", None, "os.environ/OPENAI_API_KEY"))
+
+
+@pytest.mark.parametrize("text", ["MY_KEY", "MY_KEY=", "=openai", "MY KEY=openai", "TEMPORAL_API_KEY=openai", "A=b c"])
+def test_pairs_are_checked_when_a_worker_starts(text):
+    """A slip in DURABLE_LLM_KEYS stops the worker with a sentence that names the variable."""
+    with pytest.raises(ValueError, match="DURABLE_LLM_KEYS"):
+        parse_keys(text)
+
+
+@pytest.mark.parametrize("text", ["*", "https://host", "host/path", "a b", "*.example.com", "host:port"])
+def test_hosts_are_exact(text):
+    """DURABLE_LLM_API_BASE_HOSTS takes hosts, no wildcards and no addresses."""
+    with pytest.raises(ValueError, match="DURABLE_LLM_API_BASE_HOSTS"):
+        parse_hosts(text)
+
+
+def test_settings_parse_to_pairs_and_hosts():
+    """Spaces, empty entries and litellm's prefix do not matter."""
+    assert parse_keys(" A_KEY=openai, os.environ/B=Host.x:80,, ") == {("A_KEY", "openai"), ("B", "host.x:80")}
+    assert parse_hosts("Llm.Internal, 127.0.0.1:80,") == {"llm.internal", "127.0.0.1:80"}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("HF_TOKEN", True),
+        ("AWS_ACCESS_KEY_ID", True),
+        ("X_PASSWORD", True),
+        ("KEYBOARD", False),
+        ("TOKEN_LIMIT", False),
+    ],
+)
+def test_credentials_are_known_by_their_names(name, expected):
+    """The last word of a variable's name says whether it is a credential."""
+    assert looks_like_credential(name) is expected

@@ -42,14 +42,14 @@ def sources(package: str) -> list[Path]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_imports_go_one_way(package: str) -> None:
-    """workers -> workflows, activities -> durable_llm; workflows and activities never import each other."""
+    """Workers -> workflows, activities -> durable_llm; workflows and activities never import each other."""
     for path in sources(package):
         ours = {name.partition(".")[0] for name in imports(path)} & set(PACKAGES)
         assert ours <= MAY_IMPORT[package] | {package}, f"{path.relative_to(ROOT)} imports {ours}"
 
 
 def test_only_the_activities_import_litellm() -> None:
-    """litellm takes seconds to import and reads the environment: it lives on its own side."""
+    """Litellm takes seconds to import and reads the environment: it lives on its own side."""
     for package in PACKAGES:
         for path in sources(package):
             if "litellm" in {name.partition(".")[0] for name in imports(path)}:

@@ -1,5 +1,7 @@
 """Saved histories replay: what an upgrade must not break is every call that is running."""
 
+import base64
+import json
 from pathlib import Path
 
 import pytest
@@ -20,26 +22,27 @@ def replayer() -> Replayer:
     return Replayer(workflows=[LLMCall], data_converter=pydantic_data_converter, workflow_runner=workflow_runner())
 
 
-@pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
-async def test_a_saved_history_replays(replayer: Replayer, path: Path) -> None:
+@pytest.fixture(params=HISTORIES, ids=lambda path: path.stem)
+def history(request: pytest.FixtureRequest) -> WorkflowHistory:
+    """Each saved history."""
+    return WorkflowHistory.from_json(request.param.stem, request.param.read_text())
+
+
+async def test_a_saved_history_replays(replayer: Replayer, history: WorkflowHistory) -> None:
     """Today's code takes the recorded path, for every ending and every kind of failure."""
-    await replayer.replay_workflow(WorkflowHistory.from_json(path.stem, path.read_text()))
+    await replayer.replay_workflow(history)
 
 
 async def test_a_history_that_took_another_path_does_not_replay(replayer: Replayer) -> None:
     """The gate can fail: a fallback whose first failure is changed to one that is retried takes another path."""
-    path = next(path for path in HISTORIES if path.stem.endswith("-fallback"))
-    changed = _with_another_first_failure(path.read_text())
     with pytest.raises(NondeterminismError):
-        await replayer.replay_workflow(WorkflowHistory.from_json(path.stem, changed))
+        await replayer.replay_workflow(WorkflowHistory.from_json("changed", _with_another_first_failure()))
 
 
-def _with_another_first_failure(history: str) -> str:
-    """insufficient_quota, which falls over at once, becomes a plain rate limit, which waits on a timer."""
-    import base64
-    import json
-
-    events = json.loads(history)
+def _with_another_first_failure() -> str:
+    """In the fallback, insufficient_quota, which falls over at once, becomes a rate limit, which waits on a timer."""
+    path = next(path for path in HISTORIES if path.stem.endswith("-fallback"))
+    events = json.loads(path.read_text())
     failed = next(event for event in events["events"] if "activityTaskFailedEventAttributes" in event)
     info = failed["activityTaskFailedEventAttributes"]["failure"]["applicationFailureInfo"]
     [payload] = info["details"]["payloads"]

@@ -89,15 +89,18 @@ async def test_sigterm_drains_and_leaves_with_zero(server_env: WorkflowEnvironme
     """An open attempt finishes within the grace, its answer arrives, and the exit status is 0."""
     case = {"http_status": 200, "headers": {"content-type": "application/json"}, "body": ANSWER,
             "fault": "slow_drip", "drip_s": 0.3, "drip_n": 5}  # fmt: skip
-    async with playing(case) as wire, worker(server_env, "drained", DURABLE_LLM_GRACEFUL_SHUTDOWN_S="20") as process:
-        async with Dispatcher(server_env.client, task_queue="drained") as dispatcher:
-            handle = await dispatcher.submit(ModelSpec(name="openai/gpt-4o-mini", api_base=wire.url), "Name a prime.")
-            while not wire.requests:
-                await asyncio.sleep(0.02)
-            process.send_signal(signal.SIGTERM)
-            status, printed = await outcome(process)
-            async with worker(server_env, "drained"):
-                result = await handle.result()
+    async with (
+        playing(case) as wire,
+        worker(server_env, "drained", DURABLE_LLM_GRACEFUL_SHUTDOWN_S="20") as process,
+        Dispatcher(server_env.client, task_queue="drained") as dispatcher,
+    ):
+        handle = await dispatcher.submit(ModelSpec(name="openai/gpt-4o-mini", api_base=wire.url), "Name a prime.")
+        while not wire.requests:
+            await asyncio.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        status, printed = await outcome(process)
+        async with worker(server_env, "drained"):
+            result = await handle.result()
     assert status == 0, printed
     assert result.text == "7"
     assert result.attempts_total == 1

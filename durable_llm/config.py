@@ -4,6 +4,7 @@ Constructing them checks all that can be known without a worker. The twins endin
 ignore unknown ones: they are what a worker reads.
 """
 
+import os
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from durable_llm import key_reference
 from durable_llm.parameters import check_parameters, is_credential_name
 from durable_llm.wire import Strict, Wire
 
+EXTRA_PARAMS_VARIABLE = "DURABLE_LLM_EXTRA_PARAMS"
 DEFAULT_TIMEOUT_S = 600.0
 LMI_TIMEOUT_S = 60.0
 DEFAULT_MAX_RETRIES = 3
@@ -75,7 +77,7 @@ class ModelSpec(ModelSpecOnWire, Strict):
 
     @model_validator(mode="after")
     def _parameters_shape_the_request(self) -> Self:
-        check_parameters(self.extra_params)
+        check_parameters(self.extra_params, also_allowed())
         return self
 
     @classmethod
@@ -110,6 +112,11 @@ class LLMConfig(Strict):
             ModelSpec(**{**spec.model_dump(exclude_unset=True), "extra_params": {**spec.extra_params, **parameters}})
             for spec in self.models
         ])  # fmt: skip
+
+
+def also_allowed() -> frozenset[str]:
+    """Parameters that the operator added, on this machine as on the workers, in DURABLE_LLM_EXTRA_PARAMS."""
+    return frozenset(name.strip() for name in os.environ.get(EXTRA_PARAMS_VARIABLE, "").split(",") if name.strip())
 
 
 def check_address(address: str) -> None:

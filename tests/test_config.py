@@ -134,6 +134,14 @@ def test_every_parameter_of_litellm_that_steers_it_is_refused() -> None:
     assert not ALLOWED & set(REPLACEMENTS)
 
 
+def test_the_operator_may_add_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DURABLE_LLM_EXTRA_PARAMS lets a name through on this machine, and nothing else."""
+    monkeypatch.setenv("DURABLE_LLM_EXTRA_PARAMS", "mirostat, typical_p")
+    assert ModelSpec(name="openai/x", extra_params={"mirostat": 2}).extra_params == {"mirostat": 2}
+    with pytest.raises(ValueError, match="'mirostat_tau' is refused"):
+        ModelSpec(name="openai/x", extra_params={"mirostat_tau": 2})
+
+
 def test_what_litellm_calls_its_own_is_not_on_our_list() -> None:
     """The allow-list must not overlap with the parameters that litellm keeps to itself."""
     import litellm

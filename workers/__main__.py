@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from durable_llm.errors import DurableLLMError
+from workers.policy_page import policy_page
 from workers.settings import SettingsError, load_settings
 
 EXIT_USAGE = 2
@@ -40,6 +41,12 @@ def dev(
     from workers.dev import run_dev  # noqa: PLC0415  # only this command needs it
 
     _leave(run_dev(port=port, ui_port=ui_port, data=data))
+
+
+@app.command()
+def policy() -> None:
+    """Print what happens after which failure, as Markdown."""
+    print(policy_page(), end="")
 
 
 async def _run_worker() -> int:

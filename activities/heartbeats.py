@@ -47,5 +47,5 @@ class Heartbeats:
     async def _beat(self) -> None:
         timeout = activity.info().heartbeat_timeout
         while True:
+            await asyncio.sleep(self.interval_s(timeout))  # the server counts from the start: no heartbeat is due then
             activity.heartbeat()
-            await asyncio.sleep(self.interval_s(timeout))

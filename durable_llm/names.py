@@ -11,7 +11,9 @@ TASK_QUEUE: Final = "durable-llm"
 
 WORKFLOW: Final = "LLMCall"
 ATTEMPT_ACTIVITY: Final = "provider_attempt"
-STAMP_ACTIVITY: Final = "worker_stamp"
+
+HEARTBEAT_TIMEOUT_FUNCTION: Final = "durable_llm_heartbeat_timeout"
+"""Function that a worker offers to its workflows: how long an attempt may go without a heartbeat."""
 
 ATTEMPTS_QUERY: Final = "attempts"
 STATUS_QUERY: Final = "status"

@@ -62,10 +62,3 @@ class AttemptOrder(Wire):
     """Seconds that the attempt may take: the spec's timeout, or what is left until the deadline."""
     previous: Attempt | None = None
     """The ledger entry before this one, so that the history alone tells the whole story."""
-
-
-class WorkerStamp(Wire):
-    """What the worker that starts a call writes into it, once: everything a replay elsewhere must not change."""
-
-    policy_version: int
-    heartbeat_timeout_s: float

@@ -6,6 +6,7 @@ import sysconfig
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from durable_llm import Dispatcher, search_attributes
 from tests.scripted import ScriptedProvider, Step
-from workers.stamp import Stamper
+from workers.heartbeat_timeout import HeartbeatTimeout
 from workflows.llm_call import LLMCall
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
@@ -95,7 +96,8 @@ async def stage(client: Client, *steps: Step, heartbeat_timeout_s: float = 60.0,
         client,
         task_queue=task_queue,
         workflows=[LLMCall],
-        activities=[provider.provider_attempt, Stamper(heartbeat_timeout_s).worker_stamp],
+        activities=[provider.provider_attempt],
+        interceptors=[HeartbeatTimeout(timedelta(seconds=heartbeat_timeout_s))],
         **options,
     )
     dispatcher = Dispatcher(client, task_queue=task_queue)

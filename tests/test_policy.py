@@ -12,7 +12,7 @@ from durable_llm.facts import AnswerDefect, FailureFacts, LocalFault, Sent
 from durable_llm.policy import Policy
 from workflows.policy.decide import ACTIONS, LOST_PER_MODEL, Progress, Verdict, decide
 from workflows.policy.rules import RULES_V1
-from workflows.policy.versions import CURRENT, VERSIONS
+from workflows.policy.versions import CURRENT, VERSIONS, stamped_version
 
 V1 = VERSIONS[1]
 DAY = 86_400.0
@@ -305,3 +305,10 @@ def test_no_sequence_of_failures_outruns_its_budgets(
         assert decision.progress.retries <= budgets[decision.progress.spec_index]
         progress = decision.progress
     pytest.fail("the attempts are used up and the call goes on")
+
+
+def test_a_call_keeps_the_version_that_it_started_with() -> None:
+    """A fresh call gets the newest version; a replay finds the marker of its own, or none for the first."""
+    assert stamped_version(lambda _: True, versions=(1, 2, 3)) == 3
+    assert stamped_version(lambda marker: marker == "policy-2", versions=(1, 2, 3)) == 2
+    assert stamped_version(lambda _: False, versions=(1, 2, 3)) == 1

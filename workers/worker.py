@@ -23,8 +23,8 @@ from activities.key_settings import parse_hosts, parse_keys
 from activities.keys import KeyRing
 from durable_llm import search_attributes
 from durable_llm.connection import check_namespace, connect_client, missing_search_attributes
+from workers.heartbeat_timeout import HeartbeatTimeout
 from workers.settings import SettingsError, WorkerSettings
-from workers.stamp import Stamper
 from workflows.llm_call import LLMCall
 
 logger = logging.getLogger("durable_llm.worker")
@@ -43,7 +43,8 @@ def build_worker(client: Client, settings: WorkerSettings, attempts: ProviderAtt
         client,
         task_queue=settings.task_queue,
         workflows=[LLMCall],
-        activities=[attempts.provider_attempt, Stamper(settings.heartbeat_timeout_s).worker_stamp],
+        activities=[attempts.provider_attempt],
+        interceptors=[HeartbeatTimeout(timedelta(seconds=settings.heartbeat_timeout_s))],
         **worker_options(settings),
     )
 

@@ -12,20 +12,20 @@ from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 with workflow.unsafe.imports_passed_through():
     from durable_llm.attempt import clip
     from durable_llm.facts import TEXT_LIMIT, FailureFacts, LocalFault, Sent
-    from durable_llm.names import ATTEMPT_ACTIVITY, ATTEMPT_FAILED, WORKER_SHUTDOWN
+    from durable_llm.names import ATTEMPT_ACTIVITY, ATTEMPT_FAILED, HEARTBEAT_TIMEOUT_FUNCTION, WORKER_SHUTDOWN
     from durable_llm.request import INLINE_PROMPT_BYTES, AttemptOrder
     from durable_llm.result import Answer
 
 HOLD_ALLOWANCE: Final = timedelta(minutes=15)
 """How long an attempt may hold its answer while the Temporal server is away; heartbeats notice a dead worker sooner."""
 
+DEFAULT_HEARTBEAT_TIMEOUT: Final = timedelta(seconds=60)
+
 _NEVER_RETRIED: Final = RetryPolicy(maximum_attempts=1)
 """Temporal repeats nothing by itself: the policy does, so that every request has its entry in the ledger."""
 
 
-async def run_attempt(
-    order: AttemptOrder, prompt: RawValue, heartbeat_timeout: timedelta, summary: str
-) -> Answer | FailureFacts:
+async def run_attempt(order: AttemptOrder, prompt: RawValue, summary: str) -> Answer | FailureFacts:
     """Schedule one provider attempt and return its answer or the facts of its failure.
 
     Raises:
@@ -37,7 +37,7 @@ async def run_attempt(
             args=[order, _inline(prompt)],
             result_type=Answer,
             start_to_close_timeout=timedelta(seconds=order.timeout_s) + HOLD_ALLOWANCE,
-            heartbeat_timeout=heartbeat_timeout,
+            heartbeat_timeout=_heartbeat_timeout(),
             retry_policy=_NEVER_RETRIED,
             cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
             summary=summary,
@@ -47,6 +47,13 @@ async def run_attempt(
             raise
         return facts_of(error)
     return answer
+
+
+def _heartbeat_timeout() -> timedelta:
+    """The worker's own setting; a replay does not compare timeouts."""
+    offered = workflow.extern_functions().get(HEARTBEAT_TIMEOUT_FUNCTION)
+    timeout: timedelta = offered() if offered else DEFAULT_HEARTBEAT_TIMEOUT
+    return timeout
 
 
 def _inline(prompt: RawValue) -> RawValue | None:

@@ -25,15 +25,14 @@ with workflow.unsafe.imports_passed_through():
         describe_validation_error,
     )
     from durable_llm.facts import FailureFacts
-    from durable_llm.names import ATTEMPTS_QUERY, SCHEMA_VERSION, STAMP_ACTIVITY, STATUS_QUERY, WORKFLOW
-    from durable_llm.request import AttemptOrder, CallRequest, WorkerStamp
+    from durable_llm.names import ATTEMPTS_QUERY, SCHEMA_VERSION, STATUS_QUERY, WORKFLOW
+    from durable_llm.request import AttemptOrder, CallRequest
     from durable_llm.result import Answer, CallFailure, CallStatus, LLMResult
     from workflows.attempts import run_attempt
     from workflows.ledger import CallLedger
     from workflows.policy.decide import Decision, Progress
-    from workflows.policy.versions import VERSIONS, PolicyVersion
+    from workflows.policy.versions import VERSIONS, stamped_version
 
-_STAMP_TIMEOUT: Final = timedelta(seconds=10)
 _ERROR_OF: Final = {
     CallOutcome.EXHAUSTED: AllModelsExhaustedError,
     CallOutcome.REJECTED: RequestRejectedError,
@@ -62,8 +61,7 @@ class LLMCall:
         self._request = decode_request(request)
         self._prompt = prompt
         self._deadline = _deadline(self._request)
-        self._stamp = await self._stamped()
-        self._policy = _policy_version(self._stamp)
+        self._policy_version = stamped_version(workflow.patched)
         return await self._within_deadline()
 
     @workflow.query(name=ATTEMPTS_QUERY)
@@ -82,13 +80,6 @@ class LLMCall:
             activity=self._activity,
             next_attempt_in=max(self._wait_ends - workflow.now(), timedelta(0)) if self._wait_ends else None,
         )
-
-    async def _stamped(self) -> WorkerStamp:
-        """What the first worker to run this call stamps into it; a replay elsewhere reads it from the history."""
-        stamp: WorkerStamp = await workflow.execute_local_activity(
-            STAMP_ACTIVITY, result_type=WorkerStamp, start_to_close_timeout=_STAMP_TIMEOUT
-        )
-        return stamp
 
     async def _within_deadline(self) -> LLMResult:
         """Walk the chain until the call's deadline or its cancellation."""
@@ -142,12 +133,11 @@ class LLMCall:
             previous=previous,
         )
         summary = f"{spec.name}, try {entry.try_number} of {progress.budget + 1}"
-        heartbeat_timeout = timedelta(seconds=self._stamp.heartbeat_timeout_s)
-        return await run_attempt(order, self._prompt, heartbeat_timeout, summary)
+        return await run_attempt(order, self._prompt, summary)
 
     def _judge(self, facts: FailureFacts, progress: Progress) -> Decision:
         remaining = (self._deadline - workflow.now()).total_seconds()
-        verdict, decision = self._policy.judge(facts, progress, self._request.policy, remaining)
+        verdict, decision = VERSIONS[self._policy_version].judge(facts, progress, self._request.policy, remaining)
         self._ledger.failed(facts, verdict, decision, workflow.now())
         if verdict.category == Category.MISCONFIGURED:
             workflow.logger.warning("%s: %s", workflow.info().workflow_id, facts.headline())
@@ -172,7 +162,7 @@ class LLMCall:
         return LLMResult(
             **self._ledger.report().model_dump(exclude={"attempts"}),
             attempts=self._ledger.report().attempts,
-            policy_version=self._stamp.policy_version,
+            policy_version=self._policy_version,
             choices=answer.choices,
             model=answer.model,
             spec_index=progress.spec_index,
@@ -193,7 +183,7 @@ class LLMCall:
         last = self._ledger.last
         details = CallFailure(
             **self._ledger.report().model_dump(),
-            policy_version=self._stamp.policy_version,
+            policy_version=self._policy_version,
             last_error=last.message if last else None,
         )
         raise ApplicationError(message, details, type=_ERROR_OF[outcome].__name__, non_retryable=True)
@@ -254,10 +244,3 @@ def _deadline(request: CallRequest) -> datetime:
     if request.deadline_at is not None:
         return request.deadline_at
     return workflow.info().start_time + timedelta(seconds=request.deadline_after_s or 86_400)
-
-
-def _policy_version(stamp: WorkerStamp) -> PolicyVersion:
-    """The version that was stamped. A worker too old to know it fails the task, which a newer worker then takes."""
-    if stamp.policy_version not in VERSIONS:
-        raise RuntimeError(f"policy version {stamp.policy_version} is newer than this worker; upgrade it")
-    return VERSIONS[stamp.policy_version]

@@ -4,7 +4,7 @@ Every version that a running or recorded call may carry stays here, so that a wo
 another path. To change the policy: add a table or a function, add a version, leave the old ones alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -38,4 +38,18 @@ class PolicyVersion:
 
 
 VERSIONS: Final[Mapping[int, PolicyVersion]] = MappingProxyType({1: PolicyVersion(RULES_V1)})
+FIRST: Final = 1
 CURRENT: Final = max(VERSIONS)
+
+
+def stamped_version(patched: Callable[[str], bool], versions: Collection[int] = tuple(VERSIONS)) -> int:
+    """The version of a call: the newest when it starts, and in every replay the one that it started with.
+
+    Args:
+        patched: `workflow.patched`, which writes a marker when a call first runs and finds it in a replay. The first
+            version is the one without a marker.
+        versions: What this worker knows. A worker that does not know a call's marker fails the task, and a newer one
+            takes it.
+    """
+    newest_first = sorted(versions, reverse=True)
+    return next(version for version in newest_first if version == FIRST or patched(f"policy-{version}"))

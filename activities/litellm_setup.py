@@ -5,6 +5,7 @@ requests of a busy worker behind a connection limit. Each setting here switches 
 while litellm is imported, so they stand before the import.
 """
 
+import logging
 import os
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ import litellm  # reads the variables above
 from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, http2_enabled
 
+logging.getLogger("LiteLLM").setLevel(logging.WARNING)  # two lines of its own for each request
 litellm.suppress_debug_info = True
 litellm.telemetry = False
 litellm.drop_params = False  # a parameter that a model cannot take is a failure that the caller should see

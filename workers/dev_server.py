@@ -36,6 +36,11 @@ _DYNAMIC_CONFIG: Final = {
 }
 
 
+# SQLite's own defaults made a call take 46 ms instead of 26 and halved the rate; these lose nothing but, should the
+# machine itself fall over, the last moments.
+_SQLITE: Final = {"journal_mode": "WAL", "synchronous": "NORMAL"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
     """Where the server listens and what it remembers."""
@@ -125,10 +130,15 @@ def _arguments(port: int, ui_port: int | None, data: Path | None) -> list[str]:
     attributes = (f"{key.name}={key.indexed_value_type.name.title()}" for key in search_attributes.ALL)
     return [
         *("server", "start-dev", "--ip", LOOPBACK, "--port", str(port), "--log-level", "warn", *ui),
-        *(["--db-filename", str(data)] if data is not None else []),
+        *(_database(data) if data is not None else []),
         *(flag for attribute in attributes for flag in ("--search-attribute", attribute)),
         *(flag for name, value in _DYNAMIC_CONFIG.items() for flag in ("--dynamic-config-value", f"{name}={value}")),
     ]
+
+
+def _database(data: Path) -> list[str]:
+    pragmas = (flag for name, value in _SQLITE.items() for flag in ("--sqlite-pragma", f"{name}={value}"))
+    return ["--db-filename", str(data), *pragmas]
 
 
 def _lock_data(data: Path) -> IO[str]:

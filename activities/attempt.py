@@ -21,6 +21,7 @@ from activities.heartbeats import Heartbeats
 from activities.judgement import judge
 from activities.keys import KeyRing
 from activities.litellm_setup import litellm, provider_of
+from activities.observation import note
 from activities.scrub import Scrubber
 from activities.server import Server, TemporalServer
 from durable_llm.config import ModelSpecOnWire
@@ -121,6 +122,7 @@ class ProviderAttempts:
         check_spec(spec, self._also_allowed)
         provider = provider_of(spec.name, spec.api_base)
         check_provider(provider)
+        note(provider=provider, prompt=prompt, exchange=exchange, secrets=self._keys.secrets())
         passage = self._keys.resolve(provider, spec.api_base, spec.api_key)
         exchange.only_host, exchange.forbidden = spec.api_base, passage.forbidden
         with recording(exchange):

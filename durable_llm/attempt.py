@@ -44,16 +44,16 @@ class Attempt(Wire):
     started_at: datetime | None = None
     duration_s: float | None = None
     """Seconds; None while it runs or when nobody saw its end."""
-    outcome: Outcome | None = None
+    outcome: Outcome | str | None = None
     """None while it runs."""
-    category: Category | None = None
+    category: Category | str | None = None
     """What the failure was judged to be."""
     http_status: int | None = None
     error_code: str | None = None
     """The provider's own code."""
     message: str | None = None
     """The provider's words, without keys and without prompt text."""
-    decision: Action | None = None
+    decision: Action | str | None = None
     """What was done next; None after an answer."""
     rule: str | None = None
     """The rule that decided."""
@@ -78,13 +78,13 @@ def bounded(entry: Attempt) -> Attempt:
     if entry.message is None:
         return entry
     spare = ENTRY_BYTES - len(entry.model_copy(update={"message": ""}).model_dump_json().encode())
-    return entry.model_copy(update={"message": _clip_json(entry.message, spare)})
+    return entry.model_copy(update={"message": _clip_json(entry.message, max(spare, 0))})
 
 
 def _clip_json(text: str, size: int) -> str:
     """`text` cut so that it takes at most `size` bytes inside JSON; what cannot be printed becomes a space."""
     text = "".join(letter if letter.isprintable() else " " for letter in text[:ENTRY_BYTES])
-    while (taken := len(to_json(text)) - len('""')) > size:
+    while text and (taken := len(to_json(text)) - len('""')) > size:
         raw = len(text.encode())
         text = clip(text, min(raw - 1, raw * size // taken))  # escapes take more than they show
     return text

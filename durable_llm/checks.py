@@ -5,20 +5,30 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from durable_llm.config import LLMConfig
 from durable_llm.errors import InvalidRequestError, describe_validation_error
 from durable_llm.key_reference import find_literal_key
 from durable_llm.policy import Policy
+from durable_llm.request import (
+    MAX_DEADLINE_S,
+    MAX_PROMPT_BYTES,
+    MAX_REQUEST_BYTES,
+    MAX_SPEC_BYTES,
+    CallRequest,
+    Prompt,
+)
 
 Deadline = timedelta | datetime
 """Time from a call's first acceptance, or a moment with a time zone."""
 
+_LONGEST_DEADLINE: Final = timedelta(seconds=MAX_DEADLINE_S)
 _MAX_ID_BYTES: Final = 1000
 _MAX_LABEL_BYTES: Final = 255
 _MAX_METADATA_BYTES: Final = 2000
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def check_choices(**choices: tuple[str, tuple[str, ...]]) -> None:
@@ -43,6 +53,8 @@ def to_policy(policy: Policy | Mapping[str, Any] | None) -> Policy:
     """The policy, with its defaults filled in."""
     if isinstance(policy, Policy):
         return policy
+    if policy is not None and not isinstance(policy, Mapping):
+        raise InvalidRequestError(f"policy: expected a Policy or a dict, got {type(policy).__name__}")
     try:
         return Policy.model_validate(dict(policy or {}))
     except ValidationError as error:
@@ -54,6 +66,8 @@ def split_deadline(deadline: Deadline) -> tuple[float | None, datetime | None]:
     if isinstance(deadline, timedelta):
         if deadline <= timedelta(0):
             raise InvalidRequestError("deadline: expected a duration above zero")
+        if deadline > _LONGEST_DEADLINE:
+            raise InvalidRequestError(f"deadline: at most {_LONGEST_DEADLINE.days} days")
         return deadline.total_seconds(), None
     if not isinstance(deadline, datetime):
         raise InvalidRequestError(f"deadline: expected a timedelta or a datetime, got {type(deadline).__name__}")
@@ -61,6 +75,8 @@ def split_deadline(deadline: Deadline) -> tuple[float | None, datetime | None]:
         raise InvalidRequestError("deadline: the datetime has no time zone; write datetime(..., tzinfo=UTC)")
     if deadline <= datetime.now(UTC):
         raise InvalidRequestError("deadline: lies in the past")
+    if deadline - datetime.now(UTC) > _LONGEST_DEADLINE:
+        raise InvalidRequestError(f"deadline: at most {_LONGEST_DEADLINE.days} days from now")
     return None, deadline.astimezone(UTC)
 
 
@@ -68,30 +84,65 @@ def check_call_id(call_id: str) -> str:
     """The id, if Temporal takes it and it may be shown."""
     if not isinstance(call_id, str) or not call_id.strip():
         raise InvalidRequestError("call_id: expected a text that is not empty")
-    if len(call_id.encode()) > _MAX_ID_BYTES:
-        raise InvalidRequestError(
-            f"call_id: takes {len(call_id.encode()):,} bytes and Temporal allows {_MAX_ID_BYTES:,}"
-        )
-    if _CONTROL.search(call_id):
-        raise InvalidRequestError("call_id: holds a control character")
-    if find_literal_key(call_id):
-        raise InvalidRequestError("call_id: holds what looks like a key; ids are shown everywhere")
+    _check_label("call_id", call_id, _MAX_ID_BYTES)
     return call_id
+
+
+def check_session(session: str | None) -> None:
+    """Refuse a session that Temporal could not index or that should not be shown."""
+    if session is None:
+        return
+    if not isinstance(session, str) or not session:
+        raise InvalidRequestError("session: expected a text that is not empty")
+    _check_label("session", session, _MAX_LABEL_BYTES)
 
 
 def check_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
     """The labels, if they are few, short texts without secrets."""
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise InvalidRequestError(f"metadata: expected a dict, got {type(metadata).__name__}")
     checked = dict(metadata or {})
-    if any(not isinstance(key, str) or not isinstance(value, str) for key, value in checked.items()):
+    if any(not isinstance(text, str) for pair in checked.items() for text in pair):
         raise InvalidRequestError("metadata: expected texts under texts")
-    if any(find_literal_key(value) for value in checked.values()):
-        raise InvalidRequestError("metadata: holds what looks like a key; metadata is shown in the Temporal UI")
-    if sum(len(key.encode()) + len(value.encode()) for key, value in checked.items()) > _MAX_METADATA_BYTES:
-        raise InvalidRequestError(f"metadata: the limit is {_MAX_METADATA_BYTES:,} bytes in all")
+    _check_label("metadata", " ".join(text for pair in checked.items() for text in pair), _MAX_METADATA_BYTES)
     return checked
 
 
-def check_session(session: str | None) -> None:
-    """Refuse a session label that Temporal could not index or that should not be shown."""
-    if session is not None and (not session or len(session.encode()) > _MAX_LABEL_BYTES or find_literal_key(session)):
-        raise InvalidRequestError(f"session: expected a short label, at most {_MAX_LABEL_BYTES} bytes, and no secret")
+def check_sizes(request: CallRequest, prompt: Prompt) -> int:
+    """Bytes of the prompt as JSON, if Temporal can store it beside the request.
+
+    Raises:
+        InvalidRequestError: naming what is too large, or what no JSON can hold.
+    """
+    for spec in request.models:
+        if (size := _json_bytes("config", spec)) > MAX_SPEC_BYTES:
+            raise InvalidRequestError(
+                f"config: {spec.name} takes {size:,} bytes as JSON and the limit is {MAX_SPEC_BYTES:,}; a large schema "
+                "goes into response_format or tools"
+            )
+    if (size := _json_bytes("config", request)) > MAX_REQUEST_BYTES:
+        raise InvalidRequestError(f"config: takes {size:,} bytes as JSON and the limit is {MAX_REQUEST_BYTES:,}")
+    if (size := _json_bytes("messages", prompt)) > MAX_PROMPT_BYTES:
+        raise InvalidRequestError(
+            f"messages: the prompt takes {size:,} bytes as JSON and the limit is {MAX_PROMPT_BYTES:,}; shorten it, or "
+            "pass large images by address instead of inline"
+        )
+    return size
+
+
+def _json_bytes(part: str, value: BaseModel) -> int:
+    try:
+        return len(value.model_dump_json().encode())
+    except (PydanticSerializationError, ValueError) as error:
+        raise InvalidRequestError(f"{part}: not representable as JSON ({type(error).__name__})") from None
+
+
+def _check_label(name: str, text: str, limit: int) -> None:
+    """Refuse a label that is too long, unprintable or recognisable as a secret: labels are shown everywhere."""
+    size = len(text.encode(errors="surrogatepass"))
+    if size > limit:
+        raise InvalidRequestError(f"{name}: takes {size:,} bytes and the limit is {limit:,}")
+    if _UNPRINTABLE.search(text):
+        raise InvalidRequestError(f"{name}: holds a control character or half of one that is written in two")
+    if find_literal_key(text):
+        raise InvalidRequestError(f"{name}: holds what looks like a key; this is shown everywhere")

@@ -26,7 +26,9 @@ def to_config(value: ConfigLike) -> LLMConfig:
         return _coerce(value)
     except ValidationError as error:
         raise InvalidRequestError(f"config: {describe_validation_error(error)}") from None
-    except (TypeError, ValueError) as error:
+    except LookupError as error:
+        raise InvalidRequestError(f"config: an entry has no {error}") from None
+    except (AttributeError, TypeError, ValueError) as error:
         raise InvalidRequestError(f"config: {error}") from None
 
 

@@ -8,6 +8,7 @@ import asyncio
 import atexit
 import functools
 import logging
+import re
 import time
 from collections.abc import Awaitable
 from datetime import timedelta
@@ -27,10 +28,13 @@ from durable_llm.errors import (
     InvalidRequestError,
     ResultNotReadyError,
 )
+from durable_llm.telemetry import TraceContext
 
 logger = logging.getLogger("durable_llm")
 
 _T = TypeVar("_T")
+
+_NO_NAMESPACE = re.compile(r"namespace \S+ (is )?not found", re.IGNORECASE)
 
 DEFAULT_ADDRESS: Final = "localhost:7233"
 _PATIENT: Final = RetryConfig(
@@ -77,7 +81,9 @@ def load_settings(profile: str | None = None) -> Any:
 
 
 async def _connect(settings: Any) -> Client:
-    return await Client.connect(**settings, data_converter=pydantic_data_converter, retry_config=_PATIENT)
+    return await Client.connect(
+        **settings, data_converter=pydantic_data_converter, interceptors=[TraceContext()], retry_config=_PATIENT
+    )
 
 
 def _unreachable(address: str, wait: timedelta, error: Exception) -> DispatcherUnavailableError:
@@ -112,9 +118,10 @@ async def check_namespace(client: Client, *, want_search_attributes: bool, wait:
 
 def missing_search_attributes(client: Client, absent: list[str]) -> str:
     """What to say and to do when the namespace lacks some of our search attributes."""
+    place = f"namespace {client.namespace!r} at {client.service_client.config.target_host}"
     return (
-        f"namespace {client.namespace!r} at {client.service_client.config.target_host} lacks the search attributes "
-        f"{', '.join(absent)}; run 'durable-llm setup' once, or connect with search_attributes=False to do without"
+        f"{place} lacks the search attributes {', '.join(absent)} (or has them under another type); run "
+        "'durable-llm setup' once, or connect with search_attributes=False to do without"
     )
 
 
@@ -122,7 +129,7 @@ def translate(error: RPCError, client: Client, call_id: str | None = None) -> Du
     """The typed error for an RPC that the server refused."""
     address = client.service_client.config.target_host
     first_line = str(error).splitlines()[0] if str(error) else error.status.name
-    if error.status == RPCStatusCode.NOT_FOUND and "amespace" in first_line:
+    if error.status == RPCStatusCode.NOT_FOUND and _NO_NAMESPACE.match(first_line):
         return DispatcherUnavailableError(
             f"namespace {client.namespace!r} does not exist at {address}; set TEMPORAL_NAMESPACE, or create it with "
             f"'temporal operator namespace create -n {client.namespace}'",

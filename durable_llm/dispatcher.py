@@ -17,19 +17,21 @@ from durable_llm.checks import (
     check_choices,
     check_metadata,
     check_session,
+    check_sizes,
     check_supported,
     split_deadline,
     to_policy,
 )
 from durable_llm.coercion import ConfigLike, to_config
-from durable_llm.config import LLMConfig
+from durable_llm.config import LMI_TIMEOUT_S, LLMConfig, ModelSpec
 from durable_llm.connection import Rpcs, check_namespace, connect_client, rest_at_exit
-from durable_llm.errors import DurableLLMError, InvalidRequestError
+from durable_llm.errors import DurableLLMError
+from durable_llm.fingerprint import fingerprint
 from durable_llm.handle import CallHandle
 from durable_llm.names import TASK_QUEUE
 from durable_llm.policy import Policy
 from durable_llm.prompt import Messages, ResponseFormat, to_prompt
-from durable_llm.request import MAX_REQUEST_BYTES, CallRequest
+from durable_llm.request import CallRequest
 from durable_llm.result import LLMResult
 from durable_llm.submission import Submission
 
@@ -134,13 +136,14 @@ class Dispatcher:
         Raises:
             DurableLLMError: as `submit` and `CallHandle.result` do.
         """
-        handle = await self.submit(config, messages, call_id=call_id, wait=wait, **options)
+        own_id = call_id if call_id is not None else fresh_call_id()
         try:
+            handle = await self.submit(config, messages, call_id=own_id, wait=wait, **options)
             return await handle.result(wait)
         except asyncio.CancelledError:
-            if call_id is None:
+            if call_id is None and not self._rpcs.closed:
                 with suppress(DurableLLMError, TimeoutError):
-                    await asyncio.wait_for(handle.cancel(), timeout=2.0)
+                    await asyncio.wait_for(self.attach(own_id).cancel(), timeout=2.0)
             raise
 
     async def submit(  # noqa: PLR0913  # the contract's own options, all but two by name
@@ -188,17 +191,23 @@ class Dispatcher:
         models = check_supported(to_config(config), validators)
         prompt = to_prompt(messages, tools=tools, tool_choice=tool_choice, response_format=response_format)
         request = self._request(models, to_policy(policy), deadline, session)
-        call_id = check_call_id(call_id) if call_id is not None else f"llm-{uuid.uuid4()}"
         submission = Submission(
-            self._client, self._task_queue, call_id, request, prompt, models, check_metadata(metadata)
+            self._client,
+            self._task_queue,
+            check_call_id(call_id) if call_id is not None else fresh_call_id(),
+            request=request,
+            prompt=prompt,
+            prompt_bytes=check_sizes(request, prompt),
+            fingerprint=fingerprint(models, prompt),
+            metadata=check_metadata(metadata),
         )
         await self._rpcs.run(
             submission.start_or_attach(rerun=if_failed == "rerun", attach_anyway=if_different == "attach"),
-            call_id=call_id,
+            call_id=submission.call_id,
             wait=wait,
         )
         response_type = response_format if isinstance(response_format, type) else None
-        return self.attach(call_id, response_type=response_type)
+        return self.attach(submission.call_id, response_type=response_type)
 
     def attach(self, call_id: str, *, response_type: type[BaseModel] | None = None) -> CallHandle:
         """A handle on the call of this id; whether there is one, its first use tells.
@@ -221,13 +230,22 @@ class Dispatcher:
     def _request(self, config: LLMConfig, policy: Policy, deadline: Deadline, session: str | None) -> CallRequest:
         after, at = split_deadline(deadline)
         check_session(session)
-        request = CallRequest(
-            models=list(config.models), policy=policy, deadline_after_s=after, deadline_at=at, session=session,
-            search_attributes=self._search_attributes,
+        return CallRequest(
+            models=[_with_preset(spec, policy) for spec in config.models], policy=policy, deadline_after_s=after,
+            deadline_at=at, session=session, search_attributes=self._search_attributes,
         )  # fmt: skip
-        if (size := len(request.model_dump_json())) > MAX_REQUEST_BYTES:
-            raise InvalidRequestError(f"config: takes {size:,} bytes as JSON and the limit is {MAX_REQUEST_BYTES:,}")
-        return request
+
+
+def fresh_call_id() -> str:
+    """An id that no other call has."""
+    return f"llm-{uuid.uuid4()}"
+
+
+def _with_preset(spec: ModelSpec, policy: Policy) -> ModelSpec:
+    """With lmi's timeout where the lmi preset is asked for and no timeout was written."""
+    if policy.preset == "lmi" and "timeout" not in spec.model_fields_set:
+        return spec.model_copy(update={"timeout": LMI_TIMEOUT_S})
+    return spec
 
 
 class Connecting:

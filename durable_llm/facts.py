@@ -5,11 +5,12 @@ that a later policy can be asked what it would have done.
 """
 
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 from pydantic import Field
 
 from durable_llm.attempt import Usage
+from durable_llm.categories import Outcome
 from durable_llm.wire import Wire
 
 TEXT_LIMIT: Final = 2000
@@ -81,8 +82,8 @@ class FailureFacts(Wire):
     """The provider's message, without keys and without prompt text, at most TEXT_LIMIT characters."""
     exception: str | None = None
     """Class name of the exception that litellm raised."""
-    local_fault: LocalFault | None = None
-    answer_defect: AnswerDefect | None = None
+    local_fault: LocalFault | str | None = None
+    answer_defect: AnswerDefect | str | None = None
     finish_reason: str | None = None
     """The provider's own finish reason, where an answer had one."""
     retry_after_s: float | None = None
@@ -94,16 +95,35 @@ class FailureFacts(Wire):
     should_retry: bool | None = None
     """The provider's x-should-retry header."""
     request_id: str | None = None
-    request_sent: Sent = Sent.UNKNOWN
+    request_sent: Sent | str = Sent.UNKNOWN
     duration_s: float | None = None
     model: str | None = None
     usage: Usage | None = None
     cost: float | None = None
     """USD of a rejected answer; None when unknown."""
 
+    @property
+    def outcome(self) -> Outcome:
+        """FAILED, or UNKNOWN where a request may have been served and nobody saw its end."""
+        unseen = self.local_fault in (LocalFault.LOST, LocalFault.DRAINED, LocalFault.TIMEOUT)
+        return Outcome.UNKNOWN if unseen and self.request_sent != Sent.NO else Outcome.FAILED
+
+    @property
+    def billed(self) -> float | None:
+        """USD that the attempt cost; None when nobody knows.
+
+        Nothing was billed when nothing was sent, or when the provider refused with an HTTP error; a paid answer that
+        was rejected has its own cost; all else is unknown.
+        """
+        if self.request_sent == Sent.NO:
+            return 0.0
+        if self.answer_defect not in (None, AnswerDefect.ERROR_BODY):
+            return self.cost
+        return 0.0 if self.http_status is not None and self.http_status >= 400 else None
+
     def headline(self) -> str:
         """One line for an operator: "429 rate_limit_exceeded: Rate limit reached ..."."""
-        cause: Any = self.local_fault or self.answer_defect
+        cause = self.local_fault or self.answer_defect
         label = self.error_code or self.error_type or cause or self.exception or "failed"
         status = f"{self.http_status} " if self.http_status else ""
         text = " ".join(self.text.split())

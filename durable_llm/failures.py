@@ -1,44 +1,53 @@
 """From the way a workflow ended to this package's errors."""
 
-from typing import NoReturn
+from typing import Any
 
 from pydantic import ValidationError
-from temporalio.client import WorkflowFailureError
+from temporalio.client import WorkflowExecutionDescription, WorkflowFailureError
 from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError
 from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 
 from durable_llm import errors
 from durable_llm.attempt import Attempt
+from durable_llm.names import WORKFLOW
 from durable_llm.result import CallFailure
 
 
-def raise_call_error(failure: WorkflowFailureError, call_id: str, attempts: list[Attempt]) -> NoReturn:
-    """Raise the typed error for a call that ended without an answer.
+def call_error(failure: WorkflowFailureError, call_id: str, attempts: list[Attempt]) -> errors.DurableLLMError:
+    """The typed error for a call that ended without an answer.
 
     Args:
         failure: What awaiting the workflow raised.
         call_id: The call's id.
         attempts: The ledger from the history, for the endings that carry none.
     """
+    known: dict[str, Any] = {"call_id": call_id, "attempts": attempts}
     match failure.cause:
         case ApplicationError() as cause:
-            raise _from_application_error(cause, call_id, attempts) from failure
+            return _from_application_error(cause, call_id, attempts)
         case CancelledError():
-            raise errors.CallCancelledError(
-                f"call {call_id!r} was cancelled", call_id=call_id, attempts=attempts
-            ) from failure
+            return errors.CallCancelledError(f"call {call_id!r} was cancelled", **known)
         case TemporalTimeoutError():
-            raise errors.DeadlineExceededError(
-                f"call {call_id!r} passed its deadline while no worker was there to end it",
-                call_id=call_id,
-                attempts=attempts,
-            ) from failure
+            text = f"call {call_id!r} passed its deadline while no worker was there to end it"
+            return errors.DeadlineExceededError(text, **known)
         case TerminatedError() as cause:
             reason = f": {cause.message}" if cause.message else ""
-            raise errors.CallTerminatedError(
-                f"call {call_id!r} was ended by force{reason}", call_id=call_id, attempts=attempts
-            ) from failure
-    raise errors.DurableLLMError(f"call {call_id!r} failed: {failure.cause}", call_id=call_id, attempts=attempts)
+            return errors.CallTerminatedError(f"call {call_id!r} was ended by force{reason}", **known)
+    return errors.DurableLLMError(f"call {call_id!r} failed: {failure.cause}", **known)
+
+
+def check_workflow_type(description: WorkflowExecutionDescription, call_id: str) -> None:
+    """Refuse an id that belongs to somebody else's workflow.
+
+    Raises:
+        CallConflictError: it does.
+    """
+    if description.workflow_type != WORKFLOW:
+        raise errors.CallConflictError(
+            f"call id {call_id!r} belongs to a workflow of type {description.workflow_type!r}; use another id",
+            differing=("workflow type",),
+            call_id=call_id,
+        )
 
 
 def _from_application_error(cause: ApplicationError, call_id: str, attempts: list[Attempt]) -> errors.DurableLLMError:

@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from durable_llm.config import LLMConfig, ModelSpec
 from durable_llm.request import Prompt
 
@@ -38,5 +40,5 @@ def _written(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _hash(value: Any) -> str:
-    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    canonical = json.dumps(to_jsonable_python(value), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
@@ -20,12 +21,17 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
-from durable_llm import search_attributes
 from durable_llm.attempt import Attempt
 from durable_llm.categories import CallOutcome
 from durable_llm.connection import Rpcs
-from durable_llm.errors import DurableLLMError
-from durable_llm.failures import raise_call_error
+from durable_llm.errors import (
+    AllModelsExhaustedError,
+    DeadlineExceededError,
+    DurableLLMError,
+    RequestRejectedError,
+    UnsupportedRequestError,
+)
+from durable_llm.failures import call_error, check_workflow_type
 from durable_llm.history import ledger_from_history
 from durable_llm.names import ATTEMPTS_QUERY, STATUS_QUERY
 from durable_llm.result import CallStatus, LLMResult
@@ -34,6 +40,12 @@ logger = logging.getLogger("durable_llm")
 
 QUERY_S: Final = 1.0
 """Seconds that a worker gets to answer a query before the history is read instead."""
+
+ANSWER_WITHIN: Final = timedelta(seconds=2)
+"""How long `attempts` and `status` take at most, worker or no worker."""
+
+POLLER_FRESH: Final = timedelta(seconds=70)
+"""A worker polls for a minute at a time; one that has not since then is gone, though the server lists it for longer."""
 
 _WITH_LEDGER = (WorkflowExecutionStatus.COMPLETED, WorkflowExecutionStatus.FAILED)
 
@@ -76,9 +88,12 @@ class CallHandle:
         watch = asyncio.create_task(self._warn_without_workers())
         try:
             result = await self._rpcs.run(self._workflow.result(), call_id=self.call_id, wait=wait, result=True)
+            if not result.choices:  # no answer of ours has none
+                await self._describe()
         except WorkflowFailureError as failure:
             carries_ledger = isinstance(failure.cause, ApplicationError)
-            raise_call_error(failure, self.call_id, [] if carries_ledger else await self._ledger_or_nothing())
+            attempts = [] if carries_ledger else await self._ledger_or_nothing()
+            raise call_error(failure, self.call_id, attempts) from failure
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
@@ -90,19 +105,7 @@ class CallHandle:
         Raises:
             CallNotFoundError, DispatcherUnavailableError: the server says so.
         """
-        description = await self._describe()
-        if description.status in _WITH_LEDGER:
-            try:
-                return (await self.result()).attempts
-            except DurableLLMError as error:
-                return error.attempts
-        if description.status == WorkflowExecutionStatus.RUNNING:
-            entries: list[Attempt] | None = await self._query(ATTEMPTS_QUERY, list[Attempt])
-            if entries is not None:
-                return entries
-        return await self._rpcs.run(
-            ledger_from_history(self._workflow, self._client.data_converter), call_id=self.call_id
-        )
+        return await self._rpcs.run(self._attempts(), call_id=self.call_id, wait=ANSWER_WITHIN)
 
     async def status(self) -> CallStatus:
         """Where the call stands, within two seconds, worker or no worker.
@@ -110,12 +113,7 @@ class CallHandle:
         Raises:
             CallNotFoundError, DispatcherUnavailableError: the server says so.
         """
-        description = await self._describe()
-        if description.status == WorkflowExecutionStatus.RUNNING:
-            status: CallStatus | None = await self._query(STATUS_QUERY, CallStatus)
-            if status is not None:
-                return status.model_copy(update={"call_id": self.call_id, "workers": True})
-        return await self._status_from_description(description)
+        return await self._rpcs.run(self._status(), call_id=self.call_id, wait=ANSWER_WITHIN)
 
     async def cancel(self) -> None:
         """Ask the call to end; it does within two seconds of a worker's time, its open request after a heartbeat.
@@ -127,8 +125,42 @@ class CallHandle:
         """
         await self._rpcs.run(self._workflow.cancel(), call_id=self.call_id)
 
+    async def _attempts(self) -> list[Attempt]:
+        description = await self._describe()
+        if description.status in _WITH_LEDGER:
+            ended = await self._ended()
+            return ended.attempts
+        if description.status == WorkflowExecutionStatus.RUNNING:
+            entries: list[Attempt] | None = await self._query(ATTEMPTS_QUERY, list[Attempt])
+            if entries is not None:
+                return entries
+        return await self._ledger_from_history()
+
+    async def _status(self) -> CallStatus:
+        description = await self._describe()
+        if description.status == WorkflowExecutionStatus.RUNNING:
+            status: CallStatus | None = await self._query(STATUS_QUERY, CallStatus)
+            if status is not None:
+                return status.model_copy(update={"call_id": self.call_id, "workers": True})
+            return await self._status_without_answer(description)
+        return await self._status_at_end(description)
+
     async def _describe(self) -> WorkflowExecutionDescription:
-        return await self._rpcs.run(self._workflow.describe(), call_id=self.call_id)
+        """What Temporal knows of the call.
+
+        Raises:
+            CallConflictError: the id belongs to a workflow that is no call.
+        """
+        description = await self._rpcs.run(self._workflow.describe(), call_id=self.call_id)
+        check_workflow_type(description, self.call_id)
+        return description
+
+    async def _ended(self) -> LLMResult | DurableLLMError:
+        """How a call that has ended did: its result, or the error that it ends with."""
+        try:
+            return await self._rpcs.run(self._workflow.result(), call_id=self.call_id)
+        except WorkflowFailureError as failure:
+            return call_error(failure, self.call_id, [])
 
     async def _query(self, name: str, kind: type[Any]) -> Any:
         """The worker's answer, or None where none comes in time."""
@@ -141,57 +173,71 @@ class CallHandle:
             logger.debug("query %s of %s: %s", name, self.call_id, error)
             return None
 
-    async def _status_from_description(self, description: WorkflowExecutionDescription) -> CallStatus:
-        running = description.status == WorkflowExecutionStatus.RUNNING
+    async def _status_without_answer(self, description: WorkflowExecutionDescription) -> CallStatus:
+        """Of a running call whose worker does not answer: what the history tells."""
         entries = await self._ledger_or_nothing()
-        recorded = description.typed_search_attributes.get(search_attributes.OUTCOME)
-        outcome = CallOutcome(recorded) if recorded in set(CallOutcome) else None
-        if not running and outcome == CallOutcome.RUNNING:
-            outcome = _OUTCOME_BY_STATUS.get(description.status) if description.status else None
-        workers = await self._has_workers(description.task_queue) if running else None
+        workers = await self._has_workers(description.task_queue)
+        missing = f"no worker polls task queue {description.task_queue!r}"
         return CallStatus(
             call_id=self.call_id,
-            outcome=outcome or (_OUTCOME_BY_STATUS.get(description.status) if description.status else None),
-            attempts=len(entries),
+            outcome=CallOutcome.RUNNING,
+            attempts=entries[-1].number if entries else 0,
             model=entries[-1].model if entries else None,
-            activity=self._activity(description, workers),
+            activity=f"waiting: {missing}" if workers is False else "waiting: no worker answers",
             workers=workers,
         )
 
-    def _activity(self, description: WorkflowExecutionDescription, workers: bool | None) -> str:
-        if description.status != WorkflowExecutionStatus.RUNNING:
-            return f"ended: {description.status.name.lower() if description.status else 'unknown'}"
-        if workers is False:
-            return f"waiting: no worker polls task queue {description.task_queue!r}"
-        return "running"
+    async def _status_at_end(self, description: WorkflowExecutionDescription) -> CallStatus:
+        ended = await self._ended() if description.status in _WITH_LEDGER else None
+        entries = ended.attempts if ended else await self._ledger_or_nothing()
+        outcome = _OUTCOMES.get(type(ended)) or _OUTCOME_BY_STATUS.get(description.status or 0)
+        return CallStatus(
+            call_id=self.call_id,
+            outcome=outcome,
+            attempts=entries[-1].number if entries else 0,
+            model=entries[-1].model if entries else None,
+            activity=outcome.value if outcome else "ended by force",
+        )
+
+    async def _ledger_from_history(self) -> list[Attempt]:
+        reading = ledger_from_history(self._workflow, self._client.data_converter)
+        return await self._rpcs.run(reading, call_id=self.call_id)
 
     async def _ledger_or_nothing(self) -> list[Attempt]:
         """The ledger from the history; [] where it cannot be read, since an ending is told with or without it."""
         with suppress(DurableLLMError):
-            return await self._rpcs.run(
-                ledger_from_history(self._workflow, self._client.data_converter), call_id=self.call_id
-            )
+            return await self._ledger_from_history()
         return []
 
     async def _warn_without_workers(self) -> None:
-        """Say so when nobody works on the call, instead of waiting in silence."""
-        await asyncio.sleep(self._warn_after.total_seconds())
-        with suppress(RPCError, DurableLLMError):
-            task_queue = (await self._workflow.describe()).task_queue
-            if not await self._has_workers(task_queue):
-                logger.warning(
-                    "call %r waits: no worker polls task queue %r of namespace %r; start one with "
-                    "'python -m workers' or 'durable-llm worker'",
-                    self.call_id, task_queue, self._client.namespace,
-                )  # fmt: skip
+        """Say so, once, when nobody works on the call, instead of waiting in silence."""
+        delay = self._warn_after.total_seconds()
+        while True:
+            await asyncio.sleep(delay)
+            with suppress(DurableLLMError):
+                task_queue = (await self._describe()).task_queue
+                if await self._has_workers(task_queue) is False:
+                    logger.warning(
+                        "call %r waits: no worker polls task queue %r of namespace %r; start one with "
+                        "'python -m workers' or 'durable-llm worker'",
+                        self.call_id, task_queue, self._client.namespace,
+                    )  # fmt: skip
+                    return
+            delay = max(delay, POLLER_FRESH.total_seconds())
 
-    async def _has_workers(self, task_queue: str) -> bool:
+    async def _has_workers(self, task_queue: str) -> bool | None:
+        """Whether somebody has polled the queue lately; None where the server does not tell."""
         request = DescribeTaskQueueRequest(
             namespace=self._client.namespace,
             task_queue=TaskQueue(name=task_queue),
             task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
         )
-        return bool((await self._client.workflow_service.describe_task_queue(request)).pollers)
+        try:
+            told = await self._rpcs.run(self._client.workflow_service.describe_task_queue(request))
+        except DurableLLMError:
+            return None
+        since = datetime.now(UTC) - POLLER_FRESH
+        return any(poller.last_access_time.ToDatetime(tzinfo=UTC) >= since for poller in told.pollers)
 
     def _parsed(self, result: LLMResult) -> LLMResult:
         """With the instance in `parsed`; None where the model's text is none, which a paid answer survives."""
@@ -202,9 +248,14 @@ class CallHandle:
         return result
 
 
-_OUTCOME_BY_STATUS = {
-    WorkflowExecutionStatus.RUNNING: CallOutcome.RUNNING,
-    WorkflowExecutionStatus.COMPLETED: CallOutcome.ANSWERED,
+_OUTCOMES: Mapping[type, CallOutcome] = {
+    LLMResult: CallOutcome.ANSWERED,
+    AllModelsExhaustedError: CallOutcome.EXHAUSTED,
+    RequestRejectedError: CallOutcome.REJECTED,
+    UnsupportedRequestError: CallOutcome.REJECTED,
+    DeadlineExceededError: CallOutcome.DEADLINE,
+}
+_OUTCOME_BY_STATUS: Mapping[int, CallOutcome] = {
     WorkflowExecutionStatus.CANCELED: CallOutcome.CANCELLED,
     WorkflowExecutionStatus.TIMED_OUT: CallOutcome.DEADLINE,
 }

@@ -4,6 +4,7 @@ Each attempt's order carries the ledger entry before it; the last attempt's own 
 """
 
 from collections.abc import AsyncIterator
+from datetime import UTC
 from typing import TypeVar
 
 from temporalio.api.common.v1 import Payload
@@ -52,9 +53,6 @@ class _Reader:
         match event.event_type:
             case EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
                 await self._scheduled(event)
-            case EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED:
-                started = event.activity_task_started_event_attributes
-                self._update(started.scheduled_event_id, started_at=event.event_time.ToDatetime())
             case EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
                 await self._completed(event)
             case EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED:
@@ -79,7 +77,11 @@ class _Reader:
             self.entries[order.previous.number] = order.previous
         self._number_by_event[event.event_id] = order.number
         self.entries[order.number] = Attempt(
-            number=order.number, model=order.spec.name, spec_index=order.spec_index, try_number=order.try_number
+            number=order.number,
+            model=order.spec.name,
+            spec_index=order.spec_index,
+            try_number=order.try_number,
+            started_at=event.event_time.ToDatetime(tzinfo=UTC),
         )
 
     async def _completed(self, event: HistoryEvent) -> None:
@@ -100,9 +102,9 @@ class _Reader:
             return
         facts = await self._decode(details[0], FailureFacts)
         self._update(
-            failed.scheduled_event_id, outcome=Outcome.FAILED, http_status=facts.http_status,
+            failed.scheduled_event_id, outcome=facts.outcome, http_status=facts.http_status,
             error_code=facts.error_code, message=facts.headline(), duration_s=facts.duration_s,
-            request_id=facts.request_id, usage=facts.usage, cost=facts.cost,
+            request_id=facts.request_id, usage=facts.usage, cost=facts.billed,
         )  # fmt: skip
 
     async def _waiting(self, event: HistoryEvent) -> None:
@@ -113,7 +115,7 @@ class _Reader:
         summary = event.user_metadata.summary
         reason = await self._decode(summary, str) if summary.data else None
         waited = event.timer_started_event_attributes.start_to_fire_timeout.ToTimedelta()
-        update = {"delay_s": waited.total_seconds(), "delay_reason": reason}
+        update = {"delay_s": waited.total_seconds(), "delay_reason": reason and reason.partition(" s, ")[2]}
         self.entries[number] = self.entries[number].model_copy(update=update)
 
     def _update(self, scheduled_event_id: int, **fields: object) -> None:

@@ -20,10 +20,14 @@ HOW_TO_WRITE: Final = (
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
-# Shapes that issuers document or that secret scanners agree on. `os.environ/...` and prose match none of them.
+# Shapes that issuers document or that secret scanners agree on. A digit is demanded where a prefix is also a word, so
+# that `os.environ/...`, prose and identifiers match none of them.
 _LITERAL_KEY = re.compile(
     r"""
-      \b(?:sk|pk|rk|gsk|xai|pplx|nvapi|fw|hf|r8|csk|tgp_v1|key)[-_][A-Za-z0-9_\-*]{12,}  # OpenAI, Anthropic, ...
+      \bsk[-_](?=[A-Za-z0-9_\-]*[0-9*])[A-Za-z0-9_\-*]{12,}           # OpenAI, Anthropic and many others
+    | \b(?:gsk_|xai-|pplx-|nvapi-|hf_|r8_|fw_|csk-|tgp_v1_)(?=[A-Za-z0-9_\-]*[0-9])[A-Za-z0-9_\-]{20,}
+    | \b[pr]k_(?:live|test)_[A-Za-z0-9]{12,}                           # Stripe
+    | \bkey-[0-9a-f]{32}                                               # Mailgun
     | \bAIza[A-Za-z0-9_\-]{20,}                                        # Google
     | \b(?:AKIA|ASIA)[A-Z0-9]{12,}                                     # AWS access key id
     | \bya29\.[A-Za-z0-9_\-.]{16,}                                     # Google OAuth access token

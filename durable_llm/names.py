@@ -15,6 +15,9 @@ ATTEMPT_ACTIVITY: Final = "provider_attempt"
 HEARTBEAT_TIMEOUT_FUNCTION: Final = "durable_llm_heartbeat_timeout"
 """Function that a worker offers to its workflows: how long an attempt may go without a heartbeat."""
 
+ATTEMPT_ENDED_FUNCTION: Final = "durable_llm_attempt_ended"
+"""Function that a worker with telemetry offers to its workflows: is told of each attempt that was judged."""
+
 ATTEMPTS_QUERY: Final = "attempts"
 STATUS_QUERY: Final = "status"
 

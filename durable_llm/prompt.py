@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel
-from pydantic_core import PydanticSerializationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError, to_json
 
-from durable_llm.errors import InvalidRequestError
-from durable_llm.request import MAX_PROMPT_BYTES, Prompt
+from durable_llm.errors import InvalidRequestError, describe_validation_error
+from durable_llm.request import Prompt
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
@@ -28,16 +28,23 @@ def to_prompt(
     """Check and normalise the parts of a prompt.
 
     Raises:
-        InvalidRequestError: naming the message or tool that is wrong, or the size when Temporal would not store it.
+        InvalidRequestError: naming the message or tool that is wrong.
     """
-    prompt = Prompt(
-        messages=_messages(messages),
-        tools=[_tool(index, tool) for index, tool in enumerate(tools)] if tools is not None else None,
-        tool_choice=dict(tool_choice) if isinstance(tool_choice, Mapping) else tool_choice,
-        response_format=_response_format(response_format),
-    )
-    _check_size(prompt)
-    return prompt
+    if tools is not None and (isinstance(tools, str | Mapping) or not isinstance(tools, Sequence)):
+        raise InvalidRequestError(f"tools: expected a list of tools, got {type(tools).__name__}")
+    parts = {
+        "messages": _messages(messages),
+        "tools": [_tool(index, tool) for index, tool in enumerate(tools)] if tools is not None else None,
+        "tool_choice": tool_choice,
+        "response_format": _response_format(response_format),
+    }
+    try:
+        # Through JSON: what is stored, compared and sent is the same plain data, whatever classes it was made of.
+        return Prompt.model_validate_json(to_json(parts))
+    except ValidationError as error:
+        raise InvalidRequestError(describe_validation_error(error)) from None
+    except (PydanticSerializationError, ValueError) as error:
+        raise InvalidRequestError(f"messages: not representable as JSON ({type(error).__name__})") from None
 
 
 def _messages(messages: Messages) -> list[dict[str, Any]]:
@@ -91,15 +98,3 @@ def _response_format(response_format: ResponseFormat) -> dict[str, Any] | None:
         schema = response_format.model_json_schema()
         return {"type": "json_schema", "json_schema": {"name": response_format.__name__, "schema": schema}}
     raise InvalidRequestError("response_format: expected OpenAI's dict or a pydantic model class")
-
-
-def _check_size(prompt: Prompt) -> None:
-    try:
-        size = len(prompt.model_dump_json())
-    except (PydanticSerializationError, ValueError) as error:
-        raise InvalidRequestError(f"messages: not representable as JSON ({type(error).__name__})") from None
-    if size > MAX_PROMPT_BYTES:
-        raise InvalidRequestError(
-            f"messages: the prompt takes {size:,} bytes as JSON and the limit is {MAX_PROMPT_BYTES:,}; "
-            "shorten it, or pass large images by address instead of inline"
-        )

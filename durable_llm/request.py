@@ -6,7 +6,7 @@ argument that carries the very same payload.
 """
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 
@@ -22,7 +22,11 @@ INLINE_PROMPT_BYTES: Final = 4096
 MAX_PROMPT_BYTES: Final = 1_900_000
 """Temporal stores payloads of at most 2 MiB."""
 
-MAX_REQUEST_BYTES: Final = 256_000
+MAX_REQUEST_BYTES: Final = 64_000
+MAX_SPEC_BYTES: Final = 16_000
+"""Each attempt's order carries its model's spec; a thousand of them must fit one history."""
+
+MAX_DEADLINE_S: Final = 366 * 86_400.0
 MAX_ANSWER_BYTES: Final = 1_600_000
 """With a full ledger beside it, an answer of this size still fits a Temporal payload."""
 
@@ -33,7 +37,7 @@ class CallRequest(Wire):
     schema_version: int = SCHEMA_VERSION
     models: list[ModelSpecOnWire] = Field(min_length=1)
     policy: PolicyOnWire = Field(default_factory=PolicyOnWire)
-    deadline_after_s: float | None = None
+    deadline_after_s: Annotated[float, Field(gt=0, le=MAX_DEADLINE_S)] | None = None
     """Seconds from the call's first acceptance."""
     deadline_at: datetime | None = None
     """An absolute deadline; one of the two is set."""

@@ -1,7 +1,7 @@
 """What a call returns."""
 
 import json
-from datetime import timedelta
+from datetime import datetime
 from typing import Any
 
 from pydantic import Field
@@ -107,14 +107,14 @@ class CallStatus(Wire):
     """Where a call stands now."""
 
     call_id: str = ""
-    outcome: CallOutcome | None = None
+    outcome: CallOutcome | str | None = None
     """None when an operator or the server ended the call by force."""
     attempts: int = 0
     model: str | None = None
     """The model asked now or last."""
     activity: str = ""
     """What the call is doing, in words: "attempt 2 of openai/gpt-4o-mini", "waiting 12 s: rate_limited"."""
-    next_attempt_in: timedelta | None = None
-    """How long the present wait still lasts; None when it is not waiting."""
+    next_attempt_at: datetime | None = None
+    """When the present wait ends; None when it is not waiting."""
     workers: bool | None = None
     """Whether a worker polls the call's task queue; None when nobody asked."""

@@ -29,14 +29,14 @@ _INDEXED_TYPE = {
 
 
 async def missing(client: Client) -> list[str]:
-    """Names of our search attributes that `client`'s namespace does not have, in declaration order.
+    """Names of our search attributes that `client`'s namespace lacks, or has under another type, in declaration order.
 
     Raises temporalio.service.RPCError as the server gives it (PERMISSION_DENIED where only operators may ask).
     """
     listed = await client.operator_service.list_search_attributes(
         ListSearchAttributesRequest(namespace=client.namespace)
     )
-    return [name for name in _INDEXED_TYPE if name not in listed.custom_attributes]
+    return [name for name, kind in _INDEXED_TYPE.items() if listed.custom_attributes.get(name) != kind]
 
 
 async def register(client: Client) -> None:

@@ -15,9 +15,9 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from durable_llm import search_attributes
 from durable_llm.categories import CallOutcome
-from durable_llm.config import LLMConfig
 from durable_llm.errors import CallConflictError
-from durable_llm.fingerprint import differing, fingerprint
+from durable_llm.failures import check_workflow_type
+from durable_llm.fingerprint import differing
 from durable_llm.names import MEMO_FINGERPRINT, MEMO_METADATA, WORKFLOW
 from durable_llm.request import CallRequest, Prompt
 
@@ -36,27 +36,29 @@ class Submission:
     """One submission: what to start, and what to compare when the id is taken."""
 
     def __init__(
-        self, client: Client, task_queue: str, call_id: str, request: CallRequest, prompt: Prompt,
-        config: LLMConfig, metadata: Mapping[str, str],
+        self, client: Client, task_queue: str, call_id: str, *, request: CallRequest, prompt: Prompt, prompt_bytes: int,
+        fingerprint: Mapping[str, str], metadata: Mapping[str, str],
     ) -> None:  # fmt: skip
         self._client = client
         self._task_queue = task_queue
-        self._call_id = call_id
+        self.call_id = call_id
         self._request = request
         self._prompt = prompt
-        self._fingerprint = fingerprint(config, prompt)
+        self._prompt_bytes = prompt_bytes
+        self._fingerprint = dict(fingerprint)
         self._memo = {MEMO_FINGERPRINT: self._fingerprint, **({MEMO_METADATA: dict(metadata)} if metadata else {})}
 
     async def start_or_attach(self, *, rerun: bool, attach_anyway: bool) -> None:
         """Start the call; where the id is taken, see that it is the same request."""
         if await self._start(WorkflowIDReusePolicy.REJECT_DUPLICATE):
             return
-        description = await self._client.get_workflow_handle(self._call_id).describe()
-        if not attach_anyway:
-            await self._compare(description)
-        if rerun and description.status in _FAILED:
-            # Where another submission was faster, its run is the one to attach to.
-            await self._start(WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY)
+        description = await self._client.get_workflow_handle(self.call_id).describe()
+        await self._check(description, attach_anyway)
+        if not rerun or description.status not in _FAILED:
+            return
+        if not await self._start(WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY):
+            # Another submission was faster: its run is the one to attach to, if it is the same request.
+            await self._check(await self._client.get_workflow_handle(self.call_id).describe(), attach_anyway)
 
     async def _start(self, reuse: WorkflowIDReusePolicy) -> bool:
         """Whether this submission started the call; False where the id is taken."""
@@ -64,7 +66,7 @@ class Submission:
             await self._client.start_workflow(
                 WORKFLOW,
                 args=[self._request, self._prompt],
-                id=self._call_id,
+                id=self.call_id,
                 task_queue=self._task_queue,
                 execution_timeout=self._execution_timeout(),
                 id_reuse_policy=reuse,
@@ -77,21 +79,18 @@ class Submission:
             return False
         return True
 
-    async def _compare(self, description: WorkflowExecutionDescription) -> None:
-        if description.workflow_type != WORKFLOW:
-            raise CallConflictError(
-                f"call id {self._call_id!r} belongs to a workflow of type {description.workflow_type!r}; "
-                "use another id",
-                differing=("workflow type",),
-                call_id=self._call_id,
-            )
+    async def _check(self, description: WorkflowExecutionDescription, attach_anyway: bool) -> None:
+        """Refuse to attach to another workflow type, and, unless told to, to another request."""
+        check_workflow_type(description, self.call_id)
+        if attach_anyway:
+            return
         theirs: dict[str, str] = await description.memo_value(MEMO_FINGERPRINT, {}, type_hint=dict[str, str])
         if parts := differing(self._fingerprint, theirs):
             raise CallConflictError(
-                f"call id {self._call_id!r} belongs to another request: {', '.join(parts)} differ; use another id, or "
+                f"call id {self.call_id!r} belongs to another request: {', '.join(parts)} differ; use another id, or "
                 "if_different='attach' to get that call's answer",
                 differing=parts,
-                call_id=self._call_id,
+                call_id=self.call_id,
             )
 
     def _execution_timeout(self) -> timedelta:
@@ -116,5 +115,6 @@ class Submission:
         chain = " → ".join(spec.name for spec in self._request.models[:4])
         more = f" (+{len(self._request.models) - 4})" if len(self._request.models) > 4 else ""
         count = len(self._prompt.messages)
-        size = len(self._prompt.model_dump_json())
-        return f"{chain}{more}, {count} message{'s' if count > 1 else ''}, {max(1, round(size / 1000))} kB"
+        return (
+            f"{chain}{more}, {count} message{'s' if count > 1 else ''}, {max(1, round(self._prompt_bytes / 1000))} kB"
+        )

@@ -61,7 +61,7 @@ async def cancelled(stage: Stage) -> CallHandle:
 async def cancelled_in_wait(stage: Stage) -> CallHandle:
     """Submit, and cancel in the middle of a wait."""
     handle = await stage.dispatcher.submit(ONE, "Name a prime.")
-    while (await handle.status()).next_attempt_in is None:
+    while (await handle.status()).next_attempt_at is None:
         await asyncio.sleep(0.05)
     await handle.cancel()
     with suppress(DurableLLMError):

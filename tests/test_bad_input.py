@@ -28,7 +28,7 @@ KEY = "sk-live-0123456789abcdef"  # a canary
         ({"tools": [{"name": "f"}]}, r"tools\[0\]: expected OpenAI's shape"),
         ({"response_format": int}, "response_format"),
         ({"call_id": ""}, "not empty"),
-        ({"call_id": "x" * 1001}, "Temporal allows 1,000"),
+        ({"call_id": "x" * 1001}, "the limit is 1,000"),
         ({"call_id": "a\nb"}, "control character"),
         ({"call_id": f"job-{KEY}"}, "looks like a key"),
         ({"session": ""}, "session"),
@@ -46,6 +46,25 @@ KEY = "sk-live-0123456789abcdef"  # a canary
         ({"policy": {"rules": {"auth": "explode"}}}, "rules"),
         ({"policy": {"rules": {"cancelled": "retry"}}}, "takes no rule"),
         ({"policy": {"backoff_initial": timedelta(seconds=90)}}, "at most backoff_cap"),
+        ({"messages": "漢" * 700_000}, "limit is 1,900,000"),
+        ({"config": ModelSpec(name="openai/x", extra_params={"stop": "x" * 20_000})}, "limit is 16,000"),
+        ({"config": [ModelSpec(name="openai/x")]}, "expected a model name"),
+        ({"config": ModelSpec(name="openai/x", extra_params={"stop": object()})}, "not representable as JSON"),
+        ({"config": {"model_list": [{"litellm_params": {}}]}}, "an entry has no 'model_name'"),
+        (
+            {"config": {"model_list": [{"model_name": "a", "litellm_params": {"model": "a"}}], "fallbacks": ["x"]}},
+            "config",
+        ),
+        ({"messages": [{"role": "user", "content": "\ud800"}]}, "not representable as JSON"),
+        ({"tools": 5}, "expected a list of tools"),
+        ({"tool_choice": 5}, "tool_choice"),
+        ({"policy": 5}, "expected a Policy or a dict"),
+        ({"metadata": ["a"]}, "expected a dict"),
+        ({"session": 7}, "session"),
+        ({"session": "a\tb"}, "control character"),
+        ({"call_id": "\ud800"}, "half of one"),
+        ({"deadline": timedelta.max}, "at most 366 days"),
+        ({"deadline": datetime(9999, 1, 1, tzinfo=UTC)}, "at most 366 days"),
         ({"if_failed": "explode"}, "if_failed"),
         ({"if_different": "explode"}, "if_different"),
         ({"validators": ["non_empty"]}, "validators"),
@@ -97,6 +116,22 @@ async def test_missing_search_attributes_are_named_unless_done_without(monkeypat
         async with Dispatcher.connect(wait=timedelta(seconds=5), search_attributes=False) as dispatcher:
             handle = await dispatcher.submit("openai/gpt-4o-mini", "Name a prime.")
             assert (await handle.status()).workers is False
+
+
+async def test_search_attributes_of_another_type_are_named() -> None:
+    """An upsert of a wrong type would leave an answered call open for ever, so it counts as missing."""
+    from temporalio.common import SearchAttributeKey
+
+    from durable_llm import search_attributes
+    from tests.conftest import binary
+
+    wrong = [key for key in search_attributes.ALL if key.name != "LLMCostUSD"]
+    env = await WorkflowEnvironment.start_local(
+        dev_server_existing_path=binary("temporal"),
+        search_attributes=[*wrong, SearchAttributeKey.for_keyword("LLMCostUSD")],
+    )
+    async with env:
+        assert await search_attributes.missing(env.client) == ["LLMCostUSD"]
 
 
 async def test_an_unusable_profile_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

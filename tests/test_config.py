@@ -111,6 +111,32 @@ def test_refusals_repeat_no_key() -> None:
         assert secret not in repr(caught.value.__cause__)
 
 
+@pytest.mark.parametrize("field", ["api_key", "api_base", "name"])
+def test_constructing_a_spec_repeats_no_key(field: str) -> None:
+    """Nor does an error at construction, where pydantic would show the input."""
+    secret = "sk-live-0123456789abcdef"  # a canary
+    with pytest.raises(ValueError, match=r"api_key|api_base|name") as caught:
+        ModelSpec(**{"name": "openai/x", field: f" https://{secret}@h "})
+    assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "key-extraction-job-1",
+        "hf_transformers_model",
+        "pk_products_table_id",
+        "sk-learn-pipeline",
+        "task-1234567890123",
+    ],
+)
+def test_ordinary_words_are_no_keys(text: str) -> None:
+    """A prefix that is also a word needs a digit, or its issuer's exact shape, behind it."""
+    from durable_llm.key_reference import find_literal_key
+
+    assert not find_literal_key(text)
+
+
 def test_unknown_fields_of_a_spec_are_errors() -> None:
     """A misspelt field is not silently ignored."""
     with pytest.raises(ValueError, match="max_retrys"):

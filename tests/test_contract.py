@@ -12,6 +12,7 @@ from durable_llm.attempt import ENTRY_BYTES, bounded, bounded_entries, clip
 from durable_llm.facts import FailureFacts
 from durable_llm.fingerprint import fingerprint
 from durable_llm.prompt import to_prompt
+from workflows.policy.versions import CURRENT, VERSIONS
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "漢", "🙂", '"', "\\", "\n", "\x01"])
@@ -74,6 +75,18 @@ def test_a_stored_result_of_another_version_decodes() -> None:
     stored = '{"schema_version": 7, "choices": [{"text": "hi", "mood": "good"}], "attempts": [], "novelty": {"a": 1}}'
     assert LLMResult.model_validate_json(stored).text == "hi"
     assert LLMResult.model_validate_json("{}").text is None
+
+
+def test_words_of_another_version_stay_words() -> None:
+    """A category, an outcome or a fault that this version does not know makes nothing unreadable."""
+    entry = Attempt.model_validate_json(
+        '{"number": 1, "model": "m", "spec_index": 0, "try_number": 1, "category": "novel", "decision": "ponder"}'
+    )
+    assert (entry.category, entry.decision) == ("novel", "ponder")
+    facts = FailureFacts.model_validate_json(
+        '{"http_status": 401, "local_fault": "brand_new", "request_sent": "maybe"}'
+    )
+    assert VERSIONS[CURRENT].classify(facts).category == "auth"
 
 
 def test_a_headline_is_what_an_operator_reads() -> None:

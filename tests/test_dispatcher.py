@@ -7,7 +7,11 @@ import uuid
 from datetime import timedelta
 
 import pytest
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue
+from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from durable_llm import (
     AllModelsExhaustedError,
@@ -17,6 +21,7 @@ from durable_llm import (
     CallOutcome,
     CallTerminatedError,
     Dispatcher,
+    DispatcherUnavailableError,
     LLMConfig,
     ModelSpec,
     Outcome,
@@ -26,8 +31,9 @@ from durable_llm import (
 )
 from durable_llm.names import WORKFLOW
 from durable_llm.request import CallRequest, Prompt
-from tests.conftest import SetStage
-from tests.scripted import answer, http_error, never
+from tests.conftest import SetStage, binary
+from tests.scripted import ScriptedProvider, answer, http_error, never
+from workflows.llm_call import LLMCall
 
 MODEL = "openai/gpt-4o-mini"
 
@@ -97,8 +103,12 @@ async def test_another_workflow_type_under_the_id_is_a_conflict(on_server: SetSt
     call_id = fresh_id()
     async with on_server(answer()) as stage:
         await stage.client.start_workflow("SomethingElse", id=call_id, task_queue=f"nobody-{call_id}")
-        with pytest.raises(CallConflictError, match="SomethingElse"):
-            await stage.dispatcher.submit(MODEL, "Name a prime.", call_id=call_id)
+        for options in ({}, {"if_different": "attach"}, {"if_failed": "rerun", "if_different": "attach"}):
+            with pytest.raises(CallConflictError, match="SomethingElse"):
+                await stage.dispatcher.submit(MODEL, "Name a prime.", call_id=call_id, **options)
+        for ask in (stage.dispatcher.attach(call_id).status, stage.dispatcher.attach(call_id).attempts):
+            with pytest.raises(CallConflictError, match="SomethingElse"):
+                await ask()
 
 
 async def test_a_failed_call_is_returned_or_run_again_as_the_caller_says(on_server: SetStage) -> None:
@@ -147,7 +157,7 @@ async def test_cancelling_locally_cancels_only_a_call_that_nobody_can_attach_to(
         with pytest.raises(asyncio.CancelledError):
             await task
         query = f"TaskQueue = '{stage.task_queue}'"
-        [execution] = [item async for item in stage.client.list_workflows(query)] or await _listed(stage.client, query)
+        [execution] = await _listed(stage.client, query)
         attached = stage.dispatcher.attach(execution.id)
         if name:
             assert (await attached.status()).outcome == CallOutcome.RUNNING
@@ -180,7 +190,13 @@ async def test_attempts_and_status_answer_within_two_seconds_without_a_worker(on
     began = time.monotonic()
     status = await orphan.status()
     assert time.monotonic() - began < 2
-    assert from_history[0] == by_query[0]
+    assert [entry.model_copy(update={"started_at": None}) for entry in from_history] == [
+        by_query[0].model_copy(update={"started_at": None}),
+        by_query[1].model_copy(
+            update={"started_at": None, "outcome": from_history[1].outcome, "message": from_history[1].message}
+        ),
+    ]
+    assert all(entry.started_at and entry.started_at.tzinfo for entry in from_history)
     assert status.outcome == CallOutcome.RUNNING
     await stage.client.get_workflow_handle(submitted.call_id).terminate(reason="end of the test")
     with pytest.raises(CallTerminatedError, match="end of the test") as caught:
@@ -212,9 +228,17 @@ async def test_a_request_from_the_future_is_refused_instead_of_stuck(on_server: 
     request = CallRequest(models=[ModelSpec(name=MODEL)], schema_version=99, deadline_after_s=60.0)
     prompt = Prompt(messages=[{"role": "user", "content": "Hi"}])
     async with on_server(answer()) as stage:
-        for sent in (request, {"schema_version": 1, "models": "of another shape"}):
+        undecodable = RawValue(Payload(metadata={"encoding": b"binary/encrypted"}, data=b"?"))
+        for arguments in (
+            [request, prompt],
+            [{"schema_version": 1, "models": "of another shape"}, prompt],
+            [None, prompt],
+            [undecodable, prompt],
+            [CallRequest(models=[ModelSpec(name=MODEL)], deadline_after_s=60.0)],
+            [{"models": [{"name": MODEL}], "deadline_after_s": 1e12}, prompt],
+        ):
             call_id = fresh_id()
-            await stage.client.start_workflow(WORKFLOW, args=[sent, prompt], id=call_id, task_queue=stage.task_queue)
+            await stage.client.start_workflow(WORKFLOW, args=arguments, id=call_id, task_queue=stage.task_queue)
             with pytest.raises(UnsupportedRequestError, match="upgrade the workers"):
                 await stage.dispatcher.attach(call_id).result()
     assert not stage.provider.orders
@@ -251,16 +275,55 @@ async def test_operators_find_calls_by_search_attributes(on_server: SetStage) ->
     assert summary == "openai/gpt-4o-mini → anthropic/claude-haiku-4-5, 1 message, 1 kB"
 
 
-async def test_closing_the_dispatcher_ends_pending_waits_and_not_the_calls(on_server: SetStage) -> None:
+@pytest.mark.parametrize("named", [True, False])
+async def test_closing_the_dispatcher_ends_pending_waits_and_not_the_calls(on_server: SetStage, named: bool) -> None:
     """A job that leaves with results pending leaves nothing behind in its own process; its calls go on."""
     async with on_server(never) as stage:
         leaving = Dispatcher(stage.client, task_queue=stage.task_queue)
-        call_id = fresh_id()
+        call_id = fresh_id() if named else None
         waiting = asyncio.create_task(leaving.call(MODEL, "Name a prime.", call_id=call_id))
         while not stage.provider.orders:
             await asyncio.sleep(0.02)
         await leaving.close()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        assert (await stage.dispatcher.attach(call_id).status()).outcome == CallOutcome.RUNNING
-        await stage.dispatcher.attach(call_id).cancel()
+        [execution] = await _listed(stage.client, f"TaskQueue = '{stage.task_queue}'")
+        assert (await stage.dispatcher.attach(execution.id).status()).outcome == CallOutcome.RUNNING
+        await stage.dispatcher.attach(execution.id).cancel()
+
+
+async def test_an_answer_that_arrives_with_the_deadline_counts(server_env: WorkflowEnvironment) -> None:
+    """What was paid for before the deadline is not thrown away because the workflow's worker was late."""
+    queue = f"late-{uuid.uuid4()}"
+    provider = ScriptedProvider([answer("in time")])
+    dispatcher = Dispatcher(server_env.client, task_queue=queue)
+    workflows = {"task_queue": queue, "workflows": [LLMCall], "workflow_runner": UnsandboxedWorkflowRunner()}
+    async with Worker(server_env.client, **workflows, max_cached_workflows=0):
+        handle = await dispatcher.submit(MODEL, "Name a prime.", deadline=timedelta(seconds=3))
+        workflow = server_env.client.get_workflow_handle(handle.call_id)
+        while not (await workflow.describe()).raw_description.pending_activities:
+            await asyncio.sleep(0.05)
+    async with Worker(server_env.client, task_queue=queue, activities=[provider.provider_attempt]):
+        await asyncio.sleep(4)  # in real time: the answer comes, then the deadline, and nobody runs the workflow
+    async with Worker(server_env.client, **workflows):
+        assert (await handle.result()).text == "in time"
+
+
+async def test_attempts_and_status_give_up_when_the_server_is_away() -> None:
+    """Two seconds, and an error that names the address."""
+    env = await WorkflowEnvironment.start_local(
+        dev_server_existing_path=binary("temporal"), data_converter=pydantic_data_converter
+    )
+    orphan = Dispatcher(env.client).attach("anything")
+    await env.shutdown()
+    for ask in (orphan.attempts, orphan.status):
+        began = time.monotonic()
+        with pytest.raises(DispatcherUnavailableError, match="did not answer within 2 s"):
+            await ask()
+        assert time.monotonic() - began < 3
+
+
+async def test_an_id_that_speaks_of_namespaces_is_only_an_id(server_env: WorkflowEnvironment) -> None:
+    """Not every NOT_FOUND with that word in it is a missing namespace."""
+    with pytest.raises(CallNotFoundError):
+        await Dispatcher(server_env.client).attach("my-namespace is not found").status()

@@ -198,6 +198,46 @@ def test_lost_workers_have_a_budget_of_their_own() -> None:
     assert after(Category.WORKER_LOST, progress).action == Action.NEXT
 
 
+def test_on_unknown_is_about_what_may_have_been_paid() -> None:
+    """An attempt that sent nothing may be repeated; no rule overrides the caller's word; the bound of two stays."""
+    careful = Policy(on_unknown="fail")
+    assert after(Category.WORKER_LOST, policy=careful).action == Action.FAIL
+    assert after(Category.WORKER_LOST, policy=careful, request_sent="no").action == Action.RETRY
+    ruled = Policy(on_unknown="fail", rules={"worker_lost": "retry"})
+    assert after(Category.WORKER_LOST, policy=ruled).action == Action.FAIL
+    spent = Progress(budgets=(9, 9), lost=LOST_PER_MODEL)
+    assert after(Category.WORKER_LOST, spent, policy=Policy(rules={"worker_lost": "retry"})).action == Action.NEXT
+
+
+def test_once_is_counted_by_category() -> None:
+    """A rate limit that was retried does not use up the one retry of another failure."""
+    once = Policy(rules={"server_error": "retry_once"})
+    limited = after(Category.RATE_LIMITED, policy=once)
+    assert after(Category.SERVER_ERROR, limited.progress, policy=once).action == Action.RETRY
+
+
+def test_the_ledger_names_the_callers_rule() -> None:
+    """Who overrode a row sees it in the ledger."""
+    assert after(Category.PERMISSION, policy=Policy(rules={"permission": "fail"})).rule == "rules: permission"
+
+
+def test_a_wait_that_might_pass_the_deadline_is_not_begun_while_another_model_is_ready() -> None:
+    """The bounds decide, not the draw; the last model's wait is cut to what is left."""
+    late = Progress(budgets=(99, 3), retries=10, tries=10, attempts=10)
+    assert after(Category.OVERLOADED, late, left=5.0).action == Action.NEXT
+    last = Progress(budgets=(3, 99), spec_index=1, retries=10)
+    assert after(Category.OVERLOADED, last, left=5.0).spread_s == 5.0
+
+
+@pytest.mark.parametrize("hopeless", [Category.MISCONFIGURED, Category.CONTEXT_WINDOW, Category.AUTH])
+def test_nobody_waits_for_what_waiting_cannot_clear(hopeless: Category) -> None:
+    """A chain that failed for set-up or size alone ends, also when the call would wait."""
+    patient, last = Policy(on_exhausted="wait"), Progress(budgets=(0, 0), spec_index=1)
+    assert after(hopeless, last, policy=patient).action == Action.FAIL
+    hopeful = Progress(budgets=(0, 0), spec_index=1, asked={0: 0.0})
+    assert after(hopeless, hopeful, policy=patient).action == Action.WAIT
+
+
 def test_an_exhausted_chain_that_waits_goes_round_again_paced_to_its_deadline() -> None:
     """At least a minute between rounds, doubling, and never faster than the attempts last."""
     patient = Policy(on_exhausted="wait")
@@ -231,6 +271,7 @@ LMI = Policy(preset="lmi")
         ({"exception": "BadRequestError", "http_status": 400, "text": "Too much media"}, Action.NEXT),
         ({"exception": "BadRequestError", "http_status": 400, "text": "else"}, Action.FAIL),
         ({"exception": "APIError", "http_status": 529}, Action.FAIL),
+        ({"exception": "RateLimitError", "http_status": 429, "should_retry": False}, Action.RETRY),
         ({"exception": "UnprocessableEntityError", "http_status": 422}, Action.FAIL),
     ],
 )

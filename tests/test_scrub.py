@@ -68,4 +68,4 @@ def test_a_large_prompt_costs_milliseconds():
     cleaned = Scrubber((), messages).clean("word17 " * 100 + " ".join(f"word{n}" for n in range(300, 600)))
 
     assert "[prompt]" in cleaned
-    assert time.process_time() - started < 0.25
+    assert time.process_time() - started < 1.0

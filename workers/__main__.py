@@ -15,8 +15,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from durable_llm.errors import DurableLLMError
-from workers.policy_page import policy_page
+from durable_llm.service import ServiceError, check_service_modules
 from workers.settings import SettingsError, load_settings
+from workers.telemetry import exporting
 
 EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 3
@@ -27,6 +28,7 @@ app = typer.Typer(add_completion=False, help="The durable-llm worker and the pro
 @app.callback(invoke_without_command=True)
 def worker(context: typer.Context) -> None:
     """Run a worker until SIGTERM or Ctrl-C."""
+    _refuse_foreign_modules()
     if context.invoked_subcommand is None:
         _leave(_run_worker())
 
@@ -46,16 +48,35 @@ def dev(
 @app.command()
 def policy() -> None:
     """Print what happens after which failure, as Markdown."""
+    from workers.policy_page import policy_page  # noqa: PLC0415  # imports workflows, which is looked at first
+
     print(policy_page(), end="")
+
+
+def _refuse_foreign_modules() -> None:
+    """Leave with a sentence where an import of `workflows` would lead to somebody else's."""
+    try:
+        check_service_modules()
+    except ServiceError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
 
 
 async def _run_worker() -> int:
     settings = load_settings()
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _log(settings.log_level)
     from workers.worker import run_worker  # noqa: PLC0415  # litellm takes seconds to import: settings come first
 
-    await run_worker(settings, announce=lambda line: print(line, flush=True))
+    with exporting() as plugins:
+        await run_worker(settings, announce=lambda line: print(line, flush=True), plugins=plugins)
     return 0
+
+
+def _log(level: str) -> None:
+    """Our own and Temporal's records at `level`; the HTTP libraries' debug records would hold prompts."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for name in ("durable_llm", "temporalio"):
+        logging.getLogger(name).setLevel(level)
 
 
 def _leave(program: Coroutine[Any, Any, int]) -> NoReturn:

@@ -4,13 +4,14 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.worker import (
+    Plugin,
     PollerBehaviorAutoscaling,
     UnsandboxedWorkflowRunner,
     Worker,
@@ -37,7 +38,9 @@ _STICKY_TIMEOUT = timedelta(seconds=2)
 """How long a call waits for the worker that had it in its cache before any other may take it."""
 
 
-def build_worker(client: Client, settings: WorkerSettings, attempts: ProviderAttempts) -> Worker:
+def build_worker(
+    client: Client, settings: WorkerSettings, attempts: ProviderAttempts, plugins: Sequence[Plugin] = ()
+) -> Worker:
     """A Temporal worker for calls and attempts on the settings' task queue."""
     return Worker(
         client,
@@ -45,6 +48,7 @@ def build_worker(client: Client, settings: WorkerSettings, attempts: ProviderAtt
         workflows=[LLMCall],
         activities=[attempts.provider_attempt],
         interceptors=[HeartbeatTimeout(timedelta(seconds=settings.heartbeat_timeout_s))],
+        plugins=plugins,
         **worker_options(settings),
     )
 
@@ -88,12 +92,13 @@ def _runner(sandbox: bool) -> WorkflowRunner:
     return SandboxedWorkflowRunner(restrictions=restrictions)
 
 
-async def run_worker(settings: WorkerSettings, announce: Callable[[str], None]) -> None:
+async def run_worker(settings: WorkerSettings, announce: Callable[[str], None], plugins: Sequence[Plugin] = ()) -> None:
     """Work until SIGTERM or SIGINT, then drain: open attempts get `graceful_shutdown_s` to finish.
 
     Args:
         settings: The checked settings.
         announce: Told in one line when the worker polls.
+        plugins: Temporal's plugins for the worker: its telemetry, if it has any.
 
     Raises:
         DurableLLMError: no server or no namespace.
@@ -105,7 +110,7 @@ async def run_worker(settings: WorkerSettings, announce: Callable[[str], None]) 
     await check_namespace(client, want_search_attributes=False, wait=wait)
     await _warn_of_missing_search_attributes(client)
     stop = _stop_on_signals()
-    worker = build_worker(client, settings, attempts)
+    worker = build_worker(client, settings, attempts, plugins)
     working = asyncio.create_task(worker.run())
     announce(
         f"worker ready: task queue {settings.task_queue!r} at {client.service_client.config.target_host} "

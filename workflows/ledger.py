@@ -1,21 +1,21 @@
 """The ledger as the workflow keeps it: one entry opened per attempt, closed when its end is known."""
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import datetime
 
 from durable_llm.attempt import Attempt, Ledger, bounded, bounded_entries
 from durable_llm.categories import Category, Outcome
-from durable_llm.facts import AnswerDefect, FailureFacts, LocalFault, Sent
+from durable_llm.facts import FailureFacts
 from durable_llm.result import Answer
 from workflows.policy.decide import Decision, Verdict
-
-_UNSEEN_END = {LocalFault.LOST, LocalFault.DRAINED}
 
 
 class CallLedger:
     """All attempts of one call, and the sums over them."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_closed: Callable[[Attempt], None] = lambda _: None) -> None:
+        self._on_closed = on_closed
         self.entries: list[Attempt] = []
         self._by_category: Counter[str] = Counter()
         self._cost = 0.0
@@ -44,9 +44,8 @@ class CallLedger:
     def failed(self, facts: FailureFacts, verdict: Verdict, decision: Decision, now: datetime) -> None:
         """Close the entry with a failure and what is done about it."""
         self._by_category[verdict.category] += 1
-        unseen = facts.local_fault in _UNSEEN_END or verdict.category == Category.TIMEOUT
         self._close(
-            now, cost_of(facts), outcome=Outcome.UNKNOWN if unseen else Outcome.FAILED, category=verdict.category,
+            now, facts.billed, outcome=facts.outcome, category=verdict.category,
             http_status=facts.http_status, error_code=facts.error_code, message=facts.headline(),
             decision=decision.action, rule=decision.rule, duration_s=facts.duration_s, request_id=facts.request_id,
             usage=facts.usage, delay_reason=decision.reason,
@@ -79,16 +78,4 @@ class CallLedger:
         self._cost += cost or 0.0
         self._cost_complete = self._cost_complete and cost is not None
         self.entries[-1] = bounded(entry.model_copy(update={**fields, "cost": cost}))
-
-
-def cost_of(facts: FailureFacts) -> float | None:
-    """USD that a failed attempt cost; None when nobody knows.
-
-    Nothing was billed when nothing was sent, or when the provider refused with an HTTP error; a paid answer that was
-    rejected has its own cost; all else is unknown.
-    """
-    if facts.request_sent == Sent.NO:
-        return 0.0
-    if facts.answer_defect not in (None, AnswerDefect.ERROR_BODY):
-        return facts.cost
-    return 0.0 if facts.http_status is not None and facts.http_status >= 400 else None
+        self._on_closed(self.entries[-1])

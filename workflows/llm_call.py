@@ -5,11 +5,12 @@ but Temporal's, no randomness but Temporal's, and that only for how long a wait 
 """
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NoReturn
 
 from pydantic import ValidationError
 from temporalio import workflow
+from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue, SearchAttributeUpdate
 from temporalio.exceptions import ApplicationError
 
@@ -32,6 +33,10 @@ with workflow.unsafe.imports_passed_through():
     from workflows.ledger import CallLedger
     from workflows.policy.decide import Decision, Progress
     from workflows.policy.versions import VERSIONS, stamped_version
+    from workflows.telemetry import attempt_ended
+
+_ABSENT: Final = RawValue(Payload())
+"""Stands for a prompt that another client left out."""
 
 _ERROR_OF: Final = {
     CallOutcome.EXHAUSTED: AllModelsExhaustedError,
@@ -45,13 +50,13 @@ class LLMCall:
     """One durable call."""
 
     def __init__(self) -> None:
-        self._ledger = CallLedger()
+        self._ledger = CallLedger(on_closed=attempt_ended)
         self._activity = "starting"
         self._wait_ends: datetime | None = None
         self._shown: dict[str, object] = {}
 
     @workflow.run
-    async def run(self, request: RawValue, prompt: RawValue) -> LLMResult:
+    async def run(self, request: RawValue, prompt: RawValue = _ABSENT) -> LLMResult:
         """Answer the prompt, or fail with one of the contract's error types.
 
         Args:
@@ -59,7 +64,7 @@ class LLMCall:
             prompt: A Prompt, passed on to the attempts without being decoded.
         """
         self._request = decode_request(request)
-        self._prompt = prompt
+        self._prompt = _required(prompt)
         self._deadline = _deadline(self._request)
         self._policy_version = stamped_version(workflow.patched)
         return await self._within_deadline()
@@ -78,7 +83,7 @@ class LLMCall:
             attempts=len(self._ledger.entries),
             model=last.model if last else None,
             activity=self._activity,
-            next_attempt_in=max(self._wait_ends - workflow.now(), timedelta(0)) if self._wait_ends else None,
+            next_attempt_at=self._wait_ends,
         )
 
     async def _within_deadline(self) -> LLMResult:
@@ -88,11 +93,13 @@ class LLMCall:
         try:
             await workflow.wait_condition(walk.done, timeout=remaining, timeout_summary="the call's deadline")
         except TimeoutError:
-            await self._give_up(walk, "deadline", CallOutcome.DEADLINE)
-            self._fail(CallOutcome.DEADLINE, "the deadline passed before a model answered")
+            if not walk.done():  # an answer that arrived in the same moment was paid for, and counts
+                await self._give_up(walk, "deadline", CallOutcome.DEADLINE)
+                self._fail(CallOutcome.DEADLINE, "the deadline passed before a model answered")
         except asyncio.CancelledError:
-            await self._give_up(walk, "cancelled", CallOutcome.CANCELLED)
-            raise
+            if not walk.done():
+                await self._give_up(walk, "cancelled", CallOutcome.CANCELLED)
+                raise
         return await walk
 
     async def _give_up(self, walk: asyncio.Task[LLMResult], why: str, outcome: CallOutcome) -> None:
@@ -228,12 +235,24 @@ def decode_request(raw: RawValue) -> CallRequest:
     try:
         request = workflow.payload_converter().from_payload(raw.payload, CallRequest)
     except ValidationError as error:
-        reason = describe_validation_error(error)
-    else:
-        if request.schema_version <= SCHEMA_VERSION:
-            return request
-        reason = f"its schema version is {request.schema_version} and this worker knows up to {SCHEMA_VERSION}"
-    raise ApplicationError(
+        raise _unsupported(describe_validation_error(error)) from None
+    except Exception as error:  # whatever a converter raises for an encoding that this worker does not have
+        raise _unsupported(f"its payload cannot be decoded: {type(error).__name__}") from None
+    if not isinstance(request, CallRequest):
+        raise _unsupported("it is empty")
+    if request.schema_version > SCHEMA_VERSION:
+        raise _unsupported(f"its schema version is {request.schema_version} and this worker knows {SCHEMA_VERSION}")
+    return request
+
+
+def _required(prompt: RawValue) -> RawValue:
+    if prompt is _ABSENT:
+        raise _unsupported("it has no prompt")
+    return prompt
+
+
+def _unsupported(reason: str) -> ApplicationError:
+    return ApplicationError(
         f"this worker does not understand the request ({reason}); upgrade the workers",
         type=UnsupportedRequestError.__name__,
         non_retryable=True,
@@ -242,5 +261,6 @@ def decode_request(raw: RawValue) -> CallRequest:
 
 def _deadline(request: CallRequest) -> datetime:
     if request.deadline_at is not None:
-        return request.deadline_at
+        at = request.deadline_at
+        return at if at.tzinfo else at.replace(tzinfo=UTC)
     return workflow.info().start_time + timedelta(seconds=request.deadline_after_s or 86_400)

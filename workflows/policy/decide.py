@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from durable_llm.categories import Action, CallOutcome, Category
-from durable_llm.facts import FailureFacts
+from durable_llm.facts import FailureFacts, Sent
 from durable_llm.policy import MAX_ATTEMPTS_CEILING, PolicyOnWire, RuleAction
 
 LOST_PER_MODEL: Final = 2
@@ -44,6 +44,12 @@ ACTIONS: Final[dict[Category, Demand]] = {
 }
 """What each category demands, before budgets and before the caller's own rules."""
 
+_MAY_CLEAR: Final = {
+    Category.RATE_LIMITED, Category.OVERLOADED, Category.SERVER_ERROR, Category.CONNECTION, Category.UNUSABLE_ANSWER,
+    Category.BAD_SAMPLE, Category.TIMEOUT, Category.QUOTA_EXHAUSTED, Category.WORKER_LOST,
+}  # fmt: skip
+"""What may have passed by the next round through the chain; nobody waits for all else."""
+
 _SHOULD_RETRY_MAY_OVERRIDE: Final = {Category.PERMISSION, Category.NOT_FOUND, Category.PROVIDER_LIMIT}
 """Where `x-should-retry: true` turns "next model" into "same model": nowhere that waiting is known not to help."""
 
@@ -55,7 +61,8 @@ class Verdict:
     category: Category
     rule: str
     demand: Demand | None = None
-    reads_delay: bool = True
+    reads_hints: bool = True
+    """Whether the provider's wait and its x-should-retry are obeyed."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +76,15 @@ class Progress:
     """Attempts on this model in this round."""
     retries: int = 0
     """How many of them were followed by a retry out of the budget."""
-    timeouts: int = 0
-    """Timeouts on this model in this round."""
+    retried: frozenset[Category] = frozenset()
+    """What was retried on this model in this round."""
     lost: int = 0
-    """Lost workers on this model in this call's present round."""
+    """Lost workers on this model in this round."""
     attempts: int = 0
     """All attempts of the call."""
     round: int = 1
     asked: dict[int, float] = field(default_factory=dict)
-    """Seconds that each model left in this round asked for, by its index."""
+    """Seconds after which each model that was left in this round may answer again, by its index."""
 
     @property
     def has_next(self) -> bool:
@@ -130,12 +137,12 @@ def decide(
         return case.end("max_attempts", f"all {progress.attempts} attempts are used")
     match case.demand():
         case "fail":
-            return case.end(verdict.rule, f"{verdict.category}: no other model would help")
+            return case.end(case.rule, f"{verdict.category}: the call ends")
         case "next":
-            return case.leave(verdict.rule, str(verdict.category))
+            return case.leave(case.rule, str(verdict.category))
         case "resend":
             return case.resend()
-        case "retry_once" if case.was_retried_once():
+        case "retry_once" if verdict.category in progress.retried:
             return case.leave("once", f"{verdict.category} again on the same model")
         case _:
             return case.retry()
@@ -146,7 +153,6 @@ def _count(progress: Progress, category: Category) -> Progress:
         progress,
         tries=progress.tries + 1,
         attempts=progress.attempts + 1,
-        timeouts=progress.timeouts + (category == Category.TIMEOUT),
         lost=progress.lost + (category == Category.WORKER_LOST),
     )
 
@@ -162,26 +168,31 @@ class _Case:
     remaining_s: float
 
     @property
+    def rule(self) -> str:
+        """The row that decides, or the caller's own rule over it."""
+        own = self.verdict.category in self.policy.rules
+        return f"rules: {self.verdict.category}" if own else self.verdict.rule
+
+    @property
     def asked_s(self) -> float:
-        return (self.facts.retry_after_s or 0.0) if self.verdict.reads_delay else 0.0
+        return (self.facts.retry_after_s or 0.0) if self.verdict.reads_hints else 0.0
 
     def demand(self) -> Demand:
         """The caller's rule, else the preset's or the table's, with x-should-retry between same model and next."""
         category = self.verdict.category
         own: RuleAction | None = self.policy.rules.get(category)
         if own is not None:
-            return own
+            # A lost worker's attempts are never repeated out of the retry budget, nor against `on_unknown`.
+            lost = category == Category.WORKER_LOST and own in ("retry", "retry_once")
+            return "resend" if lost else own
         demand = self.verdict.demand or ACTIONS[category]
+        if not self.verdict.reads_hints:
+            return demand
         if self.facts.should_retry is False and demand in ("retry", "retry_once"):
             return "next"
         if self.facts.should_retry is True and demand == "next" and category in _SHOULD_RETRY_MAY_OVERRIDE:
             return "retry"
         return demand
-
-    def was_retried_once(self) -> bool:
-        if self.verdict.category == Category.TIMEOUT:
-            return self.progress.timeouts > 1
-        return self.progress.retries > 0
 
     def retry(self) -> Decision:
         if self.progress.retries >= self.progress.budget:
@@ -191,37 +202,41 @@ class _Case:
             return self.leave("max_wait", f"{self.verdict.category}, asked to wait {asked:.0f} s")
         if asked > self.remaining_s:
             return self.leave("deadline", f"{self.verdict.category}, asked to wait {asked:.0f} s, past the deadline")
-        bound = self._backoff_bound()
-        spread = max(bound, asked / 10) if asked else bound
+        spread = max(self._backoff_bound(), asked / 10)
+        if asked + spread > self.remaining_s and self.progress.has_next:
+            return self.leave("deadline", f"{self.verdict.category}, and the wait might pass the deadline")
         source = f"provider asked {asked:g} s ({self.facts.retry_after_source})" if asked else "backoff"
-        progress = replace(self.progress, retries=self.progress.retries + 1)
-        return Decision(
-            Action.RETRY, self.verdict.rule, f"{self.verdict.category}: {source}", progress, asked, spread
-        )  # fmt: skip
+        progress = replace(
+            self.progress,
+            retries=self.progress.retries + 1,
+            retried=self.progress.retried | {self.verdict.category},
+        )
+        spread = min(spread, self.remaining_s - asked)
+        return Decision(Action.RETRY, self.rule, f"{self.verdict.category}: {source}", progress, asked, spread)
 
     def resend(self) -> Decision:
-        if self.policy.on_unknown == "fail":
+        if self.policy.on_unknown == "fail" and self.facts.request_sent != Sent.NO:
             return self.end("on_unknown", "the attempt's outcome is unknown and it must not be paid twice")
         if self.progress.lost > LOST_PER_MODEL:
             return self.leave("lost-per-model", f"{self.progress.lost} workers were lost with this model's request")
         reason = f"{self.verdict.category}: outcome unknown, asking again"
-        return Decision(Action.RETRY, self.verdict.rule, reason, self.progress, 0.0, LOST_SPREAD_S)
+        return Decision(Action.RETRY, self.rule, reason, self.progress, 0.0, LOST_SPREAD_S)
 
     def leave(self, rule: str, reason: str) -> Decision:
         """Go to the next model; from the last one, round the chain again or to the end."""
-        asked = {**self.progress.asked, self.progress.spec_index: self.asked_s}
+        asked = dict(self.progress.asked)
+        if self.verdict.category in _MAY_CLEAR:
+            asked[self.progress.spec_index] = self.asked_s
         if self.progress.has_next:
-            following = replace(
-                self.progress,
+            following = Progress(
+                budgets=self.progress.budgets,
                 spec_index=self.progress.spec_index + 1,
-                tries=0,
-                retries=0,
-                timeouts=0,
-                lost=0,
+                attempts=self.progress.attempts,
+                round=self.progress.round,
                 asked=asked,
             )
             return Decision(Action.NEXT, rule, reason, following)
-        if self.policy.on_exhausted == "wait":
+        if self.policy.on_exhausted == "wait" and asked:
             return self._next_round(rule, reason, asked)
         return self.end(rule, reason)
 

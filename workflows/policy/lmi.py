@@ -27,8 +27,8 @@ NEXT_PHRASES = (
 
 
 def as_lmi(verdict: Verdict, facts: FailureFacts) -> Verdict:
-    """The same category, with what lmi would do about it; waits that the provider asked for are not read."""
-    return replace(verdict, demand=_demand(facts), reads_delay=False, rule=f"lmi:{verdict.rule}")
+    """The same category, with what lmi would do about it; what the provider says of waiting is not read."""
+    return replace(verdict, demand=_demand(facts), reads_hints=False, rule=f"lmi:{verdict.rule}")
 
 
 def _demand(facts: FailureFacts) -> Demand | None:

@@ -1,0 +1,51 @@
+"""What an attempt shows to who watches it from outside: the worker's telemetry.
+
+The attempt learns its provider, its host and a large prompt only on its way. It notes them here, so that it needs to
+know nothing of spans; where nobody watches, the note is dropped.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from activities.exchange import Exchange
+from durable_llm.request import Prompt
+
+
+@dataclass
+class Observation:
+    """What is known of an attempt beside its order and its outcome."""
+
+    provider: str | None = None
+    """litellm's name of the provider."""
+    prompt: Prompt | None = None
+    exchange: Exchange | None = None
+    secrets: Collection[str] = ()
+    """Credential values that the worker knows, to be kept out of what is exported."""
+
+    @property
+    def host(self) -> str | None:
+        """Host and port that were asked, if the request was made."""
+        return self.exchange.host if self.exchange else None
+
+
+_current: ContextVar[Observation | None] = ContextVar("observation", default=None)
+
+
+def note(*, provider: str, prompt: Prompt, exchange: Exchange, secrets: Collection[str]) -> None:
+    """Tell who watches the running attempt, if anybody does."""
+    seen = _current.get()
+    if seen is not None:
+        seen.provider, seen.prompt, seen.exchange, seen.secrets = provider, prompt, exchange, secrets
+
+
+@contextmanager
+def observing() -> Iterator[Observation]:
+    """Watch the attempt that runs inside the block."""
+    seen = Observation()
+    token = _current.set(seen)
+    try:
+        yield seen
+    finally:
+        _current.reset(token)

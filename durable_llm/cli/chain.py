@@ -1,0 +1,94 @@
+"""Whom to ask: a chain of models from -m options or from a configuration file, and what holds for each of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from durable_llm.cli.files import read_config
+from durable_llm.cli.values import duration, json_or_text, pairs
+from durable_llm.coercion import to_config
+from durable_llm.config import LLMConfig, ModelSpec
+from durable_llm.errors import InvalidRequestError, describe_validation_error
+
+_PANEL = "Whom to ask"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """The models, in the order in which they are asked."""
+
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model", "-m", help="Model, as 'openai/gpt-4o-mini'; repeat it for a chain.", metavar="NAME",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None  # fmt: skip
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="Chain of models in a YAML, TOML or JSON file.", rich_help_panel=_PANEL),
+    ] = None
+    api_base: Annotated[str | None, typer.Option(help="Address of the API.", metavar="URL", rich_help_panel=_PANEL)] = (
+        None
+    )
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            help="Reference to a key: 'os.environ/NAME' or 'secrets/NAME'; never the key.", metavar="REFERENCE",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None  # fmt: skip
+    param: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Parameter for the provider, as 'temperature=0.2'; the value is JSON or a text.", metavar="KEY=VALUE",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None  # fmt: skip
+    max_retries: Annotated[
+        int | None, typer.Option(help="Attempts on each model after its first.", rich_help_panel=_PANEL)
+    ] = None
+    timeout: Annotated[
+        str | None, typer.Option(help="How long one attempt may take.", metavar="DURATION", rich_help_panel=_PANEL)
+    ] = None
+
+    def to_config(self) -> LLMConfig:
+        """The chain.
+
+        Raises:
+            InvalidRequestError: no model, both ways to name them, or one that is invalid.
+        """
+        try:
+            overrides, parameters = self._overrides(), self._parameters()
+            return LLMConfig(models=[_overridden(spec, overrides, parameters) for spec in self._specs()])
+        except ValidationError as error:
+            raise InvalidRequestError(describe_validation_error(error)) from None
+
+    def _specs(self) -> list[ModelSpec]:
+        if (self.model is None) == (self.config is None):
+            raise InvalidRequestError("name the models either with -m (repeat it for a chain) or with -c FILE")
+        if self.config is not None:
+            return to_config(read_config("--config", self.config)).models
+        return [ModelSpec(name=name) for name in self.model or ()]
+
+    def _overrides(self) -> dict[str, Any]:
+        timeout = duration("--timeout", self.timeout).total_seconds() if self.timeout is not None else None
+        fields = {
+            "api_base": self.api_base, "api_key": self.api_key, "max_retries": self.max_retries, "timeout": timeout,
+        }  # fmt: skip
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def _parameters(self) -> dict[str, Any]:
+        return {name: json_or_text(value) for name, value in pairs("--param", self.param).items()}
+
+
+def _overridden(spec: ModelSpec, fields: Mapping[str, Any], parameters: Mapping[str, Any]) -> ModelSpec:
+    """`spec` with what the command line says; untouched, it stays what it was, and so does its fingerprint."""
+    if not fields and not parameters:
+        return spec
+    merged = {"extra_params": {**spec.extra_params, **parameters}} if parameters else {}
+    return ModelSpec(**{**spec.model_dump(exclude_unset=True), **fields, **merged})

@@ -1,0 +1,127 @@
+"""Calls found by their search attributes."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+import typer
+from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
+from temporalio.common import SearchAttributeKey
+
+from durable_llm import search_attributes
+from durable_llm.categories import CallOutcome, Category
+from durable_llm.names import WORKFLOW
+from durable_llm.wire import Wire
+
+
+class Ending(StrEnum):
+    """What `list --outcome` takes: a call's outcomes, and the end by force, which no workflow can record."""
+
+    RUNNING = "running"
+    ANSWERED = "answered"
+    EXHAUSTED = "exhausted"
+    REJECTED = "rejected"
+    DEADLINE = "deadline"
+    CANCELLED = "cancelled"
+    TERMINATED = "terminated"
+
+
+_OUTCOME: Final = search_attributes.OUTCOME.name
+# What Temporal ended by itself still has the outcome that it had while it ran.
+_SPECIAL: Final = {
+    Ending.RUNNING: f"{_OUTCOME} = 'running' AND ExecutionStatus = 'Running'",
+    Ending.DEADLINE: f"({_OUTCOME} = 'deadline' OR ExecutionStatus = 'TimedOut')",
+    Ending.TERMINATED: "ExecutionStatus = 'Terminated'",
+}
+_BY_FORCE: Final = {
+    WorkflowExecutionStatus.TERMINATED: Ending.TERMINATED,
+    WorkflowExecutionStatus.TIMED_OUT: Ending.DEADLINE,
+}
+
+
+class CallRow(Wire):
+    """One call in a list."""
+
+    call_id: str
+    run_id: str
+    outcome: str | None
+    model: str | None
+    """The model asked now or last."""
+    category: str | None
+    """Of the last failure."""
+    attempts: int | None
+    cost: float | None
+    """USD, the known part; None when nothing is known."""
+    session: str | None
+    started_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filters:
+    """Which calls to list."""
+
+    outcome: Annotated[Ending | None, typer.Option(help="Only calls that came to this.")] = None
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Only calls that asked this model last.", metavar="NAME")
+    ] = None
+    category: Annotated[Category | None, typer.Option(help="Only calls whose last failure was this.")] = None
+    session: Annotated[str | None, typer.Option(help="Only calls of this session.", metavar="NAME")] = None
+
+    def query(self) -> str:
+        """The visibility query."""
+        return " AND ".join([f"WorkflowType = '{WORKFLOW}'", *self.clauses()])
+
+    def clauses(self) -> list[str]:
+        """One condition for each filter."""
+        equal = {
+            search_attributes.MODEL.name: self.model,
+            search_attributes.ERROR_CATEGORY.name: self.category,
+            search_attributes.SESSION.name: self.session,
+        }
+        clauses = [f"{name} = {quoted(value)}" for name, value in equal.items() if value is not None]
+        if self.outcome is not None:
+            clauses.append(_SPECIAL.get(self.outcome, f"{_OUTCOME} = {quoted(self.outcome)}"))
+        return clauses
+
+
+def quoted(text: str) -> str:
+    """`text` as a literal of Temporal's query language."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+async def find_calls(client: Client, query: str, limit: int) -> list[CallRow]:
+    """At most `limit` calls, those that started last first.
+
+    Temporal gives running calls first, then those that ended last; it sorts by no other field on every database.
+    """
+    rows = [_row(execution) async for execution in client.list_workflows(query, limit=limit)]
+    return sorted(rows, key=lambda row: row.started_at, reverse=True)
+
+
+def _row(execution: WorkflowExecution) -> CallRow:
+    def shown(key: SearchAttributeKey[Any]) -> Any:
+        return execution.typed_search_attributes.get(key)
+
+    return CallRow(
+        call_id=execution.id,
+        run_id=execution.run_id,
+        outcome=_ending(execution, shown(search_attributes.OUTCOME)),
+        model=shown(search_attributes.MODEL),
+        category=shown(search_attributes.ERROR_CATEGORY),
+        attempts=shown(search_attributes.ATTEMPTS),
+        cost=shown(search_attributes.COST_USD),
+        session=shown(search_attributes.SESSION),
+        started_at=execution.start_time,
+        ended_at=execution.close_time,
+    )
+
+
+def _ending(execution: WorkflowExecution, recorded: str | None) -> str | None:
+    """The recorded outcome; where there is none, or force made it untrue, Temporal's own status."""
+    if execution.status in _BY_FORCE:
+        return _BY_FORCE[execution.status]
+    if recorded is not None and (recorded != CallOutcome.RUNNING or execution.close_time is None):
+        return recorded
+    return execution.status.name.lower() if execution.status else None

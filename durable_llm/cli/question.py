@@ -1,0 +1,86 @@
+"""What to ask: a prompt as an argument, a file or stdin, or whole chat messages; and the shape of the answer."""
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from durable_llm.cli.files import STDIN, read_json, read_text
+from durable_llm.errors import InvalidRequestError
+from durable_llm.prompt import Messages
+
+_PANEL = "What to ask"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """The prompt and the shape of its answer."""
+
+    prompt: Annotated[
+        str | None, typer.Argument(metavar="[PROMPT]", help="The prompt; '-' or nothing reads it from stdin.")
+    ] = None
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="File that holds the prompt.", rich_help_panel=_PANEL)
+    ] = None
+    messages: Annotated[
+        Path | None, typer.Option(help="JSON file with a list of chat messages.", rich_help_panel=_PANEL)
+    ] = None
+    system: Annotated[
+        str | None, typer.Option(help="System message before the prompt.", metavar="TEXT", rich_help_panel=_PANEL)
+    ] = None
+    schema: Annotated[
+        Path | None,
+        typer.Option(help="JSON file with the JSON Schema that the answer must follow.", rich_help_panel=_PANEL),
+    ] = None
+
+    def to_messages(self) -> Messages:
+        """The prompt as text, or the chat messages.
+
+        Raises:
+            InvalidRequestError: there is none, or more than one; a file cannot be read.
+        """
+        if sum(source is not None for source in (self.prompt, self.file, self.messages)) > 1:
+            raise InvalidRequestError("give the prompt once: as an argument, with -f FILE or with --messages FILE")
+        if self.messages is not None:
+            return [*self._system(), *self._chat(self.messages)]
+        text = self._text()
+        return [*self._system(), {"role": "user", "content": text}] if self.system is not None else text
+
+    def response_format(self) -> dict[str, Any] | None:
+        """OpenAI's `response_format` for the schema; a file that holds one already is taken as it is."""
+        if self.schema is None:
+            return None
+        schema = read_json("--schema", self.schema)
+        if not isinstance(schema, dict):
+            raise InvalidRequestError("--schema: expected a JSON object")
+        if schema.get("type") in ("json_schema", "json_object"):
+            return schema
+        name = str(schema.get("title") or self.schema.stem)
+        return {"type": "json_schema", "json_schema": {"name": _identifier(name), "schema": schema}}
+
+    def _text(self) -> str:
+        if self.prompt not in (None, "-"):
+            return str(self.prompt)
+        if self.file is None and self.prompt is None and sys.stdin.isatty():
+            raise InvalidRequestError("no prompt: give it as an argument, with -f FILE or on stdin")
+        text = read_text("--file", self.file or STDIN)
+        if not text.strip():
+            raise InvalidRequestError(f"the prompt is empty ({self.file if self.file else 'stdin'})")
+        return text
+
+    def _system(self) -> list[dict[str, Any]]:
+        return [{"role": "system", "content": self.system}] if self.system is not None else []
+
+    def _chat(self, path: Path) -> list[dict[str, Any]]:
+        messages = read_json("--messages", path)
+        if not isinstance(messages, list):
+            raise InvalidRequestError("--messages: expected a list of messages like {'role': 'user', 'content': ...}")
+        return messages
+
+
+def _identifier(name: str) -> str:
+    """A name that OpenAI's API takes for a schema."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:64] or "answer"

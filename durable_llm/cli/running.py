@@ -1,0 +1,27 @@
+"""The commands that run the service: `worker` and `dev`, each as a process of its own.
+
+The service's packages have generic names (workflows, activities, workers), which a process of ours must not make
+visible to anybody else; so nothing of it is imported here.
+"""
+
+from typing import Any, Final
+
+import typer
+
+PASS_ON: Final[dict[str, Any]] = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def worker(context: typer.Context) -> int:
+    """Run a worker until SIGTERM or Ctrl-C; settings are DURABLE_LLM_* variables."""
+    return _serve(*context.args)
+
+
+def dev(context: typer.Context) -> int:
+    """Run Temporal with its UI and a worker until Ctrl-C; options after '--' are its own ('dev -- --help')."""
+    return _serve("dev", *context.args)
+
+
+def _serve(*command: str) -> int:
+    from durable_llm.service import run  # noqa: PLC0415  # only these two commands need it
+
+    return run(list(command))

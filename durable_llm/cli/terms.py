@@ -1,0 +1,68 @@
+"""On which terms a call is made: its id, its deadline, its patience, its labels."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import typer
+
+from durable_llm.cli.values import deadline, duration, is_duration, json_or_text, pairs
+from durable_llm.dispatcher import CallOptions
+
+_PANEL = "On which terms"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What `Dispatcher.submit` takes beside config and messages."""
+
+    call_id: Annotated[
+        str | None,
+        typer.Option("--id", help="The call's id; the same id and request attach to it again.", metavar="ID",
+                     rich_help_panel=_PANEL),
+    ] = None  # fmt: skip
+    session: Annotated[
+        str | None, typer.Option(help="What the call belongs to.", metavar="NAME", rich_help_panel=_PANEL)
+    ] = None
+    deadline: Annotated[
+        str | None,
+        typer.Option(help="When the call ends at the latest: '30m', '24h' or a moment like '2030-01-31T12:00Z'.",
+                     metavar="WHEN", rich_help_panel=_PANEL, show_default="24h"),
+    ] = None  # fmt: skip
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(help="Field of the policy, as 'max_wait=2m' or 'on_exhausted=wait'.", metavar="KEY=VALUE",
+                     rich_help_panel=_PANEL),
+    ] = None  # fmt: skip
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(help="Label for operators, shown in the Temporal UI.", metavar="KEY=TEXT", rich_help_panel=_PANEL),
+    ] = None
+    if_failed: Annotated[
+        Literal["return", "rerun"],
+        typer.Option(help="What to do when the id names a call that failed.", rich_help_panel=_PANEL),
+    ] = "return"
+    if_different: Annotated[
+        Literal["raise", "attach"],
+        typer.Option(help="What to do when the id names another request.", rich_help_panel=_PANEL),
+    ] = "raise"
+
+    def to_options(self) -> CallOptions:
+        """The options that were given, for `Dispatcher.submit`.
+
+        Raises:
+            InvalidRequestError: a deadline or a pair cannot be read.
+        """
+        options = CallOptions(
+            session=self.session,
+            policy={name: _policy_value(value) for name, value in pairs("--policy", self.policy).items()},
+            metadata=pairs("--metadata", self.metadata),
+            if_failed=self.if_failed,
+            if_different=self.if_different,
+        )
+        if self.deadline is not None:
+            options["deadline"] = deadline("--deadline", self.deadline)
+        return options
+
+
+def _policy_value(text: str) -> Any:
+    return duration("--policy", text) if is_duration(text) else json_or_text(text)

@@ -67,7 +67,7 @@ async def test_worker_and_dev_run_the_service_and_leave_with_its_status() -> Non
 
 async def test_the_unexpected_is_never_silent() -> None:
     """One line, the traceback, and 70; a key in it is not repeated."""
-    key = "sk-abcdefghijklmnopqrstuvwx"
+    key = "sk-proj-4f9Qw7Zx2Lk8Tn3Vb6Rm1Yc5"
     end = await run("worker", "--json", program=stubbed(f"def run(_): raise KeyError('{key}')\nstub.run = run"))
     assert end.status == Exit.INTERNAL
     assert end.err.startswith("error: unexpected KeyError: ")

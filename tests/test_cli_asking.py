@@ -213,7 +213,7 @@ async def test_progress_says_which_attempt_and_until_when_it_waits(on_server: Se
 
 async def test_a_literal_key_is_refused_and_not_printed(server_env: WorkflowEnvironment, tmp_path: Path) -> None:
     """Wherever a key landed on the command line, it is not repeated; nothing is sent, and the status is 2."""
-    key = "sk-abcdefghijklmnopqrstuvwx"
+    key = "sk-proj-4f9Qw7Zx2Lk8Tn3Vb6Rm1Yc5"
     (tmp_path / "chain.yaml").write_text(f"name: {MODEL}\napi_key: {key}\n")
     ask = ("call", "-m", MODEL, "Name a prime.", "--json")
     ends = await asyncio.gather(*(

@@ -63,7 +63,7 @@ async def listed(count: int, *filters: str, **env: str) -> Ended:
 
 async def test_list_filters_by_outcome_model_category_and_session(on_server: SetStage) -> None:
     """Each filter narrows, a quote in one is a letter, the latest comes first, and --limit is the most."""
-    session, other = f"{fresh_id()} o'brien\\", "anthropic/claude-haiku-4-5"
+    session, other = f"{fresh_id()} a\\b o'brien", "anthropic/claude-haiku-4-5"
     async with on_server(http_error(401), answer("7"), answer("7"), never) as stage:
         submitted = []
         for model in (MODEL, MODEL, other, MODEL, MODEL):

@@ -97,7 +97,7 @@ def test_the_three_formats_say_the_same(tmp_path: Path) -> None:
     assert [spec.name for spec in configs[0].models] == ["a/one", "b/two"]
 
 
-KEY = "sk-abcdefghijklmnopqrstuvwx"
+KEY = "sk-proj-4f9Qw7Zx2Lk8Tn3Vb6Rm1Yc5"
 
 
 @pytest.mark.parametrize(
@@ -192,9 +192,12 @@ def test_a_query_holds_its_values_as_text() -> None:
     """A quote in a value ends nothing."""
     query = Filters(session="o'brien' OR 'a'='a", model="a\\b", outcome=Ending.EXHAUSTED).query()
     assert query == (
-        r"WorkflowType = 'LLMCall' AND LLMModel = 'a\\b' AND LLMSession = 'o\'brien\' OR \'a\'=\'a' "
+        "WorkflowType = 'LLMCall' AND LLMModel = 'a\\b' AND LLMSession = 'o''brien'' OR ''a''=''a' "
         "AND LLMOutcome = 'exhausted'"
     )
+    for session in ("a\\", "a\\' OR LLMOutcome = 'answered"):
+        with pytest.raises(InvalidRequestError, match="backslash"):
+            Filters(session=session).query()
 
 
 def test_every_outcome_can_be_listed() -> None:

@@ -1,12 +1,15 @@
 """The workflow on a real server with skipped time, over a scripted provider."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from temporalio.api.sdk.v1 import WorkflowMetadata
 
 from durable_llm import (
     Action,
     AllModelsExhaustedError,
+    Attempt,
     Category,
     DeadlineExceededError,
     LLMConfig,
@@ -18,6 +21,7 @@ from durable_llm import (
 from durable_llm.facts import FailureFacts, LocalFault, Sent
 from tests.conftest import SetStage
 from tests.scripted import answer, http_error, never
+from workflows.details import current_details
 
 PAIR = LLMConfig(models=[ModelSpec(name="openai/gpt-4o-mini"), ModelSpec(name="anthropic/claude-haiku-4-5")])
 
@@ -174,3 +178,41 @@ async def test_costs_of_failed_attempts_count(on_skipped_time: SetStage) -> None
     assert result.total_cost == pytest.approx(0.03)
     assert result.cost_complete
     assert result.cost == 0.01
+
+
+async def test_the_ui_shows_the_ledger_as_a_table_without_prompt_text(on_server: SetStage) -> None:
+    """Current details are a Markdown table; summaries say which try and why a wait."""
+    limit = http_error(
+        429, "rate_limit_exceeded", "slow | down <b>", retry_after_s=1.0, retry_after_source="retry-after"
+    )
+    async with on_server(limit, http_error(429, "insufficient_quota"), answer()) as stage:
+        handle = await stage.dispatcher.submit(PAIR, "A secret question.")
+        await handle.result()
+        workflow = stage.client.get_workflow_handle(handle.call_id)
+        metadata = await workflow.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
+        history = await workflow.fetch_history()
+    lines = metadata.current_details.splitlines()
+    assert lines[0] == "**answered**"
+    assert lines[4].startswith(
+        "| 1 | openai/gpt-4o-mini | rate_limited: 429 rate_limit_exceeded: slow \\| down (b) | retry | 1."
+    )
+    assert lines[6].startswith("| 3 | anthropic/claude-haiku-4-5 | answered |")
+    summaries = [
+        json.loads(event.user_metadata.summary.data) for event in history.events if event.user_metadata.summary.data
+    ]
+    assert [summary.split(", ", 1)[-1] for summary in summaries if summary.endswith("of 4")] == [
+        "try 1 of 4",
+        "try 2 of 4",
+        "try 1 of 4",
+    ]
+    assert any(summary.endswith("s, rate_limited: provider asked 1 s (retry-after)") for summary in summaries)
+    assert "secret" not in metadata.current_details
+    assert not any("secret" in summary for summary in summaries)
+
+
+def test_the_table_is_bounded() -> None:
+    """A call of a thousand attempts shows twenty of them and says how many it leaves out."""
+    entries = [Attempt(number=n, model="m", spec_index=0, try_number=1) for n in range(1, 1001)]
+    table = current_details(entries, "waiting")
+    assert table.count("\n| ") == 21
+    assert "980 attempts between" in table

@@ -30,6 +30,7 @@ with workflow.unsafe.imports_passed_through():
     from durable_llm.request import AttemptOrder, CallRequest
     from durable_llm.result import Answer, CallFailure, CallStatus, LLMResult
     from workflows.attempts import run_attempt
+    from workflows.details import current_details
     from workflows.ledger import CallLedger
     from workflows.policy.decide import Decision, Progress
     from workflows.policy.versions import VERSIONS, stamped_version
@@ -129,7 +130,7 @@ class LLMCall:
         entry = self._ledger.open(
             model=spec.name, spec_index=progress.spec_index, try_number=progress.tries + 1, now=workflow.now()
         )
-        self._activity = f"attempt {entry.number}: {spec.name}"
+        self._doing(f"attempt {entry.number}: {spec.name}")
         remaining = max((self._deadline - workflow.now()).total_seconds(), 0.1)
         order = AttemptOrder(
             number=entry.number,
@@ -158,7 +159,7 @@ class LLMCall:
         drawn = decision.floor_s + workflow.random().uniform(0, decision.spread_s)
         delay = max(min(drawn, remaining), 0.001)
         self._ledger.waits(delay)
-        self._activity = f"waiting {delay:.1f} s: {decision.reason}"
+        self._doing(f"waiting {delay:.1f} s: {decision.reason}")
         self._wait_ends = workflow.now() + timedelta(seconds=delay)
         await workflow.sleep(delay, summary=f"{delay:.1f} s, {decision.reason}")
         self._wait_ends = None
@@ -195,8 +196,13 @@ class LLMCall:
         )
         raise ApplicationError(message, details, type=_ERROR_OF[outcome].__name__, non_retryable=True)
 
+    def _doing(self, activity: str) -> None:
+        """Note what the call does now, for its status and for the UI."""
+        self._activity = activity
+        workflow.set_current_details(current_details(self._ledger.entries, activity))
+
     def _show_end(self, outcome: CallOutcome, model: str | None = None) -> None:
-        self._activity = outcome.value
+        self._doing(outcome.value)
         report = self._ledger.report()
         # An unknown cost is no cost of zero: the attribute stays unset until something is known.
         cost = report.total_cost if report.cost_complete or report.total_cost else None

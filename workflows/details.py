@@ -1,0 +1,50 @@
+"""The call's ledger as the Temporal UI shows it: a Markdown table under "current details", without prompt text.
+
+It is answered by a query, so it costs no event; it is written anew whenever the ledger changes.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from durable_llm.attempt import Attempt, clip
+
+FIRST_ROWS: Final = 5
+LAST_ROWS: Final = 15
+_MESSAGE_BYTES: Final = 120
+
+_HARMLESS: Final[dict[int, str]] = {
+    ord(letter): harmless
+    for letter, harmless in (("|", "\\|"), ("<", "("), (">", ")"), ("`", "'"), ("[", "("), ("]", ")"))
+}
+_HEAD = "| # | model | came to | and then | waited | cost |\n|---|---|---|---|---|---|\n"
+
+
+def current_details(entries: Sequence[Attempt], activity: str) -> str:
+    """What the call is doing, and a table of its attempts: the first 5 and the last 15."""
+    if not entries:
+        return _plain(activity)
+    hidden = len(entries) - FIRST_ROWS - LAST_ROWS
+    shown = [*entries[:FIRST_ROWS], *entries[-LAST_ROWS:]] if hidden > 0 else entries
+    rows = "".join(_row(entry) for entry in shown)
+    more = f"\n{hidden} attempts between the first {FIRST_ROWS} and the last {LAST_ROWS} are not shown.\n"
+    return f"**{_plain(activity)}**\n\n{_HEAD}{rows}{more if hidden > 0 else ''}"
+
+
+def _row(entry: Attempt) -> str:
+    waited = f"{entry.delay_s:.1f} s" if entry.delay_s is not None else ""
+    cost = f"${entry.cost:.6f}" if entry.cost is not None else "unknown" if entry.outcome else ""
+    cells = (str(entry.number), entry.model, _came_to(entry), entry.decision or "", waited, cost)
+    return f"| {' | '.join(_plain(cell) for cell in cells)} |\n"
+
+
+def _came_to(entry: Attempt) -> str:
+    if entry.outcome is None:
+        return "under way"
+    if entry.category is None:
+        return entry.outcome
+    return f"{entry.category}: {clip(entry.message, _MESSAGE_BYTES)}" if entry.message else entry.category
+
+
+def _plain(text: str) -> str:
+    """Text that cannot end its cell nor become a link or HTML."""
+    return " ".join(text.split()).translate(_HARMLESS)

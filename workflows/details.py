@@ -32,7 +32,7 @@ def current_details(entries: Sequence[Attempt], activity: str) -> str:
 
 def _row(entry: Attempt) -> str:
     waited = f"{entry.delay_s:.1f} s" if entry.delay_s is not None else ""
-    cost = f"${entry.cost:.6f}" if entry.cost is not None else "unknown" if entry.outcome else ""
+    cost = f"${entry.cost:.2g}" if entry.cost is not None else "unknown" if entry.outcome else ""
     cells = (str(entry.number), entry.model, _came_to(entry), entry.decision or "", waited, cost)
     return f"| {' | '.join(_plain(cell) for cell in cells)} |\n"
 

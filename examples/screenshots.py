@@ -61,7 +61,7 @@ async def take() -> None:
 
 
 async def make_calls(dispatcher: Dispatcher, api_base: str) -> str:
-    """One call that meets three kinds of failure, some that do not, some that end without an answer; the first's run."""
+    """Calls that fail in several ways, and some that do not; the run id of the one that meets three failures."""
     chain = LLMConfig(models=[spec("openai/gpt-4.1", api_base), spec("openai/gpt-4o-mini", api_base)])
     handle = await dispatcher.submit(chain, "Summarise chapter 3.", call_id=TROUBLED, session="report")
     await handle.result()
@@ -82,7 +82,6 @@ def spec(name: str, api_base: str) -> ModelSpec:
 async def picture(address: str, name: str, *, height: int) -> None:
     """One page as docs/images/NAME.png."""
     browser = shutil.which("chromium") or sys.exit("chromium is not on PATH")
-    IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as profile:
         process = await asyncio.create_subprocess_exec(
             browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -95,6 +94,7 @@ async def picture(address: str, name: str, *, height: int) -> None:
 
 
 if __name__ == "__main__":
+    IMAGES.mkdir(parents=True, exist_ok=True)
     asyncio.run(take())
     sys.stdout.flush()
     os._exit(0)

@@ -83,9 +83,11 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(client: Client, *steps: Step, heartbeat_timeout_s: float = 60.0, **worker: Any) -> AsyncIterator[Stage]:
+async def stage(
+    client: Client, *steps: Step, heartbeat_timeout_s: float = 60.0, task_queue: str | None = None, **worker: Any
+) -> AsyncIterator[Stage]:
     """Run a worker whose provider plays `steps`."""
-    task_queue = f"test-{uuid.uuid4()}"
+    task_queue = task_queue or f"test-{uuid.uuid4()}"
     provider = ScriptedProvider(steps)
     options: dict[str, Any] = {
         "workflow_runner": workflow_runner(),

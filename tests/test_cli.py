@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 
 from typer.main import get_command
@@ -10,7 +11,7 @@ from typer.main import get_command
 from durable_llm import __version__
 from durable_llm.cli.exits import Exit
 from durable_llm.cli.program import app
-from tests.support_cli import MODEL, ROOT, run, server
+from tests.support_cli import MODEL, ROOT, ended, run, server, start
 
 COMMANDS = ["call", "submit", "result", "show", "list", "cancel", "setup", "version", "worker", "dev"]
 
@@ -39,7 +40,7 @@ async def test_the_page_names_every_command_and_option() -> None:
         assert f"### {name}\n" in page, name
         for parameter in command.params:
             for option in (*parameter.opts, *parameter.secondary_opts):
-                assert not option.startswith("--") or option in ("--help",) or f"`{option}" in page, (name, option)
+                assert not option.startswith("--") or f"`{option}" in page, (name, option)
 
 
 async def test_version_completion_and_wrong_usage() -> None:
@@ -63,6 +64,8 @@ async def test_worker_and_dev_run_the_service_and_leave_with_its_status() -> Non
     )
     assert (worker.status, worker.out) == (7, "[]\n")
     assert (dev.status, dev.out) == (7, "['dev', '--port', '0', '--help']\n")
+    real = await run("worker", DURABLE_LLM_HEARTBEAT_TIMEOUT_S="soon")
+    assert (real.status, "DURABLE_LLM_HEARTBEAT_TIMEOUT_S" in real.err) == (Exit.USAGE, True), real
 
 
 async def test_the_unexpected_is_never_silent() -> None:
@@ -115,3 +118,19 @@ async def test_a_reader_that_has_gone_is_no_traceback(server_env) -> None:
         os.close(writing)
         _, err = await process.communicate()
         assert (process.returncode, err) == (Exit.READER_GONE, b"")
+
+
+async def test_a_caller_pays_nothing_for_the_command_line() -> None:
+    """`import durable_llm` loads neither Typer nor Rich nor YAML."""
+    program = ("-c", "import sys, durable_llm; print(*{'typer', 'rich', 'yaml', 'durable_llm.cli'} & set(sys.modules))")
+    assert (await run(program=program)).out == "\n"
+
+
+async def test_ctrl_c_while_connecting_is_said() -> None:
+    """Before there is a call, too, an interruption is a line, a JSON document and 130."""
+    process = await start("list", "--json", "--connect-wait", "30s", TEMPORAL_ADDRESS="127.0.0.1:1")
+    await asyncio.sleep(1.5)  # nothing shows from outside that it tries to connect
+    process.send_signal(signal.SIGINT)
+    end = await ended(process)
+    assert (end.status, end.err) == (Exit.INTERRUPTED, "error: interrupted\n")
+    assert end.json["error"]["type"] == "CallInterruptedError"

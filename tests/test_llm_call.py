@@ -1,5 +1,6 @@
 """The workflow on a real server with skipped time, over a scripted provider."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -12,6 +13,7 @@ from durable_llm import (
     Attempt,
     Category,
     DeadlineExceededError,
+    Dispatcher,
     LLMConfig,
     ModelSpec,
     Outcome,
@@ -216,3 +218,16 @@ def test_the_table_is_bounded() -> None:
     table = current_details(entries, "waiting")
     assert table.count("\n| ") == 21
     assert "980 attempts between" in table
+
+
+async def test_the_deadline_counts_from_acceptance_and_not_from_the_first_worker(on_server: SetStage) -> None:
+    """A call that waited for its worker has less time left, and ends by its own timer with its ledger."""
+    async with on_server(never) as stage:
+        late = Dispatcher(stage.client, task_queue=f"{stage.task_queue}-late")
+        handle = await late.submit(PAIR, "Name a prime.", deadline=timedelta(seconds=4))
+    await asyncio.sleep(2)  # in real time: no worker is there
+    async with on_server(never, task_queue=f"{stage.task_queue}-late"):
+        began = datetime.now(UTC)
+        with pytest.raises(DeadlineExceededError):
+            await handle.result()
+        assert datetime.now(UTC) - began < timedelta(seconds=3.5)

@@ -17,7 +17,7 @@ import pytest
 from temporalio.client import Client, WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Plugin, Replayer
+from temporalio.worker import Plugin, Replayer, Worker
 
 from durable_llm import Dispatcher, DurableLLMError, LLMConfig, ModelSpec
 from durable_llm.attempt import Usage
@@ -26,7 +26,7 @@ from durable_llm.result import Choice, FunctionCall, ToolCall
 from durable_llm.telemetry import TraceContext, active_trace
 from tests.conftest import Stage, stage, workflow_runner
 from tests.otlp_receiver import Received, Receiver, receiving, wait_for
-from tests.scripted import Step, answer, http_error, never
+from tests.scripted import ScriptedProvider, Step, answer, http_error, never
 from tests.support_wire import playing
 from tests.test_worker_process import ANSWER, outcome, start
 from workers import captured, telemetry
@@ -122,7 +122,6 @@ async def test_one_trace_from_the_job_through_the_call_to_each_attempt(
     assert all(span.client for span in attempts)
     assert not call.client
     assert call.attributes["gen_ai.conversation.id"] == "s-1"
-    assert call.seconds >= 0.0
 
 
 async def test_a_call_without_a_job_span_is_a_trace_of_its_own(
@@ -135,6 +134,28 @@ async def test_a_call_without_a_job_span_is_a_trace_of_its_own(
         call, [attempt] = await exported.spans(handle.call_id)
     assert call.parent_id == ""
     assert attempt.trace_id == call.trace_id
+
+
+async def test_a_connected_dispatcher_passes_the_trace_on_and_the_calls_time_begins_with_its_acceptance(
+    server_env: WorkflowEnvironment, exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is to be set up by a caller, and the time in which no worker was there is part of the call."""
+    from opentelemetry import trace
+
+    monkeypatch.setenv("TEMPORAL_ADDRESS", server_env.client.service_client.config.target_host)
+    provider = ScriptedProvider([answer()])
+    async with Dispatcher.connect(task_queue="otel-late") as dispatcher:
+        with trace.get_tracer("job").start_as_current_span("job") as job:
+            handle = await dispatcher.submit(chain(), PROMPT)
+        await asyncio.sleep(0.6)
+        async with Worker(
+            server_env.client, task_queue="otel-late", workflows=[LLMCall], activities=[provider.provider_attempt],
+            workflow_runner=workflow_runner(), plugins=exported.plugins,
+        ):  # fmt: skip
+            await handle.result()
+            call, [attempt] = await exported.spans(handle.call_id)
+    assert call.trace_id == attempt.trace_id == f"{job.get_span_context().trace_id:032x}"
+    assert call.seconds >= 0.6
 
 
 async def test_an_answered_attempt_says_what_the_conventions_ask(

@@ -89,7 +89,9 @@ def _call_span() -> Span:
         Attribute.CALL_ID: info.workflow_id,
         **({Attribute.CONVERSATION: session} if session else {}),
     }
-    return trace.get_tracer(SCOPE).start_span(CALL_SPAN, attributes=attributes, start_time=_ns(info.start_time))
+    return trace.get_tracer(SCOPE).start_span(
+        CALL_SPAN, attributes=attributes, start_time=_ns(info.workflow_start_time)
+    )
 
 
 def _of_result(result: LLMResult) -> Attributes:

@@ -269,4 +269,4 @@ def _deadline(request: CallRequest) -> datetime:
     if request.deadline_at is not None:
         at = request.deadline_at
         return at if at.tzinfo else at.replace(tzinfo=UTC)
-    return workflow.info().start_time + timedelta(seconds=request.deadline_after_s or 86_400)
+    return workflow.info().workflow_start_time + timedelta(seconds=request.deadline_after_s or 86_400)

@@ -11,6 +11,7 @@ from temporalio.common import SearchAttributeKey
 
 from durable_llm import search_attributes
 from durable_llm.categories import CallOutcome, Category
+from durable_llm.errors import InvalidRequestError
 from durable_llm.names import WORKFLOW
 from durable_llm.wire import Wire
 
@@ -87,8 +88,14 @@ class Filters:
 
 
 def quoted(text: str) -> str:
-    """`text` as a literal of Temporal's query language."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    """`text` as a literal of Temporal's query language.
+
+    Raises:
+        InvalidRequestError: no literal says it: a backslash escapes a quote but is not escaped itself.
+    """
+    if text.endswith("\\") or "\\'" in text:
+        raise InvalidRequestError("a filter with a backslash before a quote or at its end cannot be searched for")
+    return "'" + text.replace("'", "''") + "'"
 
 
 async def find_calls(client: Client, query: str, limit: int) -> list[CallRow]:

@@ -20,7 +20,7 @@ class Question:
     """The prompt and the shape of its answer."""
 
     prompt: Annotated[
-        str | None, typer.Argument(metavar="[PROMPT]", help="The prompt; '-' or nothing reads it from stdin.")
+        str | None, typer.Argument(metavar="PROMPT", help="The prompt; '-' or nothing reads it from stdin.")
     ] = None
     file: Annotated[
         Path | None, typer.Option("--file", "-f", help="File that holds the prompt.", rich_help_panel=_PANEL)

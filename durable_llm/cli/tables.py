@@ -1,8 +1,7 @@
 """How a call, its ledger and a list of calls look to people."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from typing import Final
+from typing import Final, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
@@ -15,7 +14,9 @@ from durable_llm.cli.listing import CallRow
 from durable_llm.cli.output import plain
 from durable_llm.result import CallStatus, LLMResult
 
-_MESSAGE_WIDTH: Final = 60
+_MESSAGE_LENGTH: Final = 100
+_FOLDED: Final = {"id", "model", "message", "session"}
+_NUMBERS: Final = {"waited", "took", "cost", "attempts"}
 _STYLES: Final = {Outcome.ANSWERED: "green", Outcome.UNKNOWN: "yellow", Outcome.FAILED: "red"}
 
 
@@ -36,14 +37,8 @@ def call_view(status: CallStatus, attempts: Sequence[Attempt], cost: float, *, c
 
 def ledger_table(attempts: Iterable[Attempt]) -> Table:
     """A row for each attempt."""
-    table = Table("#", "model", "came to", "http", box=SIMPLE_HEAD)
-    table.add_column("message", max_width=_MESSAGE_WIDTH, no_wrap=True, overflow="ellipsis")
-    table.add_column("and then")
-    for name in ("waited", "took", "cost"):
-        table.add_column(name, justify="right")
-    for entry in attempts:
-        table.add_row(*_ledger_cells(entry))
-    return table
+    names = ("#", "model", "came to", "http", "message", "and then", "waited", "took", "cost")
+    return _table(names, (_ledger_cells(entry) for entry in attempts))
 
 
 def _ledger_cells(entry: Attempt) -> Iterable[Text]:
@@ -52,7 +47,7 @@ def _ledger_cells(entry: Attempt) -> Iterable[Text]:
     yield Text(plain(entry.model))
     yield Text(str(came_to), style=_STYLES.get(Outcome(entry.outcome), "") if entry.outcome in set(Outcome) else "")
     yield Text("" if entry.http_status is None else str(entry.http_status))
-    yield Text(plain(entry.message or ""))
+    yield Text(shortened(entry.message or ""))
     yield Text(str(entry.decision or ""))
     yield Text(_seconds(entry.delay_s))
     yield Text(_seconds(entry.duration_s))
@@ -61,18 +56,33 @@ def _ledger_cells(entry: Attempt) -> Iterable[Text]:
 
 def calls_table(rows: Iterable[CallRow]) -> Table:
     """A row for each call."""
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("id", overflow="fold")
-    for name in ("outcome", "model", "category"):
-        table.add_column(name)
-    table.add_column("attempts", justify="right")
-    table.add_column("cost", justify="right")
-    table.add_column("session", overflow="fold")
-    table.add_column("started")
+    names = ("id", "outcome", "model", "category", "attempts", "cost", "session", "started")
+    return _table(names, (_call_cells(row) for row in rows))
+
+
+def _call_cells(row: CallRow) -> Iterable[Text]:
+    for value in (row.call_id, row.outcome, row.model, row.category, row.attempts):
+        yield Text(plain("" if value is None else str(value)))
+    yield Text(money(row.cost))
+    yield Text(plain(row.session or ""))
+    yield Text(f"{row.started_at.astimezone():%Y-%m-%d %H:%M:%S}")
+
+
+def _table(names: Iterable[str], rows: Iterable[Iterable[Text]]) -> Table:
+    """A table that on a narrow terminal folds its long texts and leaves its numbers and words whole."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name in names:
+        justify: Literal["left", "right"] = "right" if name in _NUMBERS else "left"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=name not in _FOLDED)
     for row in rows:
-        cells = (row.call_id, row.outcome, row.model, row.category, row.attempts, money(row.cost), row.session)
-        table.add_row(*(Text(plain("" if cell is None else str(cell))) for cell in cells), _moment(row.started_at))
+        table.add_row(*row)
     return table
+
+
+def shortened(message: str) -> str:
+    """The beginning of a provider's words."""
+    message = plain(message)
+    return message if len(message) <= _MESSAGE_LENGTH else message[: _MESSAGE_LENGTH - 1] + "…"
 
 
 def totals_line(attempts: int, cost: float, *, complete: bool) -> str:
@@ -92,7 +102,3 @@ def money(cost: float | None) -> str:
 
 def _seconds(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds:.1f} s"
-
-
-def _moment(moment: datetime) -> str:
-    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"

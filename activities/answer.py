@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from activities.exchange import Exchange
 from activities.failure import request_id_of
-from activities.litellm_setup import price
+from activities.litellm_setup import litellm, price
 from activities.verdict_on_answer import Native, judge_choice
 from durable_llm.attempt import Usage
 from durable_llm.request import MAX_ANSWER_BYTES
@@ -19,6 +19,17 @@ from durable_llm.result import Answer, Choice, FunctionCall, ToolCall
 
 _SAFETY: Final = 0.9
 """Part of the allowed size that cut texts fill."""
+
+
+async def whole(response: Any) -> Any:
+    """litellm's response; a stream is read to its end and put together."""
+    if not hasattr(response, "__aiter__"):
+        return response
+    try:
+        chunks = [chunk async for chunk in response]
+    finally:
+        await response.aclose()
+    return litellm.stream_chunk_builder(chunks) or litellm.ModelResponse(choices=[])
 
 
 def read_answer(response: Any, exchange: Exchange, model: str) -> Answer:

@@ -17,6 +17,7 @@ from durable_llm.parameters import check_parameters
 from durable_llm.request import Prompt
 
 _NEED_TOOLS: Final = ("tool_choice", "parallel_tool_calls")
+_BINARY_STREAMS: Final = frozenset({"bedrock", "bedrock_converse", "sagemaker", "sagemaker_chat"})
 
 
 def check_spec(spec: ModelSpecOnWire, also_allowed: Collection[str]) -> None:
@@ -38,12 +39,16 @@ def check_spec(spec: ModelSpecOnWire, also_allowed: Collection[str]) -> None:
         raise LocalFaultError(LocalFault.ADDRESS_NOT_ALLOWED, str(error)) from None
 
 
-def check_provider(provider: str) -> None:
-    """Refuse a provider whose requests cannot be observed.
+def check_provider(provider: str, *, stream: bool) -> None:
+    """Refuse a provider whose requests cannot be observed, or whose streams cannot be read.
 
     Raises:
         LocalFaultError: it is one.
     """
+    if stream and provider in _BINARY_STREAMS:
+        raise LocalFaultError(
+            LocalFault.UNSUPPORTED, f"streams of {provider} cannot be checked; leave 'stream' out: the answer is the same"
+        )
     if provider in UNOBSERVED:
         raise LocalFaultError(
             LocalFault.UNSUPPORTED, f"requests to {provider} cannot be observed; use 'openai/...' with api_base"
@@ -61,6 +66,8 @@ def arguments(spec: ModelSpecOnWire, prompt: Prompt, passage: Passage) -> dict[s
     }
     given = {name: value for name, value in asked.items() if value is not None}
     parameters = _for_gateway(spec.name, {**spec.extra_params, **given})
+    if parameters.get("stream"):  # else the provider does not say what a streamed answer took
+        parameters.setdefault("stream_options", {"include_usage": True})
     if not parameters.get("tools"):
         parameters = {name: value for name, value in parameters.items() if name not in ("tools", *_NEED_TOOLS)}
     return {"model": spec.name, "messages": prompt.messages, **parameters, **FIXED_ARGUMENTS}

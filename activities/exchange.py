@@ -17,13 +17,14 @@ from urllib.parse import unquote
 
 import httpx
 
+from activities.event_stream import fold, is_event_stream
 from durable_llm.facts import LocalFault, Sent
 
 FAILURE_BYTES: Final = 256 * 1024
 """Bytes that are kept of a failure's body."""
 
-ANSWER_BYTES: Final = 8 * 1024 * 1024
-"""Bytes that are kept of an answer's body."""
+ANSWER_BYTES: Final = 64 * 1024 * 1024
+"""Bytes that are kept of an answer's body; a streamed answer takes a few hundred for each token."""
 
 _LONG_SECRET: Final = 20
 """Characters from which a secret is looked for in a body too; a short one may be an ordinary word."""
@@ -117,8 +118,15 @@ class Exchange:
         except httpx.DecodingError:
             return bytes(self.raw_body)
 
+    @property
+    def streamed(self) -> bool:
+        """Whether the response is a stream of events."""
+        return is_event_stream(self.headers.get("content-type", ""))
+
     def json(self) -> Any:
-        """The body's JSON value; None when it is none."""
+        """The body's JSON value, a stream's events folded into one; None when it is none."""
+        if self.streamed:
+            return fold(self.body)
         try:
             return json.loads(self.body)
         except ValueError:

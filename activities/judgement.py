@@ -4,8 +4,9 @@ litellm returning is not enough: it makes up an empty answer from a body without
 one kind of 400.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from activities.answer import finished, read_answer
 from activities.exchange import Exchange
@@ -14,6 +15,8 @@ from activities.scrub import Scrubber
 from activities.verdict_on_answer import Verdict, judge_body, judge_choices, natives
 from durable_llm.facts import AnswerDefect, FailureFacts, LocalFault
 from durable_llm.result import Answer
+
+_COUNTS: Final = ("usage", "usageMetadata", "prompt_eval_count")
 
 
 def judge(response: Any, exchange: Exchange, model: str, scrubber: Scrubber, now: datetime) -> Answer | FailureFacts:
@@ -28,6 +31,8 @@ def judge(response: Any, exchange: Exchange, model: str, scrubber: Scrubber, now
         return facts_of_response(exchange, scrubber, now)
     value = exchange.json()
     answer = read_answer(response, exchange, model)
+    if exchange.streamed and not _counted(value):
+        answer = answer.model_copy(update={"usage": None, "cost": None})  # litellm's own guesses
     verdict = _verdict(answer, exchange, value)
     if verdict is None:
         return finished(answer, natives(value))
@@ -36,9 +41,14 @@ def judge(response: Any, exchange: Exchange, model: str, scrubber: Scrubber, now
 
 
 def _verdict(answer: Answer, exchange: Exchange, value: Any) -> Verdict | None:
-    if value is not None and (verdict := judge_body(exchange.body, value)):
+    if (value is not None or exchange.streamed) and (verdict := judge_body(exchange.body, value)):
         return verdict
     verdict = judge_choices(answer.choices, natives(value))
     if verdict and verdict.defect is AnswerDefect.EMPTY and value is None:
         return judge_body(exchange.body, value)  # nothing was said because nothing could be read
     return verdict
+
+
+def _counted(value: Any) -> bool:
+    """Whether a folded stream says how many tokens it took."""
+    return isinstance(value, Mapping) and any(value.get(name) for name in _COUNTS)

@@ -25,6 +25,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _LITERAL_KEY = re.compile(
     r"""
       \bsk[-_](?=[A-Za-z0-9_\-]*[0-9*])[A-Za-z0-9_\-*]{12,}           # OpenAI, Anthropic and many others
+    | \bsk-[A-Za-z0-9]{20,}
     | \b(?:gsk_|xai-|pplx-|nvapi-|hf_|r8_|fw_|csk-|tgp_v1_)(?=[A-Za-z0-9_\-]*[0-9])[A-Za-z0-9_\-]{20,}
     | \b[pr]k_(?:live|test)_[A-Za-z0-9]{12,}                           # Stripe
     | \bkey-[0-9a-f]{32}                                               # Mailgun

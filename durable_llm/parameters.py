@@ -9,16 +9,16 @@ anything is sent. The worker's operator may add to the list.
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from durable_llm.key_reference import find_literal_key
+from durable_llm.key_reference import find_literal_key, redact_literal_keys
 
 ALLOWED: Final = frozenset({
     # OpenAI Chat Completions and Responses
     "audio", "frequency_penalty", "include", "instructions", "logit_bias", "logprobs", "max_completion_tokens",
     "max_output_tokens", "max_tokens", "max_tool_calls", "modalities", "n", "parallel_tool_calls", "prediction",
     "presence_penalty", "prompt_cache_key", "prompt_cache_retention", "reasoning", "reasoning_effort",
-    "response_format", "safety_identifier", "seed", "service_tier", "stop", "store", "stream_options",
-    "temperature", "text", "tool_choice", "tools", "top_logprobs", "top_p", "truncation", "user", "verbosity",
-    "web_search_options",
+    "response_format", "safety_identifier", "seed", "service_tier", "stop", "store", "stream",
+    "stream_options", "temperature", "text", "tool_choice", "tools", "top_logprobs", "top_p", "truncation", "user",
+    "verbosity", "web_search_options",
     # Anthropic, Gemini, Mistral, vLLM and others
     "cached_content", "generation_config", "guided_choice", "guided_json", "guided_regex", "media_resolution", "min_p",
     "output_config", "prompt_mode", "repetition_penalty", "safe_prompt", "safety_settings", "safetySettings",
@@ -39,7 +39,6 @@ REPLACEMENTS: Final[Mapping[str, str]] = {
     "num_retries": "set the spec's own max_retries",
     "fallbacks": "list the models in LLMConfig(models=[...])",
     "messages": "pass messages to call() or submit()",
-    "stream": "a durable call returns whole answers",
 }
 """What to write instead of a refused parameter, where there is an answer."""
 
@@ -78,6 +77,10 @@ def check_parameters(parameters: Mapping[str, Any], also_allowed: Collection[str
     for header in _headers(parameters):
         if is_credential_name(header) or header.lower() in _STEERING_HEADERS:
             raise ValueError(f"extra_headers: {header!r} is refused; credentials go into api_key as a reference")
+    if parameters.get("stream") and (parameters.get("n") or 1) != 1:
+        raise ValueError(
+            "extra_params: 'stream' is refused together with 'n': a streamed answer is put together as one"
+        )
     for name, value in parameters.items():
         _check_nested(name, value)
 
@@ -86,7 +89,7 @@ def _refusal(name: str) -> str:
     advice = REPLACEMENTS.get(name, "it is not on the list of request-shaping parameters; to send a field that the "
                               "provider knows use extra_body, or have the operator add it to "
                               "DURABLE_LLM_EXTRA_PARAMS on client and worker")  # fmt: skip
-    return f"extra_params: {name!r} is refused: {advice}"
+    return f"extra_params: {redact_literal_keys(name)!r} is refused: {advice}"
 
 
 def _headers(parameters: Mapping[str, Any]) -> Mapping[str, Any]:

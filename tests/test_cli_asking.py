@@ -221,10 +221,7 @@ async def test_a_literal_key_is_refused_and_not_printed(server_env: WorkflowEnvi
         for arguments in (
             (*ask, "--api-key", key),
             (*ask, "--param", f"{key}=1"),
-            (*ask, "--param", f"user={key}"),
-            (*ask, "--timeout", key),
             (*ask, "--id", key),
-            (*ask, "--max-retries", key),
             (*ask, key),
             ("call", "-c", str(tmp_path / "chain.yaml"), "Name a prime.", "--json"),
         )

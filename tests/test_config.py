@@ -104,7 +104,11 @@ def test_bad_configs_are_refused_with_what_to_write_instead(config: object, says
 def test_refusals_repeat_no_key() -> None:
     """What was pasted by mistake must not reach a log through our own error."""
     secret = "sk-live-0123456789abcdef"  # a canary
-    for config in ({"name": "openai/x", "api_key": secret}, {"name": "openai/x", "extra_headers": {"X": secret}}):
+    for config in (
+        {"name": "openai/x", "api_key": secret},
+        {"name": "openai/x", "extra_headers": {"X": secret}},
+        {"name": "openai/x", "extra_params": {secret: 1}},
+    ):
         with pytest.raises(InvalidRequestError) as caught:
             to_config(config)
         assert secret not in str(caught.value)
@@ -118,6 +122,16 @@ def test_constructing_a_spec_repeats_no_key(field: str) -> None:
     with pytest.raises(ValueError, match=r"api_key|api_base|name") as caught:
         ModelSpec(**{"name": "openai/x", field: f" https://{secret}@h "})
     assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["sk-abcdefghijklmnopqrstuvwx", "sk-ant-api03-abc", "AIzaSyA1234567890abcdefghij", "sk-ab***yz12345"]
+)
+def test_keys_of_known_shapes_are_recognised(text: str) -> None:
+    """Also where a provider has masked the middle."""
+    from durable_llm.key_reference import find_literal_key
+
+    assert find_literal_key(f"Incorrect API key provided: {text}.")
 
 
 @pytest.mark.parametrize(

@@ -43,3 +43,52 @@ async def test_a_python_block_of_the_documents_runs(server_env: WorkflowEnvironm
         )  # fmt: skip
         printed, _ = await process.communicate()
     assert process.returncode == 0, printed.decode()
+
+
+COMMANDS = [line for page in PAGES for line in re.findall(r"^\$ (.+)$", (ROOT / page).read_text(), re.MULTILINE)]
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+WITHOUT_OURS = {
+    "docker",
+    "docker-compose",
+    "pip",
+    "cp",
+    "sh",
+    "git",
+    "mkdir",
+    "printf",
+    "export",
+    "temporal",
+    "curl",
+    "cat",
+}
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_of_the_documents_exists(line: str) -> None:
+    """Each command is a target, a program of ours with that command, or a well-known tool."""
+    line = re.sub(r"#.*|^\w+=\$\(", "", line)
+    for command in re.split(r"\s*[|;&]+\s*", line):
+        words = [word for word in command.split() if not re.match(r"[A-Z_]+=", word)]
+        if not words:
+            continue
+        if words[0] == "make":
+            assert words[1] in TARGETS, line
+        elif words[0] == "durable-llm":
+            assert words[1] in registered_commands(), line
+        elif words[0].startswith("python"):
+            assert words[1:3] in (
+                ["-m", "workers"],
+                ["-m", "tests.record_histories"],
+                ["-m", "examples.screenshots"],
+            ), line
+        else:
+            assert words[0] in WITHOUT_OURS or words[0].startswith((".", "deploy/")), line
+
+
+def registered_commands() -> set[str]:
+    """Names of the command line's commands."""
+    from typer.main import get_command
+
+    from durable_llm.cli.program import app
+
+    return set(get_command(app).commands)

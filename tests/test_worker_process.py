@@ -160,5 +160,5 @@ async def test_setup_registers_search_attributes_and_may_be_repeated(tmp_path: P
         assert (status, "registered LLMModel" in printed) == (0, True), printed
         status, printed = await outcome(await start(*program, TEMPORAL_ADDRESS=address))
         assert (status, "all search attributes were there" in printed) == (0, True), printed
-    status, printed = await outcome(await start(*program, TEMPORAL_ADDRESS="127.0.0.1:1"))
+    status, printed = await outcome(await start(*program, "--connect-wait", "1s", TEMPORAL_ADDRESS="127.0.0.1:1"))
     assert (status, "no Temporal server answered" in printed) == (3, True)

@@ -22,7 +22,7 @@ _SAFETY: Final = 0.9
 
 
 async def whole(response: Any) -> Any:
-    """litellm's response; a stream is read to its end and put together."""
+    """What litellm gave; a stream is read to its end and put together."""
     if not hasattr(response, "__aiter__"):
         return response
     try:

@@ -47,7 +47,8 @@ def check_provider(provider: str, *, stream: bool) -> None:
     """
     if stream and provider in _BINARY_STREAMS:
         raise LocalFaultError(
-            LocalFault.UNSUPPORTED, f"streams of {provider} cannot be checked; leave 'stream' out: the answer is the same"
+            LocalFault.UNSUPPORTED,
+            f"streams of {provider} cannot be checked; leave 'stream' out: the answer is the same",
         )
     if provider in UNOBSERVED:
         raise LocalFaultError(

@@ -12,7 +12,7 @@ from tests.support_attempts import TOOLS, attempt, order, says
 from tests.support_wire import playing
 
 CASES = json.loads((Path(__file__).parent / "data" / "provider_failures.json").read_text())
-CHAT = [case for case in CASES if case["api"] in ("chat", "messages", "generateContent") and not case.get("stream")]
+CHAT = [case for case in CASES if case["api"] in ("chat", "messages", "generateContent")]
 WITH_KEY = [case for case in CHAT if not case["id"].startswith("litellm-local-missing")]
 
 DEFECTS = {
@@ -24,6 +24,7 @@ DEFECTS = {
     "deepseek-200-keepalive-then-close": AnswerDefect.UNREADABLE,
     "openai-200-content-filter": AnswerDefect.CONTENT_FILTER,
     "openai-200-refusal-field": AnswerDefect.REFUSAL,
+    "openai-sse-error-event": AnswerDefect.ERROR_BODY,
     "openai-200-malformed-tool-arguments": AnswerDefect.INVALID_TOOL_ARGUMENTS,
     "openrouter-200-error-429-daily": AnswerDefect.ERROR_BODY,
     "openrouter-200-error-502": AnswerDefect.ERROR_BODY,
@@ -34,6 +35,8 @@ async def facts_of(case: dict):
     """The facts of one attempt at a server that plays `case`, and the server."""
     async with playing(case) as wire:
         call = {name: value for name, value in (case.get("call") or {}).items() if not name.startswith("_")}
+        if case.get("stream"):
+            call["stream"] = True
         prompt = says(tools=TOOLS if (case.get("call") or {}).get("_tools") else None)
         asked = order(case["litellm_model"], wire.url, timeout_s=case.get("timeout_s") or 20.0, extra_params=call)
         with pytest.raises(ApplicationError) as raised:

@@ -26,7 +26,7 @@ dev: install ## Temporal with its UI and a worker, in this terminal
 	$(BIN)/python -m workers dev
 
 test: install ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadscope
 
 check: install ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

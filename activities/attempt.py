@@ -122,12 +122,12 @@ class ProviderAttempts:
         """Check, resolve the key, send and judge."""
         check_spec(spec, self._also_allowed)
         provider = provider_of(spec.name, spec.api_base)
-        check_provider(provider, stream=bool(spec.extra_params.get("stream")))
+        check_provider(provider, spec)
         note(provider=provider, prompt=prompt, exchange=exchange, secrets=self._keys.secrets())
         passage = self._keys.resolve(provider, spec.api_base, spec.api_key)
         exchange.only_host, exchange.forbidden = spec.api_base, passage.forbidden
         with recording(exchange):
-            response = await whole(await litellm.acompletion(**arguments(spec, prompt, passage)))
+            response = await whole(await litellm.acompletion(**arguments(spec, provider, prompt, passage)))
         return judge(response, exchange, spec.name, self._scrubber(prompt), _now())
 
     def _scrubber(self, prompt: Prompt | None) -> Scrubber:

@@ -17,6 +17,7 @@ from durable_llm.parameters import check_parameters
 from durable_llm.request import Prompt
 
 _NEED_TOOLS: Final = ("tool_choice", "parallel_tool_calls")
+_WITH_RESPONSES: Final = frozenset({"openai", "azure"})
 _BINARY_STREAMS: Final = frozenset({"bedrock", "bedrock_converse", "sagemaker", "sagemaker_chat"})
 
 
@@ -24,10 +25,8 @@ def check_spec(spec: ModelSpecOnWire, also_allowed: Collection[str]) -> None:
     """Refuse what no client of ours would have sent.
 
     Raises:
-        LocalFaultError: the address or a parameter is not allowed, or the API is not supported.
+        LocalFaultError: the address or a parameter is not allowed.
     """
-    if spec.responses_api:
-        raise LocalFaultError(LocalFault.UNSUPPORTED, "the Responses API is not supported by this worker yet")
     try:
         check_parameters(spec.extra_params, also_allowed)
     except ValueError as error:
@@ -39,13 +38,17 @@ def check_spec(spec: ModelSpecOnWire, also_allowed: Collection[str]) -> None:
         raise LocalFaultError(LocalFault.ADDRESS_NOT_ALLOWED, str(error)) from None
 
 
-def check_provider(provider: str, *, stream: bool) -> None:
-    """Refuse a provider whose requests cannot be observed, or whose streams cannot be read.
+def check_provider(provider: str, spec: ModelSpecOnWire) -> None:
+    """Refuse a provider whose requests cannot be observed, whose streams cannot be read, or without the asked API.
 
     Raises:
         LocalFaultError: it is one.
     """
-    if stream and provider in _BINARY_STREAMS:
+    if spec.responses_api and provider not in _WITH_RESPONSES:
+        raise LocalFaultError(
+            LocalFault.UNSUPPORTED, f"responses_api: {provider} is asked by Chat Completions; leave it out"
+        )
+    if spec.extra_params.get("stream") and provider in _BINARY_STREAMS:
         raise LocalFaultError(
             LocalFault.UNSUPPORTED,
             f"streams of {provider} cannot be checked; leave 'stream' out: the answer is the same",
@@ -56,7 +59,7 @@ def check_provider(provider: str, *, stream: bool) -> None:
         )
 
 
-def arguments(spec: ModelSpecOnWire, prompt: Prompt, passage: Passage) -> dict[str, Any]:
+def arguments(spec: ModelSpecOnWire, provider: str, prompt: Prompt, passage: Passage) -> dict[str, Any]:
     """Arguments for `litellm.acompletion`."""
     asked = {
         "tools": prompt.tools,
@@ -71,7 +74,13 @@ def arguments(spec: ModelSpecOnWire, prompt: Prompt, passage: Passage) -> dict[s
         parameters.setdefault("stream_options", {"include_usage": True})
     if not parameters.get("tools"):
         parameters = {name: value for name, value in parameters.items() if name not in ("tools", *_NEED_TOOLS)}
-    return {"model": spec.name, "messages": prompt.messages, **parameters, **FIXED_ARGUMENTS}
+    return {"model": _name(spec, provider), "messages": prompt.messages, **parameters, **FIXED_ARGUMENTS}
+
+
+def _name(spec: ModelSpecOnWire, provider: str) -> str:
+    """The model in litellm's spelling, which names the API too: it converts prompt and answer by itself then."""
+    name = spec.name.removeprefix(f"{provider}/")
+    return f"{provider}/responses/{name.removeprefix('responses/')}" if spec.responses_api else spec.name
 
 
 def _for_gateway(model: str, parameters: dict[str, Any]) -> dict[str, Any]:

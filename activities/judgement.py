@@ -33,6 +33,8 @@ def judge(response: Any, exchange: Exchange, model: str, scrubber: Scrubber, now
     answer = read_answer(response, exchange, model)
     if exchange.streamed and not _counted(value):
         answer = answer.model_copy(update={"usage": None, "cost": None})  # litellm's own guesses
+    if served := _model_of_response(value):
+        answer = answer.model_copy(update={"model": served})
     verdict = _verdict(answer, exchange, value)
     if verdict is None:
         return finished(answer, natives(value))
@@ -52,3 +54,9 @@ def _verdict(answer: Answer, exchange: Exchange, value: Any) -> Verdict | None:
 def _counted(value: Any) -> bool:
     """Whether a folded stream says how many tokens it took."""
     return isinstance(value, Mapping) and any(value.get(name) for name in _COUNTS)
+
+
+def _model_of_response(value: Any) -> str | None:
+    """The model that served a Response; litellm repeats the one that was asked."""
+    model = value.get("model") if isinstance(value, Mapping) and value.get("object") == "response" else None
+    return model if isinstance(model, str) else None

@@ -7,6 +7,8 @@ while litellm is imported, so they stand before the import.
 
 import logging
 import os
+import sys
+import types
 from typing import Any, Final
 
 # litellm ships the same price list; fetching it delays the start and fails where there is no way out.
@@ -20,6 +22,22 @@ os.environ.setdefault("AIOHTTP_CONNECTOR_LIMIT_PER_HOST", "0")
 import litellm  # reads the variables above
 from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, http2_enabled
+
+
+class _NoGateway:
+    """Stands in for litellm's tool gateway, which no worker is."""
+
+    @staticmethod
+    def should_use_litellm_mcp_gateway(tools: Any) -> bool:  # noqa: ARG004  # litellm's signature
+        """Answer no."""
+        return False
+
+
+# On its way to the Responses API litellm imports its gateway, only to learn that it is not wanted; the gateway would
+# need the package `mcp`.
+_gateway = types.ModuleType("litellm.responses.mcp.litellm_proxy_mcp_handler")
+_gateway.__dict__["LiteLLM_Proxy_MCP_Handler"] = _NoGateway
+sys.modules[_gateway.__name__] = _gateway
 
 logging.getLogger("LiteLLM").setLevel(logging.WARNING)  # two lines of its own for each request
 litellm.suppress_debug_info = True

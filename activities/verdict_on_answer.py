@@ -67,6 +67,9 @@ def judge_body(body: bytes, value: Any) -> Verdict | None:
     native = natives(value)
     if len(native) == 1 and (verdict := _by_finish(native[0])):
         return verdict
+    if value.get("output") == []:  # of a Response; litellm raises there
+        finish = native[0].finish_reason if native else None
+        return Verdict(AnswerDefect.LENGTH if finish in _LENGTH else AnswerDefect.EMPTY, finish)
     return None
 
 

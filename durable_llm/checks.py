@@ -42,10 +42,6 @@ def check_supported(config: LLMConfig, validators: Collection[str]) -> LLMConfig
     """Refuse what no worker of this version can do."""
     if validators:
         raise InvalidRequestError("validators: workers of this version register none; check the result instead")
-    if asked := [spec.name for spec in config.models if spec.responses_api]:
-        raise InvalidRequestError(
-            f"responses_api: workers of this version speak Chat Completions only; leave it out for {', '.join(asked)}"
-        )
     return config
 
 

@@ -178,7 +178,7 @@ LOCAL = [
     ({"model": OPENAI, "api_base": "http://elsewhere.example/v1"}, LocalFault.ADDRESS_NOT_ALLOWED),
     ({"model": OPENAI, "api_base": "ftp://127.0.0.1"}, LocalFault.ADDRESS_NOT_ALLOWED),
     ({"model": OPENAI, "extra_params": {"api_base": "http://127.0.0.1"}}, LocalFault.PARAMETER_NOT_ALLOWED),
-    ({"model": OPENAI, "responses_api": True}, LocalFault.UNSUPPORTED),
+    ({"model": "mistral/m", "api_base": "http://127.0.0.1:9", "responses_api": True}, LocalFault.UNSUPPORTED),
     (
         {
             "model": "anthropic/claude-haiku-4-5",

@@ -68,7 +68,6 @@ KEY = "sk-live-0123456789abcdef"  # a canary
         ({"if_failed": "explode"}, "if_failed"),
         ({"if_different": "explode"}, "if_different"),
         ({"validators": ["non_empty"]}, "validators"),
-        ({"config": ModelSpec(name="openai/x", responses_api=True)}, "responses_api"),
     ],
 )
 async def test_bad_requests_are_refused_before_anything_is_sent(

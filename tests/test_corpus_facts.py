@@ -12,8 +12,7 @@ from tests.support_attempts import TOOLS, attempt, order, says
 from tests.support_wire import playing
 
 CASES = json.loads((Path(__file__).parent / "data" / "provider_failures.json").read_text())
-CHAT = [case for case in CASES if case["api"] in ("chat", "messages", "generateContent")]
-WITH_KEY = [case for case in CHAT if not case["id"].startswith("litellm-local-missing")]
+WITH_KEY = [case for case in CASES if not case["id"].startswith("litellm-local-missing")]
 
 DEFECTS = {
     "gemini-200-prompt-blocked-prohibited": AnswerDefect.CONTENT_FILTER,
@@ -26,19 +25,26 @@ DEFECTS = {
     "openai-200-refusal-field": AnswerDefect.REFUSAL,
     "openai-sse-error-event": AnswerDefect.ERROR_BODY,
     "openai-200-malformed-tool-arguments": AnswerDefect.INVALID_TOOL_ARGUMENTS,
+    "responses-200-refusal": AnswerDefect.REFUSAL,
+    "responses-200-incomplete-max-output-tokens": AnswerDefect.LENGTH,
+    "responses-200-failed-rate-limit": AnswerDefect.ERROR_BODY,
     "openrouter-200-error-429-daily": AnswerDefect.ERROR_BODY,
     "openrouter-200-error-502": AnswerDefect.ERROR_BODY,
 }
 
 
+def spec_of(case: dict) -> dict:
+    """What a spec says beside name and address, to ask as the case was asked."""
+    call = {name: value for name, value in (case.get("call") or {}).items() if not name.startswith("_")}
+    streamed = {"stream": True} if case.get("stream") else {}
+    return {"extra_params": {**call, **streamed}, "responses_api": case.get("api") == "responses"}
+
+
 async def facts_of(case: dict):
     """The facts of one attempt at a server that plays `case`, and the server."""
     async with playing(case) as wire:
-        call = {name: value for name, value in (case.get("call") or {}).items() if not name.startswith("_")}
-        if case.get("stream"):
-            call["stream"] = True
         prompt = says(tools=TOOLS if (case.get("call") or {}).get("_tools") else None)
-        asked = order(case["litellm_model"], wire.url, timeout_s=case.get("timeout_s") or 20.0, extra_params=call)
+        asked = order(case["litellm_model"], wire.url, timeout_s=case.get("timeout_s") or 20.0, **spec_of(case))
         with pytest.raises(ApplicationError) as raised:
             await attempt(asked, prompt)
     assert raised.value.type == ATTEMPT_FAILED

@@ -130,6 +130,6 @@ async def _announce(ready: asyncio.Event, server: DevServer, console: Console) -
 
 
 def _example_call(address: str) -> str:
-    python = Path(sys.executable)
-    shown = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
-    return f"TEMPORAL_ADDRESS={address} {shown} -m examples.one_call openai/gpt-4o-mini 'Name a prime.'"
+    program = Path(sys.executable).with_name("durable-llm")
+    shown = program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program
+    return f"TEMPORAL_ADDRESS={address} {shown} call -m openai/gpt-4o-mini 'Name a prime.'"

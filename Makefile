@@ -27,6 +27,7 @@ dev: install ## Temporal with its UI and a worker, in this terminal
 
 test: install ## all tests
 	$(BIN)/python -m pytest -n auto --dist loadscope
+	DURABLE_LLM_TEST_SANDBOX=1 DURABLE_LLM_TEST_CACHE=0 $(BIN)/python -m pytest tests/test_llm_call.py tests/test_replay.py
 
 check: install ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

@@ -53,6 +53,21 @@ def policy() -> None:
     print(policy_page(), end="")
 
 
+@app.command()
+def reclassify(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Exported histories, or directories of them; none: ask the server.")
+    ] = None,
+    query: Annotated[str | None, typer.Option(help="Which calls: 'LLMOutcome=\"exhausted\"'.")] = None,
+    limit: Annotated[int, typer.Option(help="Most calls that are read from the server.")] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show where today's policy would decide otherwise than recorded calls did."""
+    from workers.reclassify import run_reclassify  # noqa: PLC0415  # as above
+
+    _leave(run_reclassify(paths or [], query, limit, as_json=as_json))
+
+
 def _refuse_foreign_modules() -> None:
     """Leave with a sentence where an import of `workflows` would lead to somebody else's."""
     try:

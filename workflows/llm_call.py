@@ -140,7 +140,7 @@ class LLMCall:
             timeout_s=min(spec.timeout or remaining, remaining),
             previous=previous,
         )
-        summary = f"{spec.name}, try {entry.try_number} of {progress.budget + 1}"
+        summary = f"{spec.name}, try {entry.try_number} of {progress.budget + 1 + progress.lost}"
         return await run_attempt(order, self._prompt, summary)
 
     def _judge(self, facts: FailureFacts, progress: Progress) -> Decision:

@@ -1,4 +1,4 @@
-# The worker's image. Python and every package are pinned; what builds the wheel stays behind in the first stage.
+# The worker's image. Python and every package in it are pinned; what builds the wheel stays behind in the first stage.
 FROM python:3.13.16-slim-bookworm AS build
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
@@ -8,7 +8,7 @@ COPY durable_llm durable_llm
 COPY workflows workflows
 COPY activities activities
 COPY workers workers
-# Packages come as wheels: nothing of theirs is compiled, and no code of theirs runs here.
+# Packages come as wheels: nothing of theirs is compiled; only the tool that builds our own wheel runs here.
 RUN python -m venv /opt/venv \
     && /opt/venv/bin/pip install --only-binary=:all: -c constraints.txt '.[worker,otel]'
 

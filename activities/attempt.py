@@ -123,7 +123,7 @@ class ProviderAttempts:
         check_spec(spec, self._also_allowed)
         provider = provider_of(spec.name, spec.api_base)
         check_provider(provider, spec)
-        note(provider=provider, prompt=prompt, exchange=exchange, secrets=self._keys.secrets())
+        note(provider=provider, prompt=prompt, exchange=exchange, secrets=self._keys.secrets)
         passage = self._keys.resolve(provider, spec.api_base, spec.api_key)
         exchange.only_host, exchange.forbidden = spec.api_base, passage.forbidden
         with recording(exchange):

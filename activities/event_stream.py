@@ -25,10 +25,11 @@ class _Events(NamedTuple):
         return [value for value in self.values if isinstance(value, Mapping) and value.get("type") in types]
 
 
-def is_event_stream(content_type: str) -> bool:
-    """Whether a body of this type is read by this module."""
+def is_event_stream(content_type: str, start: bytes) -> bool:
+    """Whether a body of this type that starts so is read by this module; some servers give no type."""
     kind = content_type.partition(";")[0].strip().lower()
-    return kind in ("text/event-stream", "application/x-ndjson", "application/stream+json")
+    named = kind in ("text/event-stream", "application/x-ndjson", "application/stream+json")
+    return named or start.lstrip().startswith((b"data:", b"event:"))
 
 
 def fold(body: bytes) -> Any:
@@ -38,9 +39,12 @@ def fold(body: bytes) -> Any:
     events, or one that cannot be read.
     """
     try:
-        events = _read(body)
-    except ValueError:
+        return _fold(_read(body))
+    except (ValueError, TypeError, AttributeError, RecursionError):  # no JSON, or of a shape that nobody sends
         return None
+
+
+def _fold(events: _Events) -> Any:
     error = next((value for value in events.values if holds_error(value)), None)
     if error is not None or not events.values:
         return error
@@ -99,8 +103,6 @@ def _fold_choices(events: _Events, listed: str, finish: str) -> Any:
     choices: dict[int, dict[str, Any]] = {}
     whole: dict[str, Any] = {}
     for value in events.values:
-        if not isinstance(value, Mapping):
-            return None
         whole.update({name: value[name] for name in ("usage", "usageMetadata", "promptFeedback") if value.get(name)})
         for choice in value.get(listed) or ():
             _add(choices.setdefault(choice.get("index") or 0, {}), choice)
@@ -136,8 +138,6 @@ def _fold_message(events: _Events) -> Any:
 def _fold_others(events: _Events) -> Any:
     """Ollama's and Cohere's: the last event tells the end."""
     last = events.values[-1]
-    if not isinstance(last, Mapping):
-        return None
     delta = last.get("delta")
     whole = {**last, **(delta if isinstance(delta, Mapping) else {})}
     return whole if any(whole.get(name) for name in _ENDS) else _CUT

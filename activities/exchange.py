@@ -121,7 +121,7 @@ class Exchange:
     @property
     def streamed(self) -> bool:
         """Whether the response is a stream of events."""
-        return is_event_stream(self.headers.get("content-type", ""))
+        return is_event_stream(self.headers.get("content-type", ""), bytes(self.raw_body[:100]))
 
     def json(self) -> Any:
         """The body's JSON value, a stream's events folded into one; None when it is none."""

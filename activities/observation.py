@@ -4,7 +4,7 @@ The attempt learns its provider, its host and a large prompt only on its way. It
 know nothing of spans; where nobody watches, the note is dropped.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -21,8 +21,9 @@ class Observation:
     """litellm's name of the provider."""
     prompt: Prompt | None = None
     exchange: Exchange | None = None
-    secrets: Collection[str] = ()
-    """Credential values that the worker knows, to be kept out of what is exported."""
+    secrets: Callable[[], Collection[str]] | None = None
+    """Tells the credential values that the worker knows, to be kept out of what is exported; asked at the end, since a
+    secret file may be read on the way. None: the attempt ended before it looked, and nothing of it may be shown."""
 
     @property
     def host(self) -> str | None:
@@ -33,7 +34,7 @@ class Observation:
 _current: ContextVar[Observation | None] = ContextVar("observation", default=None)
 
 
-def note(*, provider: str, prompt: Prompt, exchange: Exchange, secrets: Collection[str]) -> None:
+def note(*, provider: str, prompt: Prompt, exchange: Exchange, secrets: Callable[[], Collection[str]]) -> None:
     """Tell who watches the running attempt, if anybody does."""
     seen = _current.get()
     if seen is not None:

@@ -49,16 +49,16 @@ class Scrubber:
         """`text` without keys and without prompt text, at most `limit` UTF-8 bytes."""
         if not text:
             return ""
-        text = self._without_keys(text[:_TEXT_CHARS])
+        for secret in self._secrets:  # before the cut, which could leave a part of one that nobody recognises
+            text = text.replace(secret, KEY_MARK)
+        text = self._without_key_shapes(text[:_TEXT_CHARS])
         return clip(self._without_prompt(text), limit)
 
     def clean_all(self, texts: Collection[str], limit: int = 200) -> list[str]:
         """`clean` for each of `texts`."""
         return [self.clean(text, limit) for text in texts]
 
-    def _without_keys(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, KEY_MARK)
+    def _without_key_shapes(self, text: str) -> str:
         text = redact_literal_keys(text, KEY_MARK)
         for pattern, mark in _PATTERNS:
             text = pattern.sub(mark, text)

@@ -90,7 +90,7 @@ def _unreachable(address: str, wait: timedelta, error: Exception) -> DispatcherU
     return DispatcherUnavailableError(
         f"no Temporal server answered at {address} within {wait.total_seconds():g} s "
         f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); set TEMPORAL_ADDRESS, or start one "
-        "with 'make dev'"
+        "with 'durable-llm dev'"
     )
 
 

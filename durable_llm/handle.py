@@ -121,8 +121,10 @@ class CallHandle:
         Cancelling a call that has ended does nothing.
 
         Raises:
+            CallConflictError: the id belongs to a workflow that is no call.
             CallNotFoundError, DispatcherUnavailableError: the server says so.
         """
+        await self._describe()  # never somebody else's workflow
         await self._rpcs.run(self._workflow.cancel(), call_id=self.call_id)
 
     async def _attempts(self) -> list[Attempt]:

@@ -106,7 +106,8 @@ async def test_another_workflow_type_under_the_id_is_a_conflict(on_server: SetSt
         for options in ({}, {"if_different": "attach"}, {"if_failed": "rerun", "if_different": "attach"}):
             with pytest.raises(CallConflictError, match="SomethingElse"):
                 await stage.dispatcher.submit(MODEL, "Name a prime.", call_id=call_id, **options)
-        for ask in (stage.dispatcher.attach(call_id).status, stage.dispatcher.attach(call_id).attempts):
+        foreign = stage.dispatcher.attach(call_id)
+        for ask in (foreign.status, foreign.attempts, foreign.cancel):
             with pytest.raises(CallConflictError, match="SomethingElse"):
                 await ask()
 

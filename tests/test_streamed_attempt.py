@@ -4,6 +4,8 @@ import asyncio
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from llmock.scenarios import StreamFault
 from llmock.testing import LLMockServer
 from temporalio.exceptions import ApplicationError
@@ -189,6 +191,44 @@ def test_other_dialects_tell_their_end_too(body, finish):
 def test_no_bytes_break_the_reader(body):
     """What cannot be read is told as such."""
     assert judge_body(body, fold(body)) is not None
+
+
+_SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
+_NAMES = st.sampled_from(
+    [
+        "choices",
+        "candidates",
+        "index",
+        "delta",
+        "finish_reason",
+        "finishReason",
+        "type",
+        "message",
+        "usage",
+        "error",
+        "a",
+    ]
+)
+_WORDS = st.sampled_from(["message_start", "message_delta", "message_stop", "response.completed", "refusal"])
+_JSON = st.recursive(
+    _SCALARS | _WORDS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES, inner, max_size=4)
+)
+
+
+@given(st.lists(_JSON, max_size=4))
+def test_no_events_break_the_reader(events):
+    """Events of any shape are an answer's ends, an error or unreadable, and never an exception."""
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events).encode()
+    judge_body(body, fold(body))
+    natives(fold(body))
+
+
+async def test_a_stream_without_its_type_is_read_too():
+    """Some servers call it plain text."""
+    async with playing({"headers": {"content-type": "text/plain"}, "body": HELLO}) as wire:
+        with pytest.raises(ApplicationError) as raised:
+            await attempt(order(OPENAI, wire.url, **STREAMED))
+    assert raised.value.details[0].answer_defect is AnswerDefect.CUT
 
 
 def test_streaming_takes_one_choice():

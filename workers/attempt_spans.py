@@ -96,7 +96,8 @@ class _AttemptWatch:
         self._attributes |= {**self._where(), **attributes}
         self.span.set_attributes(self._attributes)
         if self._capture and self.span.is_recording():
-            self.span.set_attributes(_content(self._seen, answer))
+            with harmless():  # what cannot be shown must not take the span with it
+                self.span.set_attributes(_content(self._seen, answer))
         if status is not None:
             self.span.set_status(status)
         self._instruments.asked(self._attributes, duration_s)
@@ -141,7 +142,9 @@ def status_of(facts: FailureFacts) -> Status:
 
 
 def _content(seen: Observation, answer: Answer | None) -> Attributes:
-    scrubber = Scrubber(seen.secrets)
+    if seen.secrets is None:
+        return {}
+    scrubber = Scrubber(seen.secrets())
 
     def clean(text: str) -> str:
         return scrubber.clean(text, CAPTURED_BYTES)

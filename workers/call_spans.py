@@ -25,7 +25,12 @@ from temporalio.worker import (
 from durable_llm import search_attributes
 from durable_llm.attempt import Attempt, Ledger
 from durable_llm.categories import CallOutcome, Outcome
-from durable_llm.errors import AllModelsExhaustedError, DeadlineExceededError, RequestRejectedError
+from durable_llm.errors import (
+    AllModelsExhaustedError,
+    DeadlineExceededError,
+    RequestRejectedError,
+    UnsupportedRequestError,
+)
 from durable_llm.facts import FailureFacts, LocalFault
 from durable_llm.names import ATTEMPT_ACTIVITY, WORKFLOW
 from durable_llm.request import AttemptOrder
@@ -40,6 +45,7 @@ from workers.telemetry_names import CALL_SPAN, JUDGED_EVENT, SCOPE, Attribute
 _OUTCOMES: Final = {
     AllModelsExhaustedError.__name__: CallOutcome.EXHAUSTED,
     RequestRejectedError.__name__: CallOutcome.REJECTED,
+    UnsupportedRequestError.__name__: CallOutcome.REJECTED,
     DeadlineExceededError.__name__: CallOutcome.DEADLINE,
 }
 

@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, Literal
@@ -52,15 +53,22 @@ def _wanted(signal: Signal, environment: Mapping[str, str]) -> bool:
     endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
     if exporter not in ("", "otlp", "none"):
         logger.warning("OTEL_%s_EXPORTER: only 'otlp' and 'none' are supported; nothing is exported", signal.upper())
-    return exporter == "otlp" or (not exporter and any(environment.get(name) for name in endpoints))
+    asked = exporter == "otlp" or (not exporter and any(environment.get(name) for name in endpoints))
+    return asked and _speaks_http(signal, environment)
 
 
-def _supported(signals: set[Signal], environment: Mapping[str, str]) -> bool:
+def _speaks_http(signal: Signal, environment: Mapping[str, str]) -> bool:
+    """Whether the protocol is the one that is supported; the signal's own variable wins, and an empty one is unset."""
+    names = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+    said = next((name for name in names if environment.get(name)), None)
+    if said is None or environment[said] == "http/protobuf":
+        return True
+    logger.warning("%s: only 'http/protobuf' is supported; no %s are exported", said, signal)
+    return False
+
+
+def _supported() -> bool:
     """Whether what is asked for can be done here; says what is missing."""
-    for variable in ("OTEL_EXPORTER_OTLP_PROTOCOL", *(f"OTEL_EXPORTER_OTLP_{s.upper()}_PROTOCOL" for s in signals)):
-        if environment.get(variable, "http/protobuf") != "http/protobuf":
-            logger.warning("%s: only 'http/protobuf' is supported; nothing is exported", variable)
-            return False
     if not _installed("opentelemetry.sdk") or not _installed("opentelemetry.exporter.otlp.proto.http"):
         logger.warning("OTEL_* variables ask for telemetry; it takes pip install 'durable-llm[otel]'")
         return False
@@ -94,7 +102,7 @@ def harmless() -> Iterator[None]:
 def exporting() -> Iterator[Sequence[Plugin]]:
     """Plugins for the worker that runs inside the block; () where nothing is asked for."""
     signals = wanted(os.environ)
-    if not signals or not _supported(signals, os.environ):
+    if not signals or not _supported():
         yield ()
         return
     from workers import exporters, spans  # noqa: PLC0415  # need the optional packages
@@ -116,5 +124,6 @@ def _flush(flushes: Sequence[Callable[[], object]]) -> None:
     threads = [threading.Thread(target=flush, daemon=True) for flush in flushes]
     for thread in threads:
         thread.start()
+    give_up = time.monotonic() + FLUSH_S
     for thread in threads:
-        thread.join(FLUSH_S)
+        thread.join(max(0.0, give_up - time.monotonic()))

@@ -33,6 +33,8 @@ _OUTCOME: Final = search_attributes.OUTCOME.name
 _SPECIAL: Final = {
     Ending.RUNNING: f"{_OUTCOME} = 'running' AND ExecutionStatus = 'Running'",
     Ending.DEADLINE: f"({_OUTCOME} = 'deadline' OR ExecutionStatus = 'TimedOut')",
+    # A request that the worker did not understand ends before the call can say so in its attributes.
+    Ending.REJECTED: f"({_OUTCOME} = 'rejected' OR ({_OUTCOME} = 'running' AND ExecutionStatus = 'Failed'))",
     Ending.TERMINATED: "ExecutionStatus = 'Terminated'",
 }
 _BY_FORCE: Final = {
@@ -131,4 +133,6 @@ def _ending(execution: WorkflowExecution, recorded: str | None) -> str | None:
         return _BY_FORCE[execution.status]
     if recorded is not None and (recorded != CallOutcome.RUNNING or execution.close_time is None):
         return recorded
+    if recorded == CallOutcome.RUNNING and execution.status == WorkflowExecutionStatus.FAILED:
+        return CallOutcome.REJECTED
     return execution.status.name.lower() if execution.status else None

@@ -8,6 +8,7 @@ from typing import Final
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
 from durable_llm.cli.output import error_console, plain
 from durable_llm.errors import DurableLLMError
@@ -31,7 +32,7 @@ async def progress(handle: CallHandle, wanted: bool | None) -> AsyncIterator[Non
     if not (console.is_terminal if wanted is None else wanted):
         yield
         return
-    shown = console.status(f"{handle.call_id}: asking") if console.is_terminal else None
+    shown = console.status(Text(plain(f"{handle.call_id}: asking"))) if console.is_terminal else None
     with shown or nullcontext():
         following = asyncio.create_task(_follow(handle, _updating(shown) if shown else _appending(console)))
         try:
@@ -70,7 +71,7 @@ def _until(status: CallStatus) -> str:
 
 
 def _updating(shown: Status) -> Callable[[str, str], None]:
-    return lambda _, text: shown.update(text)
+    return lambda _, text: shown.update(Text(text))
 
 
 def _appending(console: Console) -> Callable[[str, str], None]:

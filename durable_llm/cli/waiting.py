@@ -1,6 +1,7 @@
 """Waiting for a result, and what becomes of the call when the wait is interrupted."""
 
 import asyncio
+import shlex
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Final
@@ -8,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from durable_llm.cli.exits import CallInterruptedError
-from durable_llm.cli.output import Output, error_console
+from durable_llm.cli.output import Output, error_console, plain
 from durable_llm.cli.progress import progress
 from durable_llm.cli.tables import answer_text, totals_line
 from durable_llm.cli.values import duration
@@ -46,7 +47,7 @@ class Waiting:
         shortcuts = {"call_id": handle.call_id, "text": result.text}
         output.give({**shortcuts, **result.model_dump(mode="json")}, answer_text(result))
         if not output.as_json:
-            error_console().print(_summary(handle.call_id, result))
+            error_console().print(plain(_summary(handle.call_id, result)))
 
 
 def _summary(call_id: str, result: LLMResult) -> str:
@@ -57,15 +58,16 @@ def _summary(call_id: str, result: LLMResult) -> str:
 
 async def interrupted(handle: CallHandle, *, cancel: bool) -> CallInterruptedError:
     """What to say after Ctrl-C; a call that nobody else knows the id of is cancelled first."""
+    shown = shlex.quote(handle.call_id)
     if not cancel:
-        text = f"interrupted; call {handle.call_id!r} goes on: durable-llm result {handle.call_id}"
+        text = f"interrupted; call {handle.call_id!r} goes on: durable-llm result {shown}"
         return CallInterruptedError(text, call_id=handle.call_id)
     try:
         await asyncio.wait_for(handle.cancel(), _CANCEL_S)
     except CallNotFoundError:
         text = "interrupted before the call was accepted"
     except (DurableLLMError, TimeoutError):
-        text = f"interrupted; call {handle.call_id!r} could not be cancelled: durable-llm cancel {handle.call_id}"
+        text = f"interrupted; call {handle.call_id!r} could not be cancelled: durable-llm cancel {shown}"
     else:
         text = f"interrupted; call {handle.call_id!r} was cancelled (with --id it would have gone on)"
     return CallInterruptedError(text, call_id=handle.call_id)

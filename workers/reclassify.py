@@ -1,0 +1,214 @@
+"""`python -m workers reclassify`: recorded calls, judged again by today's policy.
+
+An operator who wonders what a change of the policy would have done sees here each attempt that would now be judged or
+followed otherwise. Each is judged where the recorded call stood at that moment: what would have come after another
+decision, nobody knows.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from temporalio.client import Client, WorkflowHistory
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import DataConverter
+from temporalio.service import RPCError, RPCStatusCode
+
+from durable_llm.connection import connect_client, translate
+from durable_llm.names import WORKFLOW
+from workers.recorded_calls import RecordedCall, RecordedFailure, UnreadableCallError, read_call
+from workflows.policy.decide import Decision, Progress
+from workflows.policy.versions import CURRENT, VERSIONS, PolicyVersion
+
+AT_ONCE: Final = 10
+"""Histories that are fetched at the same time."""
+
+_CONNECT_WAIT: Final = timedelta(seconds=10)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a failure was said to be, and what followed."""
+
+    category: str
+    decision: str
+    rule: str
+
+    def agrees(self, other: "Judgement") -> bool:
+        """Whether both lead to the same; another rule that says the same is no other judgement."""
+        return (self.category, self.decision) == (other.category, other.decision)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One attempt that today's policy judges otherwise."""
+
+    call_id: str
+    attempt: int
+    model: str
+    message: str
+    recorded: Judgement
+    today: Judgement
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of all recorded calls."""
+
+    calls: int
+    attempts: int
+    """Failed attempts with a recorded judgement."""
+    differences: list[Difference]
+    unreadable: list[str]
+
+
+def differences(call: RecordedCall, today: PolicyVersion = VERSIONS[CURRENT]) -> list[Difference]:
+    """Where `today` would decide otherwise than `call` did."""
+    found = []
+    for failure, progress, remaining_s in _stages(call):
+        recorded = _recorded(failure)
+        verdict, decision = today.judge(failure.facts, progress, call.request.policy, remaining_s)
+        judged = Judgement(verdict.category, decision.action, decision.rule)
+        if recorded is not None and not judged.agrees(recorded):
+            number, model = failure.order.number, failure.order.spec.name
+            found.append(Difference(call.call_id, number, model, failure.facts.headline(), recorded, judged))
+    return found
+
+
+def _stages(call: RecordedCall) -> Iterable[tuple[RecordedFailure, Progress, float]]:
+    """Each decided failure, where the call stood, and the seconds that were left.
+
+    The call's own version of the policy says how it went on from there.
+    """
+    its_own = VERSIONS.get(call.policy_version, VERSIONS[CURRENT])
+    progress = Progress(budgets=tuple(spec.max_retries for spec in call.request.models))
+    for failure in call.failures:
+        if failure.decided_at is None:
+            return
+        progress = _at(progress, failure)
+        remaining_s = (call.deadline - failure.decided_at).total_seconds()
+        yield failure, progress, remaining_s
+        decision: Decision = its_own.judge(failure.facts, progress, call.request.policy, remaining_s)[1]
+        progress = decision.progress
+
+
+def _at(progress: Progress, failure: RecordedFailure) -> Progress:
+    """`progress`, unless the order shows that the call stood elsewhere: a version that nobody here knows decided so."""
+    order = failure.order
+    if (order.spec_index, order.try_number, order.number) == (
+        progress.spec_index, progress.tries + 1, progress.attempts + 1,
+    ):  # fmt: skip
+        return progress
+    tries = order.try_number - 1
+    return replace(progress, spec_index=order.spec_index, tries=tries, retries=tries, attempts=order.number - 1)
+
+
+def _recorded(failure: RecordedFailure) -> Judgement | None:
+    entry = failure.entry
+    if entry is None or entry.decision is None:
+        return None  # given up before it was judged
+    return Judgement(str(entry.category), str(entry.decision), entry.rule or "")
+
+
+async def reclassify(histories: AsyncIterator[WorkflowHistory | str], converter: DataConverter) -> Report:
+    """Judge every history again; a text stands for one that could not be read."""
+    calls, attempts, found, unreadable = 0, 0, [], []
+    async for history in histories:
+        try:
+            call = await read_call(history, converter) if isinstance(history, WorkflowHistory) else None
+        except UnreadableCallError as error:
+            unreadable.append(str(error))
+            continue
+        if call is None:
+            unreadable.append(str(history))
+            continue
+        calls += 1
+        attempts += sum(_recorded(failure) is not None for failure in call.failures)
+        found += differences(call)
+    return Report(calls, attempts, found, unreadable)
+
+
+async def from_files(paths: Sequence[Path]) -> AsyncIterator[WorkflowHistory | str]:
+    """The histories in these files, and in the JSON files of these directories."""
+    for path in paths:
+        for file in sorted(path.rglob("*.json")) if path.is_dir() else [path]:
+            try:
+                yield WorkflowHistory.from_json(file.stem, file.read_text())
+            except Exception as error:  # no file, no JSON, or what protobuf makes of JSON that is no history
+                yield f"{file}: no history: {type(error).__name__}"
+
+
+async def from_server(client: Client, query: str | None, limit: int) -> AsyncIterator[WorkflowHistory | str]:
+    """The histories of the newest calls that `query` finds.
+
+    Raises:
+        RPCError: the server refused the query or went away.
+    """
+    asked = f"WorkflowType = '{WORKFLOW}'" + (f" AND ({query})" if query else "")
+    listed = [(call.id, call.run_id) async for call in client.list_workflows(asked, limit=limit)]
+    for begin in range(0, len(listed), AT_ONCE):
+        for history in await asyncio.gather(*(_fetched(client, *ids) for ids in listed[begin : begin + AT_ONCE])):
+            yield history
+
+
+async def _fetched(client: Client, call_id: str, run_id: str) -> WorkflowHistory | str:
+    try:
+        return await client.get_workflow_handle(call_id, run_id=run_id).fetch_history()
+    except RPCError as error:
+        if error.status != RPCStatusCode.NOT_FOUND:
+            raise
+        return f"{call_id}: its history is gone"  # retention passed between the list and this
+
+
+async def run_reclassify(paths: Sequence[Path], query: str | None, limit: int, *, as_json: bool) -> int:
+    """Print the report; the status is 1 when a history could not be read.
+
+    Raises:
+        DurableLLMError: no server, or it refused the query.
+    """
+    if paths:
+        report = await reclassify(from_files(paths), pydantic_data_converter)
+    else:
+        client = await connect_client(wait=_CONNECT_WAIT)
+        try:
+            report = await reclassify(from_server(client, query, limit), client.data_converter)
+        except RPCError as error:
+            raise translate(error, client) from error
+    console = Console()
+    if as_json:
+        print(json.dumps(asdict(report), indent=2))
+    else:
+        show(report, console)
+    return 1 if report.unreadable else 0
+
+
+def show(report: Report, console: Console) -> None:
+    """The report for people."""
+    if report.differences:
+        console.print(_table(report.differences))
+    console.print(
+        f"{len(report.differences)} of {report.attempts} judgements in {report.calls} calls would be another under "
+        f"policy version {CURRENT}",
+        highlight=False,
+    )
+    for line in report.unreadable:
+        console.print(f"not read: {line}", style="yellow", markup=False)
+
+
+def _table(found: Sequence[Difference]) -> Table:
+    table = Table("call", "#", "model", "failure", "recorded", "today")
+    for row in found:
+        cells = (row.call_id, str(row.attempt), row.model, row.message, _said(row.recorded), _said(row.today))
+        table.add_row(*map(escape, cells))
+    return table
+
+
+def _said(judgement: Judgement) -> str:
+    return f"{judgement.category} -> {judgement.decision} ({judgement.rule})"

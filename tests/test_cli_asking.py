@@ -230,3 +230,13 @@ async def test_a_literal_key_is_refused_and_not_printed(server_env: WorkflowEnvi
         assert end.status == Exit.USAGE, end
         assert end.json["error"]["message"]
         assert key not in end.out + end.err
+
+
+@pytest.mark.parametrize("call_id", ["team[/x]", "a[red]b", "job:warning:1"])
+async def test_an_id_is_shown_as_it_is(on_server: SetStage, call_id: str) -> None:
+    """On a terminal an id is no markup: it neither breaks the progress line nor is drawn as something else."""
+    call_id = f"{call_id}-{fresh_id()}"
+    async with on_server(answer("7")) as stage:
+        end = await run("call", "-m", MODEL, "Hi", "--id", call_id, "--progress", **at(stage), FORCE_COLOR="1")
+    assert (end.status, end.out) == (Exit.OK, "7\n"), end.err
+    assert call_id in end.err.replace("\x1b[1m", "")

@@ -13,13 +13,12 @@ from activities.dialects import holds_error
 _CUT: Final = {"choices": [{"error": True}]}
 """What a stream that ended before its end was said is folded to, in the words that gateways have for it."""
 
+_END_MARKER: Final = "[DONE]"
 _ENDS: Final = ("done_reason", "finish_reason", "stop_reason")
 
 
 class _Events(NamedTuple):
     values: list[Any]
-    marked: bool
-    """Whether OpenAI's end marker was among them."""
 
     def typed(self, *types: str) -> list[Mapping[str, Any]]:
         return [value for value in self.values if isinstance(value, Mapping) and value.get("type") in types]
@@ -68,14 +67,8 @@ def _read(body: bytes) -> _Events:
     text = body.decode(errors="replace").replace("\r\n", "\n")
     if text.lstrip()[:1] == "{":
         lines = text.split("\n")[:-1]  # what follows the last line's end was cut
-        return _Events([json.loads(line) for line in lines if line.strip()], marked=False)
-    values, marked = [], False
-    for name, data in _events(text):
-        if data.strip() == "[DONE]":
-            marked = True
-        else:
-            values.append(_value(name, data))
-    return _Events(values, marked)
+        return _Events([json.loads(line) for line in lines if line.strip()])
+    return _Events([_value(name, data) for name, data in _events(text) if data.strip() != _END_MARKER])
 
 
 def _events(text: str) -> Iterator[tuple[str, str]]:
@@ -99,16 +92,15 @@ def _value(name: str, data: str) -> Any:
 
 
 def _fold_choices(events: _Events, listed: str, finish: str) -> Any:
-    """OpenAI's chunks, or Google's; only OpenAI's have an end marker."""
+    """OpenAI's chunks, or Google's. A finish reason is the end: not every compatible server sends `[DONE]` after it."""
     choices: dict[int, dict[str, Any]] = {}
     whole: dict[str, Any] = {}
     for value in events.values:
         whole.update({name: value[name] for name in ("usage", "usageMetadata", "promptFeedback") if value.get(name)})
         for choice in value.get(listed) or ():
             _add(choices.setdefault(choice.get("index") or 0, {}), choice)
-    unmarked = listed == "choices" and not events.marked
     for choice in choices.values():
-        if unmarked or not choice.get(finish):
+        if not choice.get(finish):
             choice["error"] = True
     if not choices and "promptFeedback" not in whole:
         return {**whole, **_CUT}

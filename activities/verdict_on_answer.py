@@ -124,7 +124,8 @@ def _of_choice(choice: Mapping[str, Any]) -> Native:
 
 def _of_response(value: Mapping[str, Any]) -> Native:
     """OpenAI's Responses API, which litellm uses by itself for some models."""
-    parts = [part for item in value["output"] if isinstance(item, Mapping) for part in item.get("content") or ()]
+    contents = [item.get("content") for item in value["output"] if isinstance(item, Mapping)]
+    parts = [part for content in contents if isinstance(content, list) for part in content]
     refusal = next((part.get("refusal") for part in parts if isinstance(part, Mapping) and part.get("refusal")), None)
     details = value.get("incomplete_details")
     reason = details.get("reason") if isinstance(details, Mapping) else None

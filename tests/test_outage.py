@@ -7,6 +7,7 @@ import pytest
 from temporalio import activity
 
 from durable_llm import AllModelsExhaustedError, DeadlineExceededError, LLMConfig, ModelSpec, Policy
+from durable_llm.attempt import ENTRY_BYTES
 from durable_llm.categories import Action, Outcome
 from durable_llm.policy import MAX_ATTEMPTS_CEILING
 from tests.conftest import SetStage
@@ -23,7 +24,7 @@ def down_for(outage: timedelta) -> Callable[[object], object]:
     def provider(_: object) -> object:
         now = activity.info().scheduled_time
         began.append(now)
-        return answer() if now - began[0] > outage else http_error(503)
+        return answer() if now - began[0] > outage else http_error(503, "overloaded", "very busy, " * 200)
 
     return provider
 
@@ -37,6 +38,7 @@ async def test_a_week_of_outage_is_waited_out(on_skipped_time: SetStage) -> None
     assert len(result.attempts) == 200
     assert [entry.number for entry in result.attempts[:20]] == list(range(1, 21))
     assert result.attempts[-1].outcome == Outcome.ANSWERED
+    assert max(len(entry.model_dump_json().encode()) for entry in result.attempts) <= ENTRY_BYTES
     assert {entry.decision for entry in result.attempts[20:-1]} == {Action.NEXT, Action.WAIT}
 
 

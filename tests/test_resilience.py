@@ -18,7 +18,8 @@ from workflows.llm_call import LLMCall
 
 CALLS = 200
 AT_ONCE = 25
-STALL_S = 4.0
+TIMEOUT_S = 4.0
+STALL_S = 6.0
 
 LIMITED = {"type": "fail", "status": 429, "retry_after": 1}
 BROKEN = {"type": "fail", "status": 500}
@@ -91,14 +92,16 @@ async def test_the_provider_finds_nothing_wrong_with_200_calls(server_env: Workf
                 spec = ModelSpec(
                     name=f"openai/gpt-{number}",
                     api_base=provider.base_url("openai"),
-                    timeout=STALL_S / 2 if streams(number) else 20.0,
+                    timeout=TIMEOUT_S if streams(number) else 20.0,
                     extra_params={"stream": True} if streams(number) else {},
                 )
                 async with turns:
                     return await dispatcher.call(spec, f"Name a prime above {number}.")
 
             results = await asyncio.gather(*map(call, range(CALLS)))
-        await asyncio.sleep(STALL_S / 2)  # the provider writes a stalled request down when its stall is over
+        await asyncio.sleep(
+            STALL_S - TIMEOUT_S + 1
+        )  # the provider writes a stalled request down when its stall is over
         found = await verdict(provider)
         requests = len(provider.state.journal)
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from llmock.scenarios import StreamFault
 from llmock.testing import LLMockServer
@@ -128,7 +128,6 @@ DONE = "data: [DONE]\n\n"
 ENDS = [
     ([HELLO], AnswerDefect.CUT, ""),
     ([HELLO, DONE], AnswerDefect.CUT, ""),
-    ([HELLO, event({}, "stop")], AnswerDefect.CUT, ""),
     ([HELLO, event({}, "stop")[:-40]], AnswerDefect.CUT, ""),
     ([HELLO, event({}, "content_filter"), DONE], AnswerDefect.CONTENT_FILTER, ""),
     ([event({"refusal": "I can"}), event({"refusal": "not."}), event({}, "stop"), DONE], AnswerDefect.REFUSAL, "I cannot."),
@@ -138,6 +137,13 @@ ENDS = [
     ([HELLO, "event: error\ndata: upstream gone\n\n"], AnswerDefect.ERROR_BODY, "upstream gone"),
     ([": keep-alive\n\n"], AnswerDefect.UNREADABLE, None),
 ]  # fmt: skip
+
+
+async def test_a_finish_reason_is_an_end_without_a_marker():
+    """Not every compatible server sends [DONE] after it."""
+    answer, requests = await served(HELLO, event({}, "stop"))
+
+    assert (answer.choices[0].text, len(requests)) == ("Hel", 1)
 
 
 @pytest.mark.parametrize(("events", "defect", "text"), ENDS, ids=range(len(ENDS)))
@@ -175,6 +181,10 @@ OTHERS = [
     (b'{"message": {"content": "a"}, "done": false}\n{"done": true, "done_rea', None),
     (b'data: {"type": "message-end", "delta": {"finish_reason": "COMPLETE"}}\n\n', "COMPLETE"),
     (b'data: {"type": "response.completed", "response": {"status": "completed", "output": []}}\n\n', "completed"),
+    (
+        b'data: {"type": "response.completed", "response": {"status": "completed", "output": [{"content": 3}]}}\n\n',
+        "completed",
+    ),
     (b'data: {"type": "response.created", "response": {"status": "in_progress"}}\n\n', None),
     (b'data: {"type": "message_start", "message": {}}\n\ndata: {"type": "message_stop"}\n\n', None),
 ]
@@ -194,27 +204,17 @@ def test_no_bytes_break_the_reader(body):
 
 
 _SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
-_NAMES = st.sampled_from(
-    [
-        "choices",
-        "candidates",
-        "index",
-        "delta",
-        "finish_reason",
-        "finishReason",
-        "type",
-        "message",
-        "usage",
-        "error",
-        "a",
-    ]
-)
+_NAMES = st.sampled_from([
+    "choices", "candidates", "index", "delta", "finish_reason", "finishReason", "type", "message", "usage", "error",
+    "response", "output", "status", "content", "stop_reason", "promptFeedback",
+])  # fmt: skip
 _WORDS = st.sampled_from(["message_start", "message_delta", "message_stop", "response.completed", "refusal"])
 _JSON = st.recursive(
     _SCALARS | _WORDS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES, inner, max_size=4)
 )
 
 
+@settings(max_examples=300, deadline=None)
 @given(st.lists(_JSON, max_size=4))
 def test_no_events_break_the_reader(events):
     """Events of any shape are an answer's ends, an error or unreadable, and never an exception."""

@@ -59,7 +59,7 @@ def reclassify(
         list[Path] | None, typer.Argument(help="Exported histories, or directories of them; none: ask the server.")
     ] = None,
     query: Annotated[str | None, typer.Option(help="Which calls: 'LLMOutcome=\"exhausted\"'.")] = None,
-    limit: Annotated[int, typer.Option(help="Most calls that are read from the server.")] = 1000,
+    limit: Annotated[int, typer.Option(min=1, help="Most calls that are read from the server.")] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show where today's policy would decide otherwise than recorded calls did."""

@@ -53,7 +53,7 @@ class CallLedger:
 
     def waits(self, seconds: float) -> None:
         """Note the wait that follows the last attempt."""
-        self.entries[-1] = self.entries[-1].model_copy(update={"delay_s": round(seconds, 3)})
+        self.entries[-1] = bounded(self.entries[-1].model_copy(update={"delay_s": round(seconds, 3)}))
 
     def cancelled(self, why: str, now: datetime) -> None:
         """Close an entry whose attempt was given up; what it cost is unknown."""

@@ -196,7 +196,7 @@ async def test_the_ui_shows_the_ledger_as_a_table_without_prompt_text(on_server:
     lines = metadata.current_details.splitlines()
     assert lines[0] == "**answered**"
     assert lines[4].startswith(
-        "| 1 | openai/gpt-4o-mini | rate_limited: 429 rate_limit_exceeded: slow \\| down (b) | retry | 1."
+        "| 1 | openai/gpt-4o-mini | rate_limited: 429 rate_limit_exceeded: slow \\| down (b) | retry |"
     )
     assert lines[6].startswith("| 3 | anthropic/claude-haiku-4-5 | answered |")
     summaries = [

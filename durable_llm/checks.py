@@ -1,5 +1,6 @@
 """What is refused before anything is sent: each check says what is wrong and what to write instead."""
 
+import os
 import re
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
@@ -8,10 +9,10 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from durable_llm.config import LLMConfig
+from durable_llm.categories import Category
 from durable_llm.errors import InvalidRequestError, describe_validation_error
 from durable_llm.key_reference import find_literal_key
-from durable_llm.policy import Policy
+from durable_llm.policy import Policy, RuleAction
 from durable_llm.request import (
     MAX_DEADLINE_S,
     MAX_PROMPT_BYTES,
@@ -23,6 +24,9 @@ from durable_llm.request import (
 
 Deadline = timedelta | datetime
 """Time from a call's first acceptance, or a moment with a time zone."""
+
+RULES_VARIABLE: Final = "DURABLE_LLM_RULES"
+"""Overrides of a whole deployment, read where calls are submitted: they travel in the call like its own."""
 
 _LONGEST_DEADLINE: Final = timedelta(seconds=MAX_DEADLINE_S)
 _MAX_ID_BYTES: Final = 1000
@@ -38,23 +42,32 @@ def check_choices(**choices: tuple[str, tuple[str, ...]]) -> None:
             raise InvalidRequestError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 
-def check_supported(config: LLMConfig, validators: Collection[str]) -> LLMConfig:
-    """Refuse what no worker of this version can do."""
+def check_validators(validators: Collection[str]) -> None:
+    """Refuse validators: workers of this version register none."""
     if validators:
         raise InvalidRequestError("validators: workers of this version register none; check the result instead")
-    return config
 
 
 def to_policy(policy: Policy | Mapping[str, Any] | None) -> Policy:
-    """The policy, with its defaults filled in."""
-    if isinstance(policy, Policy):
-        return policy
-    if policy is not None and not isinstance(policy, Mapping):
+    """The policy, with its defaults and the deployment's rules filled in; the call's own rules win."""
+    if policy is not None and not isinstance(policy, Policy | Mapping):
         raise InvalidRequestError(f"policy: expected a Policy or a dict, got {type(policy).__name__}")
     try:
-        return Policy.model_validate(dict(policy or {}))
+        own = policy if isinstance(policy, Policy) else Policy.model_validate(dict(policy or {}))
     except ValidationError as error:
         raise InvalidRequestError(f"policy: {describe_validation_error(error)}") from None
+    return own.model_copy(update={"rules": {**_deployment_rules(), **own.rules}})
+
+
+def _deployment_rules() -> Mapping[Category, RuleAction]:
+    """Rules of DURABLE_LLM_RULES, "permission=fail, timeout=next"."""
+    written = [entry.partition("=") for entry in os.environ.get(RULES_VARIABLE, "").split(",") if entry.strip()]
+    try:
+        return Policy.model_validate({"rules": {name.strip(): action.strip() for name, _, action in written}}).rules
+    except ValidationError as error:
+        raise InvalidRequestError(
+            f"{RULES_VARIABLE}: {describe_validation_error(error)}; write 'category=action' pairs separated by commas"
+        ) from None
 
 
 def split_deadline(deadline: Deadline) -> tuple[float | None, datetime | None]:

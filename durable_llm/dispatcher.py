@@ -18,7 +18,7 @@ from durable_llm.checks import (
     check_metadata,
     check_session,
     check_sizes,
-    check_supported,
+    check_validators,
     split_deadline,
     to_policy,
 )
@@ -188,7 +188,8 @@ class Dispatcher:
             DispatcherUnavailableError: `wait` passed, or the server refused.
         """
         check_choices(if_failed=(if_failed, ("return", "rerun")), if_different=(if_different, ("raise", "attach")))
-        models = check_supported(to_config(config), validators)
+        check_validators(validators)
+        models = to_config(config)
         prompt = to_prompt(messages, tools=tools, tool_choice=tool_choice, response_format=response_format)
         request = self._request(models, to_policy(policy), deadline, session)
         submission = Submission(

@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from durable_llm import Dispatcher, DispatcherUnavailableError, InvalidRequestError, ModelSpec, Policy
+from durable_llm import (
+    AllModelsExhaustedError,
+    Dispatcher,
+    DispatcherUnavailableError,
+    InvalidRequestError,
+    ModelSpec,
+    Policy,
+)
+from tests.conftest import SetStage
+from tests.scripted import http_error
 
 KEY = "sk-live-0123456789abcdef"  # a canary
 
@@ -146,3 +155,28 @@ def test_a_policy_is_strict() -> None:
         Policy(max_atempts=3)
     with pytest.raises(ValueError, match="1000"):
         Policy(max_attempts=1001)
+
+
+async def test_a_deployments_rules_travel_in_the_call_and_its_own_win(
+    on_server: SetStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DURABLE_LLM_RULES is read where the call is submitted; the ledger names the rule."""
+    monkeypatch.setenv("DURABLE_LLM_RULES", "permission=fail, timeout = next")
+    chain = ["openai/gpt-4o-mini", "openai/gpt-4o"]
+    async with on_server(http_error(403)) as stage:
+        with pytest.raises(AllModelsExhaustedError) as caught:
+            await stage.dispatcher.call({"models": chain}, "Hi")
+        assert [entry.rule for entry in caught.value.attempts] == ["rules: permission"]
+        with pytest.raises(AllModelsExhaustedError) as caught:
+            await stage.dispatcher.call({"models": chain}, "Hi", policy=Policy(rules={"permission": "next"}))
+    assert len(caught.value.attempts) == 2
+
+
+@pytest.mark.parametrize("rules", ["permission", "permision=fail", "permission=explode", "cancelled=fail"])
+async def test_unusable_rules_of_a_deployment_are_refused_at_submit(
+    server_env: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch, rules: str
+) -> None:
+    """The variable is named, and nothing is sent."""
+    monkeypatch.setenv("DURABLE_LLM_RULES", rules)
+    with pytest.raises(InvalidRequestError, match="DURABLE_LLM_RULES"):
+        await Dispatcher(server_env.client, task_queue="refused").submit("openai/gpt-4o-mini", "Hi")

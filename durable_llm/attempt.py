@@ -18,6 +18,7 @@ from durable_llm.wire import Wire
 ENTRY_BYTES: Final = 1024
 FIRST_ENTRIES: Final = 20
 LAST_ENTRIES: Final = 180
+_SECONDS_AND: Final = " s, "
 
 
 class Usage(Wire):
@@ -88,6 +89,16 @@ def _clip_json(text: str, size: int) -> str:
         raw = len(text.encode())
         text = clip(text, min(raw - 1, raw * size // taken))  # escapes take more than they show
     return text
+
+
+def wait_summary(seconds: float, reason: str) -> str:
+    """What the timer of a wait is called in the history: how long, and why."""
+    return f"{seconds:.1f}{_SECONDS_AND}{reason}"
+
+
+def reason_of(summary: str) -> str:
+    """The reason in a wait's summary."""
+    return summary.partition(_SECONDS_AND)[2]
 
 
 def clip(text: str, size: int) -> str:

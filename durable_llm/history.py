@@ -13,7 +13,7 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHandle
 from temporalio.converter import DataConverter
 
-from durable_llm.attempt import Attempt, bounded, bounded_entries
+from durable_llm.attempt import Attempt, bounded, bounded_entries, reason_of
 from durable_llm.categories import Outcome
 from durable_llm.facts import FailureFacts
 from durable_llm.names import ATTEMPT_ACTIVITY
@@ -113,9 +113,9 @@ class _Reader:
             return
         number = max(self.entries)
         summary = event.user_metadata.summary
-        reason = await self._decode(summary, str) if summary.data else None
+        reason = reason_of(await self._decode(summary, str)) if summary.data else None
         waited = event.timer_started_event_attributes.start_to_fire_timeout.ToTimedelta()
-        update = {"delay_s": waited.total_seconds(), "delay_reason": reason and reason.partition(" s, ")[2]}
+        update = {"delay_s": waited.total_seconds(), "delay_reason": reason}
         self.entries[number] = self.entries[number].model_copy(update=update)
 
     def _update(self, scheduled_event_id: int, **fields: object) -> None:

@@ -20,7 +20,6 @@ from temporalio.worker import (
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.attempt import ProviderAttempts
-from activities.key_settings import parse_hosts, parse_keys
 from activities.keys import KeyRing
 from durable_llm import search_attributes
 from durable_llm.connection import check_namespace, connect_client, missing_search_attributes
@@ -77,10 +76,11 @@ def build_attempts(settings: WorkerSettings, environment: Mapping[str, str]) -> 
         SettingsError: a list of keys or hosts cannot be read; names the variable.
     """
     try:
-        pairs, hosts = parse_keys(settings.keys), parse_hosts(settings.api_base_hosts)
+        keys = KeyRing.from_settings(
+            environment, keys=settings.keys, hosts=settings.api_base_hosts, secrets_dir=settings.secrets_dir
+        )
     except ValueError as error:
         raise SettingsError(str(error)) from None
-    keys = KeyRing(environment, pairs=pairs, hosts=hosts, secrets_dir=settings.secrets_dir)
     interval = timedelta(seconds=settings.heartbeat_interval_s)
     return ProviderAttempts(keys, heartbeat_interval=interval, also_allowed=settings.extra_params)
 

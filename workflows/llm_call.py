@@ -16,7 +16,7 @@ from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from durable_llm import search_attributes
-    from durable_llm.attempt import Attempt, bounded_entries
+    from durable_llm.attempt import Attempt, bounded_entries, wait_summary
     from durable_llm.categories import Action, CallOutcome, Category
     from durable_llm.errors import (
         AllModelsExhaustedError,
@@ -161,15 +161,16 @@ class LLMCall:
         self._ledger.waits(delay)
         self._doing(f"waiting {delay:.1f} s: {decision.reason}")
         self._wait_ends = workflow.now() + timedelta(seconds=delay)
-        await workflow.sleep(delay, summary=f"{delay:.1f} s, {decision.reason}")
+        await workflow.sleep(delay, summary=wait_summary(delay, decision.reason))
         self._wait_ends = None
 
     def _answered(self, answer: Answer, progress: Progress) -> LLMResult:
         self._ledger.answered(answer, workflow.now())
         self._show_end(CallOutcome.ANSWERED, model=self._request.models[progress.spec_index].name)
+        report = self._ledger.report()
         return LLMResult(
-            **self._ledger.report().model_dump(exclude={"attempts"}),
-            attempts=self._ledger.report().attempts,
+            **report.model_dump(exclude={"attempts"}),
+            attempts=report.attempts,
             policy_version=self._policy_version,
             choices=answer.choices,
             model=answer.model,

@@ -1,7 +1,5 @@
 """What a stranger gets from the wheel: a client alone, or the whole service beside packages that took its names."""
 
-import base64
-import hashlib
 import os
 import re
 import signal
@@ -9,29 +7,13 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
 from durable_llm.service import PACKAGES, ServiceError, check_service_modules, service_environment, service_folder
-from workers.ports import free_port
-
-ROOT = Path(__file__).parents[1]
-ONE_CALL = """
-import asyncio, os, sys
-from durable_llm import Dispatcher, ModelSpec
-
-async def main():
-    async with Dispatcher.connect() as dispatcher:
-        spec = ModelSpec(name="openai/gpt-4o-mini", api_base=sys.argv[1])
-        print((await dispatcher.call(spec, "Name a prime.")).text, flush=True)
-
-asyncio.run(main())
-assert not {"workflows", "activities", "workers", "litellm"} & set(sys.modules)
-"""
+from tests.support_stranger import ROOT, Stranger, pip
 
 RUN = "import sys; from durable_llm.service import run; sys.exit(run(sys.argv[1:]))"
 
@@ -45,81 +27,6 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def pip(python: str | Path, *arguments: str) -> None:
-    """Run pip, quietly unless it fails."""
-    command = [str(python), "-m", "pip", *arguments, "--disable-pip-version-check", "--quiet"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def squatter(folder: Path) -> Path:
-    """The wheel of a distribution that owns a top-level `workflows`, as one on the package index does."""
-    entries = {
-        "workflows/__init__.py": "raise ImportError('this is the wrong workflows')\n",
-        "squatter-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: squatter\nVersion: 1.0\n",
-        "squatter-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    record = "squatter-1.0.dist-info/RECORD"
-    lines = [f"{name},sha256={_digest(text)},{len(text)}" for name, text in entries.items()]
-    path = folder / "squatter-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, text in {**entries, record: "\n".join([*lines, f"{record},,", ""])}.items():
-            archive.writestr(name, text)
-    return path
-
-
-def _digest(text: str) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
-
-
-class Stranger:
-    """A fresh environment, used from a folder that has nothing to do with the project."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "elsewhere"
-        (self.folder / "workflows").mkdir(parents=True)
-        (self.folder / "workflows" / "__init__.py").write_text("raise ImportError('a folder of mine')\n")
-        subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
-        self._programs = folder / "venv" / "bin"
-
-    @property
-    def python(self) -> Path:
-        """Its interpreter."""
-        return self._programs / "python"
-
-    def command(self, *arguments: str) -> list[str]:
-        """A `durable-llm` command."""
-        return [str(self._programs / "durable-llm"), *arguments]
-
-    def env(self, **changes: str) -> dict[str, str]:
-        """Its variables: nothing of the project's environment."""
-        kept = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
-        return {"PATH": f"{self._programs}{os.pathsep}/usr/bin{os.pathsep}/bin", **kept, **changes}
-
-    def run(self, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
-        return subprocess.run(
-            command, cwd=self.folder, env=self.env(**env), capture_output=True, text=True, timeout=60, check=False
-        )
-
-
-@contextmanager
-def running(command: list[str], until: Callable[[str], bool], **options: object) -> Iterator[subprocess.Popen[str]]:
-    """A program that has printed a line for which `until` holds; killed if it still runs at the end."""
-    lines = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options) as process:
-        try:
-            for line in process.stdout:
-                lines.append(line)
-                if until(line):
-                    break
-            else:
-                pytest.fail(f"{command} ended with {process.wait()}:\n{''.join(lines)}")
-            yield process
-        finally:
-            process.kill()
-
-
 def test_the_wheel_carries_the_service_and_no_more(wheel: Path) -> None:
     """The service's packages are inside ours and whole; nothing else is at the top, no tests, no caches."""
     names = set(zipfile.ZipFile(wheel).namelist())
@@ -131,11 +38,10 @@ def test_the_wheel_carries_the_service_and_no_more(wheel: Path) -> None:
     assert not [name for name in names if re.search(r"test|__pycache__|\.pyc$|\.env|benchmarks|examples", name)]
 
 
-def test_the_wheel_installs_a_client_and_then_the_service_beside_a_squatter(wheel: Path, tmp_path: Path) -> None:
-    """Without extras: client and command line, and what to install for a worker; with them: `dev` answers a call."""
+def test_the_wheel_alone_is_a_client(wheel: Path, tmp_path: Path) -> None:
+    """Without extras: the package and the command line, and what to install for a worker."""
     stranger = Stranger(tmp_path)
-    constraints = ["-c", str(ROOT / "constraints.txt")]
-    pip(stranger.python, "install", *constraints, str(wheel))
+    pip(stranger.python, "install", "-c", str(ROOT / "constraints.txt"), str(wheel))
 
     assert stranger.run(*stranger.command("--help")).returncode == 0
     assert stranger.run(str(stranger.python), "-c", "import durable_llm").returncode == 0
@@ -144,24 +50,6 @@ def test_the_wheel_installs_a_client_and_then_the_service_beside_a_squatter(whee
         assert refused.returncode == 2
         assert f"pip install 'durable-llm[{extras}]'" in refused.stderr
         assert "Traceback" not in refused.stderr
-
-    pip(stranger.python, "install", *constraints, f"{wheel}[worker,dev]", str(squatter(tmp_path)))
-    provider_port, port = free_port(), free_port()
-    provider = [sys.executable, str(ROOT / "benchmarks" / "provider.py"), str(provider_port)]
-    options = ["--port", str(port), "--ui-port", "0", "--data", str(tmp_path / "dev.db")]
-    with (
-        running(provider, lambda line: "Running" in line, env={**os.environ, "PYTHONUNBUFFERED": "1"}),
-        running(
-            stranger.command("dev", *options), lambda line: "Ctrl-C" in line, cwd=stranger.folder, env=stranger.env()
-        ) as dev,
-    ):
-        base = f"http://127.0.0.1:{provider_port}/v1"
-        answered = stranger.run(str(stranger.python), "-P", "-c", ONE_CALL, base, TEMPORAL_ADDRESS=f"127.0.0.1:{port}")
-        assert answered.stdout == "7\n", answered.stderr
-        dev.send_signal(signal.SIGINT)
-        said = dev.stdout.read()
-        assert dev.wait(timeout=45) == 0, said
-        assert "Traceback" not in said
 
 
 def test_a_foreign_package_is_named_and_refused(tmp_path: Path) -> None:

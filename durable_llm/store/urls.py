@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
-from urllib.request import url2pathname
 
 from durable_llm.errors import InvalidRequestError
 from durable_llm.store.driver import Driver
@@ -56,7 +55,9 @@ def open_store(url: str) -> Store:
 
 
 def _directory(parts: SplitResult) -> Driver:
-    from durable_llm.store.directory import Directory  # noqa: PLC0415  # each kind loads what it needs
+    from urllib.request import url2pathname  # noqa: PLC0415  # each kind loads what it needs, and this is much
+
+    from durable_llm.store.directory import Directory  # noqa: PLC0415  # as above
 
     root = Path(url2pathname(parts.path))
     if parts.netloc not in ("", "localhost") or parts.query or parts.fragment or not root.is_absolute():

@@ -58,7 +58,7 @@ class Answer(Wire):
     http_status: int | None = None
     duration_s: float | None = None
     truncated: bool = False
-    """Whether the worker cut the text because Temporal would not store it whole."""
+    """Whether the worker cut something because Temporal would not store it whole: texts, tool arguments, choices."""
 
 
 class LLMResult(Ledger):

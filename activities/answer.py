@@ -4,21 +4,19 @@ litellm's own objects hold clients, change from version to version and price wha
 result must be readable for ever.
 """
 
-import json
 from typing import Any, Final
 
 from pydantic import BaseModel
 
 from activities.exchange import Exchange
 from activities.failure import request_id_of
+from activities.fitting import fitted
 from activities.litellm_setup import litellm, price
 from activities.verdict_on_answer import Native, judge_choice
-from durable_llm.attempt import Usage
-from durable_llm.request import MAX_ANSWER_BYTES
+from durable_llm.attempt import Usage, clip
 from durable_llm.result import Answer, Choice, FunctionCall, ToolCall
 
-_SAFETY: Final = 0.9
-"""Part of the allowed size that cut texts fill."""
+_LABEL_BYTES: Final = 1000
 
 
 async def whole(response: Any) -> Any:
@@ -37,11 +35,11 @@ def read_answer(response: Any, exchange: Exchange, model: str) -> Answer:
     message = response.choices[0].message if response.choices else None
     return Answer(
         choices=[_choice(choice) for choice in response.choices],
-        model=response.model or None,
+        model=_label(response.model),
         reasoning_content=getattr(message, "reasoning_content", None) or None,
         usage=read_usage(response),
         cost=price(response, model),
-        response_id=response.id or None,
+        response_id=_label(response.id),
         request_id=request_id_of(exchange.headers),
         http_status=exchange.status,
     )
@@ -70,58 +68,19 @@ def finished(answer: Answer, native: list[Native]) -> Answer:
     return fitted(answer.model_copy(update={"choices": sound}))
 
 
-def fitted(answer: Answer, limit: int = MAX_ANSWER_BYTES) -> Answer:
-    """`answer` cut to `limit` bytes of JSON: first the log probabilities go, then the reasoning, then ends of texts."""
-    steps = (_without_logprobs, _without_reasoning, _with_short_texts)
-    for step in steps:
-        if _size(answer) <= limit:
-            return answer
-        answer = step(answer, limit).model_copy(update={"truncated": True})
-    return answer
-
-
-def _size(answer: Answer) -> int:
-    return len(answer.model_dump_json().encode())
-
-
-def _without_logprobs(answer: Answer, _limit: int) -> Answer:
-    return answer.model_copy(update={"choices": [c.model_copy(update={"logprobs": None}) for c in answer.choices]})
-
-
-def _without_reasoning(answer: Answer, _limit: int) -> Answer:
-    return answer.model_copy(update={"reasoning_content": None})
-
-
-def _with_short_texts(answer: Answer, limit: int) -> Answer:
-    texts = sum(_weight(choice.text or "") for choice in answer.choices)
-    kept = max(0.0, (limit - (_size(answer) - texts)) * _SAFETY) / max(1, texts)
-    choices = [
-        choice.model_copy(update={"text": choice.text and _start(choice.text, kept)}) for choice in answer.choices
-    ]
-    return answer.model_copy(update={"choices": choices})
-
-
-def _start(text: str, part: float) -> str:
-    """The start of `text` that takes about `part` of its weight."""
-    room, end = _weight(text) * part, len(text)
-    while (weight := _weight(text[:end])) > room and end:
-        end = min(end - 1, int(end * room / weight))
-    return text[:end] + "…"
-
-
-def _weight(text: str) -> int:
-    """Bytes that `text` takes inside JSON."""
-    return len(json.dumps(text, ensure_ascii=False).encode(errors="replace"))
-
-
 def _choice(choice: Any) -> Choice:
     message = choice.message
     return Choice(
         text=message.content if isinstance(message.content, str) else None,
         tool_calls=[_tool_call(call) for call in message.tool_calls or ()],
-        finish_reason=choice.finish_reason or None,
+        finish_reason=_label(choice.finish_reason),
         logprobs=_plain(getattr(choice, "logprobs", None)),
     )
+
+
+def _label(text: str | None) -> str | None:
+    """A name or an id, which a provider may make as long as it likes."""
+    return clip(text, _LABEL_BYTES) if text else None
 
 
 def _plain(logprobs: Any) -> dict[str, Any] | None:

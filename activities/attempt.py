@@ -23,13 +23,15 @@ from activities.judgement import judge
 from activities.keys import KeyRing
 from activities.litellm_setup import litellm, provider_of
 from activities.observation import note
+from activities.prompts import Prompts
 from activities.scrub import Scrubber
 from activities.server import Server, TemporalServer
 from durable_llm.config import ModelSpecOnWire
 from durable_llm.facts import FailureFacts, LocalFault
 from durable_llm.names import ATTEMPT_ACTIVITY, ATTEMPT_FAILED
-from durable_llm.request import AttemptOrder, Prompt
+from durable_llm.request import AttemptOrder, Prompt, PromptReference
 from durable_llm.result import Answer
+from durable_llm.store import Store
 
 HEARTBEAT_INTERVAL: Final = timedelta(seconds=5)
 
@@ -42,6 +44,7 @@ class ProviderAttempts:
         heartbeat_interval: Between two heartbeats of one attempt; stretched when many are in flight.
         also_allowed: Names of provider parameters that the operator added to the contract's list.
         server: The Temporal server; by default the one that the running activity came from.
+        store: Where clients put prompts that are too large for Temporal; None: this worker has no such store.
     """
 
     def __init__(
@@ -51,22 +54,24 @@ class ProviderAttempts:
         heartbeat_interval: timedelta = HEARTBEAT_INTERVAL,
         also_allowed: Collection[str] = (),
         server: Server | None = None,
+        store: Store | None = None,
     ) -> None:
         transport.install()
         self._keys = keys
         self._heartbeats = Heartbeats(heartbeat_interval)
         self._also_allowed = frozenset(also_allowed)
         self._server = server or TemporalServer()
+        self._prompts = Prompts(self._server, store)
 
     @activity.defn(name=ATTEMPT_ACTIVITY)
-    async def provider_attempt(self, order: AttemptOrder, prompt: Prompt | None) -> Answer:
+    async def provider_attempt(self, order: AttemptOrder, prompt: Prompt | PromptReference | None) -> Answer:
         """Ask one model once.
 
         Heartbeats from its start until its completion, without details. Completes only while the server answers.
 
         Args:
             order: What to ask.
-            prompt: The prompt; None: it is read from the call's history.
+            prompt: The prompt, or where it is in the store; None: it is read from the call's history.
 
         Raises:
             ApplicationError: of type ATTEMPT_FAILED, with FailureFacts as its details; not retryable.
@@ -89,12 +94,12 @@ class ProviderAttempts:
             if not _worker_stops():
                 raise
 
-    async def _outcome(self, order: AttemptOrder, prompt: Prompt | None) -> Answer | FailureFacts:
+    async def _outcome(self, order: AttemptOrder, given: Prompt | PromptReference | None) -> Answer | FailureFacts:
         """An answer or the facts of a failure, with the time that it took."""
         started = time.monotonic()
         exchange = Exchange()
         try:
-            outcome = await self._within_timeout(order, prompt, exchange)
+            outcome = await self._within_timeout(order, given, exchange)
         except asyncio.CancelledError:
             if not _worker_stops():
                 raise
@@ -105,13 +110,14 @@ class ProviderAttempts:
         return outcome.model_copy(update={"duration_s": round(time.monotonic() - started, 3)})
 
     async def _within_timeout(
-        self, order: AttemptOrder, prompt: Prompt | None, exchange: Exchange
+        self, order: AttemptOrder, given: Prompt | PromptReference | None, exchange: Exchange
     ) -> Answer | FailureFacts:
         """Everything that the attempt's timeout covers, its failures as facts."""
         scope = asyncio.timeout(order.timeout_s)
+        prompt: Prompt | None = None
         try:
             async with scope:
-                prompt = prompt or await self._server.prompt()
+                prompt = await self._prompts.find(given, order.timeout_s)
                 return await self._ask(order.spec, prompt, exchange)
         except Exception as error:  # litellm raises classes of its own, of openai's, of httpx's and plain ones
             if scope.expired():

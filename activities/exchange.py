@@ -20,8 +20,9 @@ import httpx
 from activities.event_stream import fold, is_event_stream
 from durable_llm.facts import LocalFault, Sent
 
-FAILURE_BYTES: Final = 256 * 1024
-"""Bytes that are kept of a failure's body."""
+FAILURE_BYTES: Final = 64 * 1024
+"""Bytes that are kept of a failure's body, and that litellm gets to see of it: looking for secrets in a page of some
+megabytes keeps it busy for seconds, and every other attempt's heartbeats waiting."""
 
 ANSWER_BYTES: Final = 64 * 1024 * 1024
 """Bytes that are kept of an answer's body; a streamed answer takes a few hundred for each token."""
@@ -92,10 +93,12 @@ class Exchange:
         self.status = response.status_code
         self.headers = {name.lower(): value for name, value in response.headers.items()}
 
-    def received(self, chunk: bytes) -> None:
-        """Record a piece of the body, up to the limit."""
+    def received(self, chunk: bytes) -> bytes:
+        """Record a piece of the body; what of it is within the limit."""
         limit = ANSWER_BYTES if self.succeeded else FAILURE_BYTES
-        self.raw_body += chunk[: max(0, limit - len(self.raw_body))]
+        kept = chunk[: max(0, limit - len(self.raw_body))]
+        self.raw_body += kept
+        return kept
 
     def broke(self, error: BaseException, *, connected: bool) -> None:
         """Record that the transport gave up."""

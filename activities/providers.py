@@ -57,7 +57,7 @@ UNOBSERVED: Final = frozenset({"aiohttp_openai"})
 """Providers that litellm asks past the observed transport: how often and with which key nobody would know."""
 
 _CREDENTIAL = re.compile(
-    r"(?:^|_)(?:[A-Z0-9]*KEY|[A-Z0-9]*TOKEN|[A-Z0-9]*SECRET|PASSWORD|PASSWD|PASS|PAT|JWT|CREDENTIALS?|AUTH|BEARER)(?:_\d+)?$"
+    r"(?:^|_)(?:[A-Z0-9]*KEY|[A-Z0-9]*TOKEN|[A-Z0-9]*SECRET|[A-Z0-9]*PASSWORD|PASSWD|PASS|PAT|JWT|CREDENTIALS?|AUTH|BEARER)(?:_\d+)?$"
     r"|ACCESS_KEY|API_KEY|APIKEY|SECRET_"
 )
 

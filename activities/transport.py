@@ -73,8 +73,7 @@ class _RecordedStream(httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
             async for chunk in self._inner:
-                self._exchange.received(chunk)
-                yield chunk
+                yield self._exchange.received(chunk)
         except Exception as error:
             self._exchange.broke(error, connected=True)
             raise

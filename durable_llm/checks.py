@@ -18,6 +18,7 @@ from durable_llm.request import (
     MAX_PROMPT_BYTES,
     MAX_REQUEST_BYTES,
     MAX_SPEC_BYTES,
+    MAX_STORED_PROMPT_BYTES,
     CallRequest,
     Prompt,
 )
@@ -117,8 +118,8 @@ def check_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
     return checked
 
 
-def check_sizes(request: CallRequest, prompt: Prompt) -> int:
-    """Bytes of the prompt as JSON, if Temporal can store it beside the request.
+def check_sizes(request: CallRequest, prompt: Prompt, *, with_store: bool = False) -> int:
+    """Bytes of the prompt as JSON, if Temporal or the store can keep it.
 
     Raises:
         InvalidRequestError: naming what is too large, or what no JSON can hold.
@@ -131,12 +132,20 @@ def check_sizes(request: CallRequest, prompt: Prompt) -> int:
             )
     if (size := _json_bytes("config", request)) > MAX_REQUEST_BYTES:
         raise InvalidRequestError(f"config: takes {size:,} bytes as JSON and the limit is {MAX_REQUEST_BYTES:,}")
-    if (size := _json_bytes("messages", prompt)) > MAX_PROMPT_BYTES:
+    size = _json_bytes("messages", prompt)
+    limit = MAX_STORED_PROMPT_BYTES if with_store else MAX_PROMPT_BYTES
+    if size > limit:
         raise InvalidRequestError(
-            f"messages: the prompt takes {size:,} bytes as JSON and the limit is {MAX_PROMPT_BYTES:,}; shorten it, or "
-            "pass large images by address instead of inline"
+            f"messages: the prompt takes {size:,} bytes as JSON and the limit is {limit:,}; {_instead(size)}"
         )
     return size
+
+
+def _instead(size: int) -> str:
+    shorten = "shorten it, or pass large images by address instead of inline"
+    if size > MAX_STORED_PROMPT_BYTES:
+        return shorten
+    return f"set DURABLE_LLM_STORE here and on the workers ({MAX_STORED_PROMPT_BYTES:,} then), {shorten}"
 
 
 def _json_bytes(part: str, value: BaseModel) -> int:

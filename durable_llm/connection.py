@@ -10,7 +10,7 @@ import functools
 import logging
 import re
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
@@ -155,9 +155,17 @@ class Rpcs:
         self.closed = False
 
     async def run(
-        self, rpc: Awaitable[_T], *, call_id: str | None = None, wait: timedelta | None = None, result: bool = False
-    ) -> _T:
+        self, rpc: Awaitable[_T], *, call_id: str | None = None, wait: timedelta | None = None, result: bool = False,
+        unanswered: Callable[[], str | None] = lambda: None,
+    ) -> _T:  # fmt: skip
         """Await `rpc`, for `wait` at most.
+
+        Args:
+            rpc: What to await.
+            call_id: The call that it is about, for errors.
+            wait: For how long; None: without limit.
+            result: Whether a result is awaited.
+            unanswered: Tells what did not answer in time, where that is not Temporal.
 
         Raises:
             DispatcherUnavailableError: `wait` passed (ResultNotReadyError where a result was awaited).
@@ -175,19 +183,16 @@ class Rpcs:
         except TimeoutError:
             if not limit.expired() or wait is None:
                 raise
-            raise self._too_late(wait, call_id, result) from None
+            raise self._too_late(wait, call_id, result, unanswered()) from None
 
-    def _too_late(self, wait: timedelta, call_id: str | None, result: bool) -> DurableLLMError:
+    def _too_late(self, wait: timedelta, call_id: str | None, result: bool, who: str | None) -> DurableLLMError:
         if result:
             return ResultNotReadyError(
                 f"call {call_id!r} has not ended within {wait.total_seconds():g} s; it goes on: attach({call_id!r})",
                 call_id=call_id,
             )
-        return DispatcherUnavailableError(
-            f"Temporal at {self._client.service_client.config.target_host} did not answer within "
-            f"{wait.total_seconds():g} s",
-            call_id=call_id,
-        )
+        who = who or f"Temporal at {self._client.service_client.config.target_host}"
+        return DispatcherUnavailableError(f"{who} did not answer within {wait.total_seconds():g} s", call_id=call_id)
 
     async def close(self) -> None:
         """Cancel and await what is under way."""

@@ -31,9 +31,11 @@ from durable_llm.handle import CallHandle
 from durable_llm.names import TASK_QUEUE
 from durable_llm.policy import Policy
 from durable_llm.prompt import Messages, ResponseFormat, to_prompt
-from durable_llm.request import CallRequest
+from durable_llm.request import CallRequest, Prompt
 from durable_llm.result import LLMResult
+from durable_llm.store import Store, store_from_environment
 from durable_llm.submission import Submission
+from durable_llm.submitted_prompt import SubmittedPrompt
 
 DEFAULT_DEADLINE: Final = timedelta(hours=24)
 
@@ -62,6 +64,7 @@ class Dispatcher:
         *,
         task_queue: str = TASK_QUEUE,
         search_attributes: bool = True,
+        store: Store | None = None,
         warn_without_workers: timedelta = timedelta(seconds=10),
     ) -> None:
         """Wrap a client of one's own.
@@ -70,11 +73,13 @@ class Dispatcher:
             client: A client with `temporalio.contrib.pydantic.pydantic_data_converter`.
             task_queue: The queue that the workers poll.
             search_attributes: False to do without them.
+            store: Where prompts go that are too large for Temporal; the workers must have the same one.
             warn_without_workers: How long a result is awaited before the log is told that no worker polls the queue.
         """
         self._client = client
         self._task_queue = task_queue
         self._search_attributes = search_attributes
+        self._store = store
         self._warn_without_workers = warn_without_workers
         self._rpcs = Rpcs(client)
         rest_at_exit()
@@ -90,6 +95,8 @@ class Dispatcher:
     ) -> "Connecting":
         """Connect as the TEMPORAL_* environment or a profile says: `async with` it, or `await` it.
 
+        DURABLE_LLM_STORE names the store for prompts that are too large for Temporal.
+
         Args:
             task_queue: The queue that the workers poll.
             wait: How long to try before giving up.
@@ -98,13 +105,14 @@ class Dispatcher:
 
         Raises:
             DispatcherUnavailableError: no server, no namespace or no search attributes; says where and what to do.
-            InvalidRequestError: the connection settings cannot be used.
+            InvalidRequestError: the settings of the connection or of the store cannot be used.
         """
 
         async def connect() -> Dispatcher:
+            store = store_from_environment()
             client = await connect_client(wait=wait, profile=profile)
             await check_namespace(client, want_search_attributes=search_attributes, wait=wait)
-            return cls(client, task_queue=task_queue, search_attributes=search_attributes)
+            return cls(client, task_queue=task_queue, search_attributes=search_attributes, store=store)
 
         return Connecting(connect())
 
@@ -185,20 +193,20 @@ class Dispatcher:
         Raises:
             InvalidRequestError: something is wrong with the request; nothing was sent.
             CallConflictError: the id belongs to another request; names the part.
-            DispatcherUnavailableError: `wait` passed, or the server refused.
+            DispatcherUnavailableError: `wait` passed, or the server or the store refused.
         """
         check_choices(if_failed=(if_failed, ("return", "rerun")), if_different=(if_different, ("raise", "attach")))
         check_validators(validators)
         models = to_config(config)
         prompt = to_prompt(messages, tools=tools, tool_choice=tool_choice, response_format=response_format)
         request = self._request(models, to_policy(policy), deadline, session)
+        submitted = self._submitted(prompt, check_sizes(request, prompt, with_store=self._store is not None))
         submission = Submission(
             self._client,
             self._task_queue,
             check_call_id(call_id) if call_id is not None else fresh_call_id(),
-            request=request,
-            prompt=prompt,
-            prompt_bytes=check_sizes(request, prompt),
+            request=request.model_copy(update={"schema_version": submitted.schema_version}),
+            prompt=submitted,
             fingerprint=fingerprint(models, prompt),
             metadata=check_metadata(metadata),
         )
@@ -206,6 +214,7 @@ class Dispatcher:
             submission.start_or_attach(rerun=if_failed == "rerun", attach_anyway=if_different == "attach"),
             call_id=submission.call_id,
             wait=wait,
+            unanswered=lambda: submitted.unanswered,
         )
         response_type = response_format if isinstance(response_format, type) else None
         return self.attach(submission.call_id, response_type=response_type)
@@ -227,6 +236,9 @@ class Dispatcher:
             response_type=response_type,
             warn_without_workers=self._warn_without_workers,
         )
+
+    def _submitted(self, prompt: Prompt, size: int) -> SubmittedPrompt:
+        return SubmittedPrompt(prompt, size, self._store, self._client.data_converter)
 
     def _request(self, config: LLMConfig, policy: Policy, deadline: Deadline, session: str | None) -> CallRequest:
         after, at = split_deadline(deadline)

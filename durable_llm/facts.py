@@ -37,6 +37,8 @@ class LocalFault(StrEnum):
     UNSUPPORTED = "unsupported"
     """The model or provider cannot do what the spec asks of it."""
     PROMPT_UNREADABLE = "prompt_unreadable"
+    STORE_UNAVAILABLE = "store_unavailable"
+    """The store that holds the call's large prompt did not answer."""
     REQUEST_NOT_BUILT = "request_not_built"
     """litellm raised before anything was sent, and none of the above explains it."""
     TIMEOUT = "timeout"

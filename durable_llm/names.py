@@ -30,5 +30,11 @@ ATTEMPT_FAILED: Final = "ProviderAttemptFailed"
 WORKER_SHUTDOWN: Final = "WorkerShutdown"
 """ApplicationError type that Temporal's Python SDK gives to an activity cut off by a worker's shutdown."""
 
-SCHEMA_VERSION: Final = 1
-"""Raised when an older worker must not run a newer client's request by ignoring what it does not know."""
+FIRST_SCHEMA_VERSION: Final = 1
+
+STORED_PROMPT_SCHEMA_VERSION: Final = 2
+"""Of requests whose prompt is in the store."""
+
+SCHEMA_VERSION: Final = 2
+"""The newest that this version knows; raised when an older worker must not run a newer client's request by ignoring
+what it does not know. A request carries the oldest that will do."""

@@ -2,7 +2,8 @@
 
 A call has two arguments: the request, which the workflow reads, and the prompt, which it never decodes. An attempt gets
 an order that names what to ask; the prompt it reads from the call's own history, or, when it is small, from a second
-argument that carries the very same payload.
+argument that carries the very same payload. A prompt that is too large for Temporal lies in a store; the second
+argument is then a reference to it.
 """
 
 from datetime import datetime
@@ -12,7 +13,7 @@ from pydantic import Field
 
 from durable_llm.attempt import Attempt
 from durable_llm.config import ModelSpecOnWire
-from durable_llm.names import SCHEMA_VERSION
+from durable_llm.names import FIRST_SCHEMA_VERSION
 from durable_llm.policy import PolicyOnWire
 from durable_llm.wire import Wire
 
@@ -21,6 +22,12 @@ INLINE_PROMPT_BYTES: Final = 4096
 
 MAX_PROMPT_BYTES: Final = 1_900_000
 """Temporal stores payloads of at most 2 MiB."""
+
+STORED_PROMPT_BYTES: Final = 512 * 1024
+"""Prompts above this size go to the store where there is one: from here on Temporal warns of them."""
+
+MAX_STORED_PROMPT_BYTES: Final = 50_000_000
+"""A prompt is held in memory whole, by the client and by each attempt."""
 
 MAX_REQUEST_BYTES: Final = 64_000
 MAX_SPEC_BYTES: Final = 16_000
@@ -34,7 +41,8 @@ MAX_ANSWER_BYTES: Final = 1_600_000
 class CallRequest(Wire):
     """What the workflow needs to know of a call."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = FIRST_SCHEMA_VERSION
+    """The oldest that knows all that this request needs."""
     models: list[ModelSpecOnWire] = Field(min_length=1)
     policy: PolicyOnWire = Field(default_factory=PolicyOnWire)
     deadline_after_s: Annotated[float, Field(gt=0, le=MAX_DEADLINE_S)] | None = None
@@ -53,6 +61,19 @@ class Prompt(Wire):
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
+
+
+class PromptReference(Wire):
+    """Where a prompt is that is too large for Temporal: the content of this name in the store.
+
+    The content is a Temporal payload in its serialized form, as it would have stood in the history: encrypted, where
+    the client's data converter encrypts.
+    """
+
+    sha256: str
+    """Of the content, in 64 hexadecimal digits: its name."""
+    size: int
+    """Bytes of the content."""
 
 
 class AttemptOrder(Wire):

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from durable_llm.attempt import Ledger, Usage
 from durable_llm.categories import CallOutcome
-from durable_llm.names import SCHEMA_VERSION
+from durable_llm.names import FIRST_SCHEMA_VERSION
 from durable_llm.wire import Wire
 
 
@@ -58,13 +58,13 @@ class Answer(Wire):
     http_status: int | None = None
     duration_s: float | None = None
     truncated: bool = False
-    """Whether the worker cut the text because Temporal would not store it whole."""
+    """Whether the worker cut something because Temporal would not store it whole: texts, tool arguments, choices."""
 
 
 class LLMResult(Ledger):
     """A call's answer, what it cost, and the ledger of how it was obtained."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = FIRST_SCHEMA_VERSION
     policy_version: int = 0
     choices: list[Choice] = Field(default_factory=list)
     parsed: Any = None

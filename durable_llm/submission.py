@@ -12,6 +12,7 @@ from temporalio.common import (
     WorkflowIDReusePolicy,
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
 
 from durable_llm import search_attributes
 from durable_llm.categories import CallOutcome
@@ -19,7 +20,8 @@ from durable_llm.errors import CallConflictError
 from durable_llm.failures import check_workflow_type
 from durable_llm.fingerprint import differing
 from durable_llm.names import MEMO_FINGERPRINT, MEMO_METADATA, WORKFLOW
-from durable_llm.request import CallRequest, Prompt
+from durable_llm.request import CallRequest
+from durable_llm.submitted_prompt import SubmittedPrompt
 
 EXECUTION_GRACE: Final = timedelta(seconds=60)
 """The workflow's own timer ends a call at its deadline; Temporal's execution timeout is the net behind it."""
@@ -36,7 +38,7 @@ class Submission:
     """One submission: what to start, and what to compare when the id is taken."""
 
     def __init__(
-        self, client: Client, task_queue: str, call_id: str, *, request: CallRequest, prompt: Prompt, prompt_bytes: int,
+        self, client: Client, task_queue: str, call_id: str, *, request: CallRequest, prompt: SubmittedPrompt,
         fingerprint: Mapping[str, str], metadata: Mapping[str, str],
     ) -> None:  # fmt: skip
         self._client = client
@@ -44,13 +46,18 @@ class Submission:
         self.call_id = call_id
         self._request = request
         self._prompt = prompt
-        self._prompt_bytes = prompt_bytes
         self._fingerprint = dict(fingerprint)
         self._memo = {MEMO_FINGERPRINT: self._fingerprint, **({MEMO_METADATA: dict(metadata)} if metadata else {})}
 
     async def start_or_attach(self, *, rerun: bool, attach_anyway: bool) -> None:
-        """Start the call; where the id is taken, see that it is the same request."""
-        if await self._start(WorkflowIDReusePolicy.REJECT_DUPLICATE):
+        """Start the call; where the id is taken, see that it is the same request.
+
+        Raises:
+            CallConflictError: it is another one.
+            DispatcherUnavailableError: the store of a large prompt refuses it.
+        """
+        taken = self._prompt.is_stored and await self._is_taken()  # who attaches needs no store
+        if not taken and await self._start(WorkflowIDReusePolicy.REJECT_DUPLICATE):
             return
         description = await self._client.get_workflow_handle(self.call_id).describe()
         await self._check(description, attach_anyway)
@@ -60,12 +67,22 @@ class Submission:
             # Another submission was faster: its run is the one to attach to, if it is the same request.
             await self._check(await self._client.get_workflow_handle(self.call_id).describe(), attach_anyway)
 
+    async def _is_taken(self) -> bool:
+        try:
+            await self._client.get_workflow_handle(self.call_id).describe()
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return False  # or there is no such namespace, which the start will say
+            raise
+        return True
+
     async def _start(self, reuse: WorkflowIDReusePolicy) -> bool:
         """Whether this submission started the call; False where the id is taken."""
+        prompt = await self._prompt.argument()
         try:
             await self._client.start_workflow(
                 WORKFLOW,
-                args=[self._request, self._prompt],
+                args=[self._request, prompt],
                 id=self.call_id,
                 task_queue=self._task_queue,
                 execution_timeout=self._execution_timeout(),
@@ -114,7 +131,6 @@ class Submission:
         """The chain and the size: what an operator sees in the list, without a word of the prompt."""
         chain = " → ".join(spec.name for spec in self._request.models[:4])
         more = f" (+{len(self._request.models) - 4})" if len(self._request.models) > 4 else ""
-        count = len(self._prompt.messages)
-        return (
-            f"{chain}{more}, {count} message{'s' if count > 1 else ''}, {max(1, round(self._prompt_bytes / 1000))} kB"
-        )
+        count = self._prompt.messages
+        size = max(1, round(self._prompt.size / 1000))
+        return f"{chain}{more}, {count} message{'s' if count > 1 else ''}, {size} kB"

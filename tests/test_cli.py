@@ -14,7 +14,7 @@ from durable_llm.cli.exits import Exit
 from durable_llm.cli.program import app
 from tests.support_cli import MODEL, ROOT, ended, run, server, start
 
-COMMANDS = ["call", "submit", "result", "show", "list", "cancel", "setup", "version", "worker", "dev"]
+COMMANDS = ["call", "submit", "result", "show", "list", "cancel", "setup", "version", "worker", "dev", "sweep-store"]
 
 
 def stubbed(service: str) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ async def test_version_completion_and_wrong_usage() -> None:
     )
     assert (words.status, words.out) == (Exit.OK, f"{__version__}\n")
     assert data.json == {"version": __version__}
-    assert completed.out.split() == ["submit", "show", "setup"]
+    assert completed.out.split() == ["submit", "show", "setup", "sweep-store"]
     assert (wrong.status, wrong.json["error"]["type"]) == (Exit.USAGE, "UsageError")
     assert "great" in wrong.err
 

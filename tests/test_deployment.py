@@ -15,6 +15,7 @@ import uuid
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
@@ -25,6 +26,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from durable_llm import search_attributes
+from durable_llm.store import open_store
 from tests.conftest import binary
 from workers import dev_server
 from workers.settings import PREFIX, WorkerSettings
@@ -84,10 +86,10 @@ def test_temporal_is_the_version_that_is_tested_against() -> None:
 
 @services
 def test_ports_are_on_loopback(name: str) -> None:
-    """Temporal has no authentication unless told, so nothing listens for other machines; the database for none."""
+    """Temporal has no authentication unless told, so nothing listens for other machines; its database for none."""
     ports = SERVICES[name].get("ports", [])
     assert all(port.startswith("127.0.0.1:") for port in ports)
-    assert bool(ports) == (name in {"temporal", "temporal-ui"})
+    assert bool(ports) == (name in {"temporal", "temporal-ui", "store"})
 
 
 @services
@@ -110,6 +112,7 @@ def test_things_start_in_order() -> None:
     assert waits_for("temporal")["temporal-schema"] == "service_completed_successfully"
     assert waits_for("temporal-namespace") == {"temporal": "service_healthy"}
     assert waits_for("worker")["temporal-namespace"] == "service_completed_successfully"
+    assert waits_for("worker")["store"] == "service_healthy"
 
 
 def test_workers_scale() -> None:
@@ -125,12 +128,33 @@ def test_a_stopping_worker_has_time_to_drain() -> None:
     assert SERVICES["worker"]["init"], "a process 1 without a handler does not hear SIGTERM"
 
 
-def test_the_database_survives_and_is_private() -> None:
-    """Its data is in a named volume, and only Temporal shares its network, which leads nowhere else."""
-    assert [volume.split(":")[0] for volume in SERVICES["postgresql"]["volumes"]] == list(COMPOSE["volumes"])
+@pytest.mark.parametrize("name", ["postgresql", "store"])
+def test_what_a_database_holds_survives(name: str) -> None:
+    """Its data is in a named volume of its own."""
+    (volume,) = SERVICES[name]["volumes"]
+    assert volume == f"{name}:/var/lib/postgresql/data"
+    assert name in COMPOSE["volumes"]
+
+
+def test_temporals_database_is_private() -> None:
+    """Only Temporal shares its network, which leads nowhere else: workers and the store reach each other, not it."""
     assert COMPOSE["networks"]["database"]["internal"]
     sharing = {name for name, service in SERVICES.items() if "database" in service.get("networks", [])}
     assert sharing == {"postgresql", "temporal-schema", "temporal"}
+    assert {"networks"} & {*SERVICES["worker"], *SERVICES["store"]} == set()
+
+
+def test_workers_find_the_store() -> None:
+    """The worker's setting is a URL that it can open, with the store's own service and role, and a mounted password."""
+    written = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", SERVICES["worker"]["environment"]["DURABLE_LLM_STORE"])
+    assert (
+        open_store(written).place
+        == f"postgresql://{SERVICES['store']['environment']['POSTGRES_USER']}@store/durable_llm"
+    )
+    password = parse_qs(urlsplit(written).query)["password_file"][0]
+    assert f"./deploy/secrets/store_password:{password}:ro" in SERVICES["worker"]["volumes"]
+    assert not password.startswith(SERVICES["worker"]["environment"]["DURABLE_LLM_SECRETS_DIR"]), "a call could name it"
+    assert COMPOSE["secrets"]["store_password"]["file"] == "deploy/secrets/store_password"
 
 
 # Settings and secrets
@@ -147,7 +171,7 @@ def test_the_workers_environment_is_usable(monkeypatch: pytest.MonkeyPatch) -> N
     """With nothing set by the operator, the variables are settings that a worker accepts, at their defaults."""
     for name, value in SERVICES["worker"]["environment"].items():
         monkeypatch.setenv(name, re.sub(r"\$\{\w+:-(.*?)\}", r"\1", value))
-    changed = {"graceful_shutdown_s": 120.0}
+    changed = {"graceful_shutdown_s": 120.0, "store": os.environ["DURABLE_LLM_STORE"]}
     assert WorkerSettings().model_dump() == WorkerSettings.model_construct().model_copy(update=changed).model_dump()
 
 
@@ -162,7 +186,12 @@ def test_no_secret_is_written_down(name: str) -> None:
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is no clone")
 def test_secrets_stay_out_of_git() -> None:
     """What an operator writes is ignored, and the example of variables has no values."""
-    ignored = ["deploy/secrets/postgres_password", "deploy/secrets/keys/OPENAI_API_KEY", "deploy/worker.env"]
+    ignored = [
+        "deploy/secrets/postgres_password",
+        "deploy/secrets/store_password",
+        "deploy/secrets/keys/OPENAI_API_KEY",
+        "deploy/worker.env",
+    ]
     for path in (*ignored, "deploy/worker.env.example"):
         asked = subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT, check=False)
         assert (asked.returncode == 0) == (path in ignored), path
@@ -176,7 +205,7 @@ def test_the_image_is_built_from_pinned_parts_and_runs_as_nobody_special() -> No
     """Both stages start from one exact Python, packages are constrained, and the process is not root."""
     assert len(set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE))) == 1
     assert re.match(r"python:3\.\d+\.\d+-slim-[a-z]+$", re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)[0])
-    assert "-c constraints.txt '.[worker,otel]'" in DOCKERFILE
+    assert "-c constraints.txt '.[worker,otel,s3,postgres]'" in DOCKERFILE
     assert int(re.findall(r"^USER (\S+)", DOCKERFILE, re.MULTILINE)[-1]) > 1000
     assert 'ENTRYPOINT ["durable-llm"]\nCMD ["worker"]' in DOCKERFILE
 
@@ -311,14 +340,16 @@ def test_a_missing_password_stops_at_once(script: str, content: str | None, says
 def test_secrets_are_made_once_and_for_their_owner(tmp_path: Path) -> None:
     """A password is kept once it is there; containers can read the files, other users of the host cannot reach them."""
     script = shutil.copy(DEPLOY / "make-secrets.sh", tmp_path)
-    password = tmp_path / "secrets" / "postgres_password"
+    folder = tmp_path / "secrets"
+    passwords = [folder / "postgres_password", folder / "store_password"]
     subprocess.run(["sh", script], check=True, capture_output=True)
-    made = password.read_text()
+    made = [password.read_text() for password in passwords]
     subprocess.run(["sh", script], check=True, capture_output=True)
-    assert re.fullmatch(r"[A-Za-z0-9]{32}", made)
-    assert password.read_text() == made
-    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (password, password.parent, password.parent / "keys")}
-    assert list(modes.values()) == [0o644, 0o700, 0o755]
+    assert all(re.fullmatch(r"[A-Za-z0-9]{32}", text) for text in made)
+    assert len(set(made)) == 2
+    assert [password.read_text() for password in passwords] == made
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (*passwords, folder, folder / "keys")]
+    assert modes == [0o644, 0o644, 0o700, 0o755]
 
 
 async def test_the_health_check_sees_a_worker_poll(server_env: WorkflowEnvironment) -> None:

@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pytest
 from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
 
-from durable_llm import search_attributes
+from durable_llm import Dispatcher, ModelSpec, search_attributes
+from durable_llm.store import open_store
+from tests.support_wire import playing
 from workers.children import Child, StackError
 from workers.dev import run_dev
 from workers.dev_server import DevServer, ServerOptions, find_temporal
@@ -127,6 +130,15 @@ async def test_part_that_ends_is_named_and_takes_the_rest_with_it(capsys):
     assert re.search(r"the worker \(pid \d+\) ended with exit code 7", shown)
 
 
+async def answers_a_large_prompt(dispatcher):
+    """The stack's worker reads from the store that the stack names."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": "long"}, "finish_reason": "stop"}
+    body = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+    async with playing({"body": body}) as wire, asyncio.timeout(60):
+        result = await dispatcher.call(ModelSpec(name="hosted_vllm/m", api_base=wire.url), "x" * 3_000_000)
+    assert result.text == "long"
+
+
 async def test_whole_stack_answers_and_stops_on_ctrl_c(tmp_path):
     """`make dev` says where everything is, serves, and after Ctrl-C leaves with 0 and without processes."""
     port, lines, ready = free_port(), [], asyncio.Event()
@@ -144,7 +156,11 @@ async def test_whole_stack_answers_and_stops_on_ctrl_c(tmp_path):
         shown = "\n".join(lines)
         assert f"127.0.0.1:{port}" in shown
         assert "UI           http://127.0.0.1:" in shown
-        assert await search_attributes.missing(await Client.connect(f"127.0.0.1:{port}")) == []
+        client = await Client.connect(f"127.0.0.1:{port}", data_converter=pydantic_data_converter)
+        assert await search_attributes.missing(client) == []
+        store = open_store(re.search(r"store        DURABLE_LLM_STORE=(\S+)", shown)[1])
+        assert store.place == (tmp_path / "prompts").as_uri()
+        await answers_a_large_prompt(Dispatcher(client, store=store))
         dev.signal(signal.SIGINT)
         async with asyncio.timeout(30):
             assert await dev.wait() == 0

@@ -142,6 +142,7 @@ def test_settings_parse_to_pairs_and_hosts():
         ("HF_TOKEN", True),
         ("AWS_ACCESS_KEY_ID", True),
         ("X_PASSWORD", True),
+        ("PGPASSWORD", True),
         ("KEYBOARD", False),
         ("TOKEN_LIMIT", False),
     ],

@@ -66,6 +66,7 @@ async def worker(env: WorkflowEnvironment, task_queue: str, **settings: str) -> 
         ("DURABLE_LLM_KEYS", "nonsense", "DURABLE_LLM_KEYS"),
         ("DURABLE_LLM_KEYS", "TEMPORAL_API_KEY=openai", "DURABLE_LLM_KEYS"),
         ("DURABLE_LLM_API_BASE_HOSTS", "*", "DURABLE_LLM_API_BASE_HOSTS"),
+        ("DURABLE_LLM_STORE", "redis://localhost", "DURABLE_LLM_STORE: expected file:///DIRECTORY"),
         ("DURABLE_LLM_LOG_LEVEL", "LOUD", "DURABLE_LLM_LOG_LEVEL"),
     ],
 )

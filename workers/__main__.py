@@ -46,6 +46,19 @@ def dev(
 
 
 @app.command()
+def sweep_store(
+    keep_days: Annotated[
+        int,
+        typer.Option(min=1, help="Days to keep a prompt: more than the longest deadline and the retention together."),
+    ],
+) -> None:
+    """Delete what lies in the store of large prompts and was put there too long ago."""
+    from workers.sweep_store import run_sweep  # noqa: PLC0415  # only this command needs it
+
+    _leave(run_sweep(keep_days))
+
+
+@app.command()
 def policy() -> None:
     """Print what happens after which failure, as Markdown."""
     from workers.policy_page import policy_page  # noqa: PLC0415  # imports workflows, which is looked at first

@@ -20,7 +20,7 @@ from activities.scrub import Scrubber
 from durable_llm.categories import Category, Outcome
 from durable_llm.facts import FailureFacts
 from durable_llm.names import ATTEMPT_ACTIVITY, ATTEMPT_FAILED
-from durable_llm.request import AttemptOrder
+from durable_llm.request import AttemptOrder, Prompt
 from durable_llm.result import Answer
 from workers import attempt_attributes, captured
 from workers.attempt_attributes import Attributes
@@ -55,7 +55,8 @@ class WatchedActivity(ActivityInboundInterceptor):
 
     def _begun(self, input: ExecuteActivityInput, seen: Observation) -> "_AttemptWatch | None":  # noqa: A002  # as above
         with harmless():
-            order, seen.prompt = input.args
+            order, prompt = input.args
+            seen.prompt = prompt if isinstance(prompt, Prompt) else None  # a large one the attempt notes by itself
             return _AttemptWatch(order, seen, self._instruments, self._capture_content)
         return None
 

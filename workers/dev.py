@@ -14,6 +14,7 @@ from typing import Final, NoReturn
 from rich.console import Console
 
 from durable_llm.names import TASK_QUEUE
+from durable_llm.store import STORE_VARIABLE
 from workers.children import Child, StackError, cancelled_by_signals
 from workers.dev_server import DEFAULT_DATA, DEFAULT_PORT, DEFAULT_UI_PORT, DevServer, ServerOptions
 
@@ -101,9 +102,15 @@ async def _ended(part: Child) -> str:
 
 
 def _worker_env(server: DevServer) -> dict[str, str | None]:
-    """The worker's environment: this server, and loopback as an address that calls may name."""
+    """The worker's environment: this server, loopback as an address that calls may name, and a store."""
     hosts = os.environ.get("DURABLE_LLM_API_BASE_HOSTS", _LOOPBACK_HOSTS)
-    return {**server.env, "DURABLE_LLM_API_BASE_HOSTS": hosts}
+    return {**server.env, "DURABLE_LLM_API_BASE_HOSTS": hosts, STORE_VARIABLE: _store(server)}
+
+
+def _store(server: DevServer) -> str | None:
+    """The store of large prompts: the developer's own, else a directory beside the server's data."""
+    beside = server.data.absolute().with_name("prompts").as_uri() if server.data else None
+    return os.environ.get(STORE_VARIABLE) or beside
 
 
 def _relay(console: Console, ready: asyncio.Event) -> Callable[[str], None]:
@@ -123,6 +130,7 @@ async def _announce(ready: asyncio.Event, server: DevServer, console: Console) -
         "UI": server.ui_url or "none",
         "task queue": os.environ.get("DURABLE_LLM_TASK_QUEUE", TASK_QUEUE),
         "data": str(server.data) if server.data else "in memory, gone at the end",
+        "store": f"{STORE_VARIABLE}={store}" if (store := _store(server)) else "none, prompts above 1.9 MB are refused",
         "make a call": _example_call(server.address),
         "stop": "Ctrl-C",
     }.items():

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from durable_llm.names import TASK_QUEUE
+from durable_llm.store import STORE_VARIABLE, Store, StoreSettingError, open_store
 
 PREFIX = "DURABLE_LLM_"
 
@@ -60,6 +61,9 @@ class WorkerSettings(BaseSettings):
     extra_params: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Provider parameters to let through beyond the built-in list, separated by commas."
     )
+    store: str = Field(
+        "", description="Store of prompts above 512 KiB: file:///DIR, s3://BUCKET/PREFIX or postgresql://USER@HOST/DB."
+    )
     connect_wait_s: Annotated[float, Field(ge=0.1, le=3600)] = Field(
         30.0, description="Seconds that a starting worker tries to reach the Temporal server."
     )
@@ -93,3 +97,15 @@ def load_settings() -> WorkerSettings:
             f"({settings.heartbeat_timeout_s:g} s), or one late heartbeat loses an attempt"
         )
     return settings
+
+
+def store_of(settings: WorkerSettings) -> Store | None:
+    """The store of large prompts, None where none is set.
+
+    Raises:
+        SettingsError: it cannot be used; names the variable.
+    """
+    try:
+        return open_store(settings.store) if settings.store else None
+    except StoreSettingError as error:
+        raise SettingsError(f"{STORE_VARIABLE}: {error}") from None

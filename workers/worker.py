@@ -24,7 +24,7 @@ from activities.keys import KeyRing
 from durable_llm import search_attributes
 from durable_llm.connection import check_namespace, connect_client, missing_search_attributes
 from workers.heartbeat_timeout import HeartbeatTimeout
-from workers.settings import SettingsError, WorkerSettings
+from workers.settings import SettingsError, WorkerSettings, store_of
 from workflows.llm_call import LLMCall
 
 logger = logging.getLogger("durable_llm.worker")
@@ -70,10 +70,10 @@ def worker_options(settings: WorkerSettings) -> dict[str, Any]:
 
 
 def build_attempts(settings: WorkerSettings, environment: Mapping[str, str]) -> ProviderAttempts:
-    """The activity, with the keys and addresses that the operator allows.
+    """The activity, with the keys and addresses that the operator allows, and the store of large prompts.
 
     Raises:
-        SettingsError: a list of keys or hosts cannot be read; names the variable.
+        SettingsError: a list of keys or hosts cannot be read, or the store not be used; names the variable.
     """
     try:
         keys = KeyRing.from_settings(
@@ -82,7 +82,9 @@ def build_attempts(settings: WorkerSettings, environment: Mapping[str, str]) -> 
     except ValueError as error:
         raise SettingsError(str(error)) from None
     interval = timedelta(seconds=settings.heartbeat_interval_s)
-    return ProviderAttempts(keys, heartbeat_interval=interval, also_allowed=settings.extra_params)
+    return ProviderAttempts(
+        keys, heartbeat_interval=interval, also_allowed=settings.extra_params, store=store_of(settings)
+    )
 
 
 def _runner(sandbox: bool) -> WorkflowRunner:
@@ -102,7 +104,7 @@ async def run_worker(settings: WorkerSettings, announce: Callable[[str], None], 
 
     Raises:
         DurableLLMError: no server or no namespace.
-        SettingsError: a setting of keys or hosts is unusable; names the variable.
+        SettingsError: a setting of keys, hosts or the store is unusable; names the variable.
     """
     attempts = build_attempts(settings, os.environ)
     wait = timedelta(seconds=settings.connect_wait_s)

@@ -62,7 +62,7 @@ class LLMCall:
 
         Args:
             request: A CallRequest; decoded here, so that a request from the future is refused instead of stuck.
-            prompt: A Prompt, passed on to the attempts without being decoded.
+            prompt: A Prompt or a PromptReference, passed on to the attempts without being decoded.
         """
         self._request = decode_request(request)
         self._prompt = _required(prompt)

@@ -1,4 +1,4 @@
-"""The commands that run the service: `worker` and `dev`, each as a process of its own.
+"""The commands that run the service: `worker`, `dev` and `sweep-store`, each as a process of its own.
 
 The service's packages have generic names (workflows, activities, workers), which a process of ours must not make
 visible to anybody else; so nothing of it is imported here.
@@ -21,7 +21,12 @@ def dev(context: typer.Context) -> int:
     return _serve("dev", *context.args)
 
 
+def sweep_store(context: typer.Context) -> int:
+    """Delete old prompts from the store of DURABLE_LLM_STORE; '-- --help' tells the options."""
+    return _serve("sweep-store", *context.args)
+
+
 def _serve(*command: str) -> int:
-    from durable_llm.service import run  # noqa: PLC0415  # only these two commands need it
+    from durable_llm.service import run  # noqa: PLC0415  # only these commands need it
 
     return run(list(command))

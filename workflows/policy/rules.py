@@ -85,6 +85,8 @@ OUR_SIDE = (
                 F.MISSING_PACKAGE, F.PROMPT_UNREADABLE}),
     Rule("not-built", C.PROVIDER_LIMIT, "litellm cannot express this request for this provider; another may take it",
          fault={F.UNSUPPORTED, F.REQUEST_NOT_BUILT}),
+    Rule("store", C.CONNECTION, "the store that holds the prompt did not answer; nothing was sent",
+         fault={F.STORE_UNAVAILABLE}),
     Rule("timed-out", C.TIMEOUT, "the attempt's own deadline; the request may have been billed", fault={F.TIMEOUT}),
 )  # fmt: skip
 

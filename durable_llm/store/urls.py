@@ -1,0 +1,126 @@
+"""From the one setting to the store that it names; the drivers' packages are loaded for the kind that is asked for."""
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
+
+from durable_llm.errors import InvalidRequestError
+from durable_llm.store.driver import Driver
+from durable_llm.store.errors import StoreSettingError
+from durable_llm.store.store import Store
+
+STORE_VARIABLE: Final = "DURABLE_LLM_STORE"
+"""Names the store, for clients and workers alike."""
+
+_SHAPES: Final = "file:///DIRECTORY, s3://BUCKET/PREFIX or postgresql://USER@HOST/DATABASE"
+_S3_OPTIONS: Final = ("region", "endpoint_url", "profile")
+_PASSWORD_FILE: Final = "password_file"  # noqa: S105  # an option's name
+
+
+def store_from_environment(environment: Mapping[str, str] = os.environ) -> Store | None:
+    """The store that DURABLE_LLM_STORE names; None where it is not set.
+
+    Raises:
+        InvalidRequestError: it cannot be used.
+    """
+    url = environment.get(STORE_VARIABLE, "").strip()
+    try:
+        return open_store(url) if url else None
+    except StoreSettingError as error:
+        raise InvalidRequestError(f"{STORE_VARIABLE}: {error}") from None
+
+
+def open_store(url: str) -> Store:
+    """The store at `url`; nothing is connected yet.
+
+    Args:
+        url: "file:///DIRECTORY", "s3://BUCKET/PREFIX?region=&endpoint_url=&profile=" or
+            "postgresql://USER@HOST:PORT/DATABASE?password_file=" with libpq's own parameters.
+
+    Raises:
+        StoreSettingError: it is none of these, holds a password, or the driver's package is not installed.
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise StoreSettingError(f"expected {_SHAPES}") from None
+    opener = _OPENERS.get(parts.scheme)
+    if opener is None:
+        raise StoreSettingError(f"expected {_SHAPES}")
+    return Store(opener(parts))
+
+
+def _directory(parts: SplitResult) -> Driver:
+    from urllib.request import url2pathname  # noqa: PLC0415  # each kind loads what it needs, and this is much
+
+    from durable_llm.store.directory import Directory  # noqa: PLC0415  # as above
+
+    root = Path(url2pathname(parts.path))
+    if parts.netloc not in ("", "localhost") or parts.query or parts.fragment or not root.is_absolute():
+        raise StoreSettingError("expected file:///DIRECTORY with an absolute path and nothing after it")
+    if ".." in root.parts or root == Path(root.anchor):
+        raise StoreSettingError("expected file:///DIRECTORY, a directory of its own and without '..'")
+    return Directory(root)
+
+
+def _s3(parts: SplitResult) -> Driver:
+    _require("boto3", "s3")
+    from durable_llm.store.s3 import S3  # noqa: PLC0415  # as above
+
+    if "@" in parts.netloc:
+        raise StoreSettingError("s3: credentials do not belong into the URL; boto3 finds AWS_* variables and profiles")
+    if not parts.hostname or parts.fragment:
+        raise StoreSettingError("s3: expected s3://BUCKET/PREFIX")
+    options = _options(parts, _S3_OPTIONS)
+    _check_endpoint(options.get("endpoint_url"))
+    prefix = parts.path.strip("/")
+    return S3(parts.netloc, f"{prefix}/" if prefix else "", **options)
+
+
+def _check_endpoint(endpoint: str | None) -> None:
+    if endpoint is None:
+        return
+    if urlsplit(endpoint).scheme not in ("http", "https") or "@" in endpoint:
+        raise StoreSettingError("s3: endpoint_url: expected http://HOST:PORT or https://HOST, without credentials")
+
+
+def _postgresql(parts: SplitResult) -> Driver:
+    _require("psycopg", "postgres")
+    from durable_llm.store.postgresql import PostgreSQL  # noqa: PLC0415  # as above
+
+    options = _options(parts)
+    if parts.password is not None or "password" in options:
+        raise StoreSettingError(
+            f"postgresql: a password does not belong into the URL; write ?{_PASSWORD_FILE}=/PATH, or set PGPASSWORD or "
+            "PGPASSFILE"
+        )
+    file = options.pop(_PASSWORD_FILE, None)
+    if file is not None and not Path(file).is_absolute():
+        raise StoreSettingError(f"postgresql: {_PASSWORD_FILE}: expected an absolute path")
+    bare = parts._replace(query="", fragment="")
+    url = bare._replace(query=urlencode(options, quote_via=quote)).geturl()
+    return PostgreSQL(url, bare.geturl(), password_file=Path(file) if file else None)
+
+
+_OPENERS: Final[Mapping[str, Callable[[SplitResult], Driver]]] = {
+    "file": _directory,
+    "s3": _s3,
+    "postgresql": _postgresql,
+    "postgres": _postgresql,
+}
+
+
+def _options(parts: SplitResult, known: Collection[str] | None = None) -> dict[str, str]:
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if known is not None and (unknown := sorted(set(options) - set(known))):
+        raise StoreSettingError(f"{parts.scheme}: unknown {', '.join(unknown)}; there are {', '.join(known)}")
+    return options
+
+
+def _require(package: str, extra: str) -> None:
+    if find_spec(package) is None:
+        raise StoreSettingError(f"needs {package}: pip install 'durable-llm[{extra}]'")

@@ -10,6 +10,8 @@ from typing import Annotated
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from durable_llm.encryption import data_converter
+from durable_llm.errors import InvalidRequestError
 from durable_llm.names import TASK_QUEUE
 
 PREFIX = "DURABLE_LLM_"
@@ -60,6 +62,12 @@ class WorkerSettings(BaseSettings):
     extra_params: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Provider parameters to let through beyond the built-in list, separated by commas."
     )
+    encryption_keys: str = Field(
+        "",
+        repr=False,
+        description='Keys that payloads are encrypted with, the first one; all decrypt: "ID=BASE64, ID=BASE64".',
+    )
+    encryption_keys_file: str = Field("", description="File that holds the same, one a line, instead.")
     connect_wait_s: Annotated[float, Field(ge=0.1, le=3600)] = Field(
         30.0, description="Seconds that a starting worker tries to reach the Temporal server."
     )
@@ -87,6 +95,10 @@ def load_settings() -> WorkerSettings:
             for detail in error.errors(include_url=False, include_input=False)
         ]
         raise SettingsError("\n".join(lines)) from None
+    try:
+        data_converter()
+    except InvalidRequestError as error:
+        raise SettingsError(error.message) from None
     if settings.heartbeat_interval_s * 2 > settings.heartbeat_timeout_s:
         raise SettingsError(
             f"{PREFIX}HEARTBEAT_INTERVAL_S: expected at most half of {PREFIX}HEARTBEAT_TIMEOUT_S "

@@ -90,11 +90,7 @@ def load_settings() -> WorkerSettings:
     try:
         settings = WorkerSettings()
     except ValidationError as error:
-        lines = [
-            f"{PREFIX}{str(detail['loc'][0]).upper()}: {detail['msg']}"
-            for detail in error.errors(include_url=False, include_input=False)
-        ]
-        raise SettingsError("\n".join(lines)) from None
+        raise unusable(error) from None
     try:
         data_converter()
     except InvalidRequestError as error:
@@ -105,3 +101,9 @@ def load_settings() -> WorkerSettings:
             f"({settings.heartbeat_timeout_s:g} s), or one late heartbeat loses an attempt"
         )
     return settings
+
+
+def unusable(error: ValidationError, prefix: str = PREFIX) -> SettingsError:
+    """One line for each variable that is at fault; values are not repeated."""
+    details = error.errors(include_url=False, include_input=False)
+    return SettingsError("\n".join(f"{prefix}{str(detail['loc'][0]).upper()}: {detail['msg']}" for detail in details))

@@ -1,4 +1,4 @@
-"""The commands that run the service: `worker` and `dev`, each as a process of its own.
+"""The commands that run the service: `worker`, `dev` and `codec-server`, each as a process of its own.
 
 The service's packages have generic names (workflows, activities, workers), which a process of ours must not make
 visible to anybody else; so nothing of it is imported here.
@@ -21,7 +21,12 @@ def dev(context: typer.Context) -> int:
     return _serve("dev", *context.args)
 
 
+def codec_server(context: typer.Context) -> int:
+    """Decrypt payloads for Temporal's UI until SIGTERM or Ctrl-C; settings are DURABLE_LLM_CODEC_* variables."""
+    return _serve("codec-server", *context.args)
+
+
 def _serve(*command: str) -> int:
-    from durable_llm.service import run  # noqa: PLC0415  # only these two commands need it
+    from durable_llm.service import run  # noqa: PLC0415  # only these commands need it
 
     return run(list(command))

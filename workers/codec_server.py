@@ -87,7 +87,7 @@ def _endpoint(access: Access, work: _Work) -> Callable[[Request], Awaitable[Resp
             raise HTTPException(401, "log in at /login, or send the header 'Authorization: Bearer TOKEN'")
         try:
             given = Parse(await _body(request), Payloads(), ignore_unknown_fields=True)
-        except ParseError:
+        except (ParseError, ValueError, RecursionError):  # no JSON of Payloads, no UTF-8, nested without end
             raise HTTPException(400, "expected Temporal's Payloads as JSON") from None
         done = Payloads(payloads=await work(given.payloads))
         return Response(MessageToJson(done), media_type="application/json", headers={"Cache-Control": "no-store"})

@@ -72,6 +72,8 @@ def load_codec_settings() -> tuple[CodecSettings, dict[str, bytes]]:
             f"{TOKEN_VARIABLE}: expected at least {_LEAST_TOKEN} characters that nobody guesses ('head -c 24 "
             "/dev/urandom | base64'); without it everybody could read every prompt"
         )
+    if not settings.origins:
+        raise SettingsError(f"{CODEC_PREFIX}UI_ORIGINS: there is none, and so no UI that may ask")
     for origin in settings.origins:
         if not _ORIGIN.fullmatch(origin):
             raise SettingsError(

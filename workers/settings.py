@@ -65,7 +65,7 @@ class WorkerSettings(BaseSettings):
     encryption_keys: str = Field(
         "",
         repr=False,
-        description='Keys that payloads are encrypted with, the first one; all decrypt: "ID=BASE64, ID=BASE64".',
+        description='Keys that encrypt payloads: "ID=BASE64, ID=BASE64"; the first one encrypts, all decrypt.',
     )
     encryption_keys_file: str = Field("", description="File that holds the same, one a line, instead.")
     connect_wait_s: Annotated[float, Field(ge=0.1, le=3600)] = Field(

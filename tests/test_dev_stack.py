@@ -181,8 +181,7 @@ async def test_ctrl_c_while_starting_stops_too(tmp_path):
 
 
 async def test_with_encryption_keys_the_ui_has_a_codec_server(tmp_path):
-    """It runs beside the worker, the UI is told its address and it lets the UI's pages in, after a login with the token
-    that was made for its owner's eyes alone; all of it ends with the stack."""
+    """The UI is told its address, its pages are let in after a login with a token that only its owner can read."""
     program = (
         "import asyncio, pathlib, sys; from workers.dev import run_dev; "
         "idle = [sys.executable, '-c', 'import time; print(\"worker ready\"); time.sleep(60)']; "
@@ -204,10 +203,10 @@ async def test_with_encryption_keys_the_ui_has_a_codec_server(tmp_path):
             await ready.wait()
         shown = "\n".join(lines)
         ui = re.search(r"UI +(http://\S+)", shown)[1]
-        address, token_file = re.search(r"codec server (\S+)/login, with the token in (\S+)", shown).groups()
-        token = Path(token_file).read_text().strip()
-        assert (Path(token_file).parent, Path(token_file).stat().st_mode & 0o777) == (tmp_path, 0o600)
-        assert token not in shown
+        token_file = tmp_path / "codec-token"
+        address = re.search(rf"codec server (\S+)/login, with the token in {token_file}", shown)[1]
+        token = token_file.read_text().strip()
+        assert (token_file.stat().st_mode & 0o777, token in shown) == (0o600, False)
         async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(retries=20)) as http:
             assert (await http.get(f"{ui}/api/v1/settings")).json()["Codec"]["Endpoint"] == address
             assert (await http.post(f"{address}/login", data={"token": token})).status_code == 303

@@ -40,8 +40,8 @@ _DONE: Final = """<p><strong>This browser is logged in.</strong> Temporal's UI s
 <ol>
   <li>Open {uis}.</li>
   <li>Click the glasses at the top right (<em>Configure Codec Server</em>).</li>
-  <li>Choose <em>Use my browser setting</em>, write <code>{address}</code>, tick
-    <em>Include cross-origin credentials</em> and apply.</li>
+  <li>Choose <em>Use my browser setting</em>, write <code>{address}</code>, switch
+    <em>Include cross-origin credentials</em> on and apply.</li>
 </ol>
 <p>A UI whose operator has set both needs no step but the first.</p>
 <form method="post" action="/logout"><button>Log out</button></form>

@@ -14,6 +14,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.failure import LocalFaultError
+from durable_llm.errors import DecryptionError
 from durable_llm.facts import LocalFault
 from durable_llm.request import Prompt
 
@@ -59,6 +60,8 @@ class TemporalServer:
             except RPCError as error:
                 if error.status is RPCStatusCode.NOT_FOUND:
                     raise _unreadable(error) from None
+            except DecryptionError as error:
+                raise LocalFaultError(LocalFault.UNDECIPHERED, error.message) from None
             except Exception as error:  # whatever a codec or a converter raises
                 raise _unreadable(error) from None
             await asyncio.sleep(delay)

@@ -5,6 +5,7 @@ from durable_llm.attempt import Attempt, Usage
 from durable_llm.categories import Action, CallOutcome, Category, Outcome
 from durable_llm.config import LLMConfig, ModelSpec
 from durable_llm.dispatcher import Dispatcher
+from durable_llm.encryption import data_converter
 from durable_llm.errors import (
     AllModelsExhaustedError,
     CallCancelledError,
@@ -12,6 +13,7 @@ from durable_llm.errors import (
     CallNotFoundError,
     CallTerminatedError,
     DeadlineExceededError,
+    DecryptionError,
     DispatcherUnavailableError,
     DurableLLMError,
     InvalidRequestError,
@@ -37,6 +39,7 @@ __all__ = [
     "Category",
     "Choice",
     "DeadlineExceededError",
+    "DecryptionError",
     "Dispatcher",
     "DispatcherUnavailableError",
     "DurableLLMError",
@@ -53,4 +56,5 @@ __all__ = [
     "UnsupportedRequestError",
     "Usage",
     "__version__",
+    "data_converter",
 ]

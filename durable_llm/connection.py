@@ -16,13 +16,15 @@ from typing import Any, Final, TypeVar
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client, RetryConfig
-from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import DataConverter
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError, RPCStatusCode
 
 from durable_llm import search_attributes
+from durable_llm.encryption import data_converter
 from durable_llm.errors import (
     CallNotFoundError,
+    DecryptionError,
     DispatcherUnavailableError,
     DurableLLMError,
     InvalidRequestError,
@@ -52,13 +54,13 @@ async def connect_client(*, wait: timedelta, profile: str | None = None) -> Clie
         DispatcherUnavailableError: naming the address that did not answer.
         InvalidRequestError: the environment or the profile is not usable.
     """
-    settings = load_settings(profile)
+    settings, converter = load_settings(profile), data_converter()
     give_up = time.monotonic() + wait.total_seconds()
     delay = 0.1
     while True:
         try:
             async with asyncio.timeout(max(give_up - time.monotonic(), 0.1)):
-                return await _connect(settings)
+                return await _connect(settings, converter)
         except (RuntimeError, RPCError, TimeoutError) as error:
             if time.monotonic() + delay >= give_up:
                 raise _unreachable(settings["target_host"], wait, error) from None
@@ -80,9 +82,9 @@ def load_settings(profile: str | None = None) -> Any:
     return settings
 
 
-async def _connect(settings: Any) -> Client:
+async def _connect(settings: Any, converter: DataConverter) -> Client:
     return await Client.connect(
-        **settings, data_converter=pydantic_data_converter, interceptors=[TraceContext()], retry_config=_PATIENT
+        **settings, data_converter=converter, interceptors=[TraceContext()], retry_config=_PATIENT
     )
 
 
@@ -180,6 +182,9 @@ class Rpcs:
                 return await task
         except RPCError as error:
             raise translate(error, self._client, call_id) from None
+        except DecryptionError as error:  # the codec does not know whose payload it has
+            error.call_id = call_id
+            raise
         except TimeoutError:
             if not limit.expired() or wait is None:
                 raise

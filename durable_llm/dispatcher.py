@@ -70,7 +70,7 @@ class Dispatcher:
         """Wrap a client of one's own.
 
         Args:
-            client: A client with `temporalio.contrib.pydantic.pydantic_data_converter`.
+            client: A client with `durable_llm.data_converter()`, which encrypts where keys are set.
             task_queue: The queue that the workers poll.
             search_attributes: False to do without them.
             store: Where prompts go that are too large for Temporal; the workers must have the same one.
@@ -193,6 +193,7 @@ class Dispatcher:
         Raises:
             InvalidRequestError: something is wrong with the request; nothing was sent.
             CallConflictError: the id belongs to another request; names the part.
+            DecryptionError: the id is taken, and this process lacks the key to compare the requests.
             DispatcherUnavailableError: `wait` passed, or the server or the store refused.
         """
         check_choices(if_failed=(if_failed, ("return", "rerun")), if_different=(if_different, ("raise", "attach")))

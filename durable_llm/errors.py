@@ -7,6 +7,7 @@
       ResultNotReadyError           wait longer, or attach later; the call goes on
       CallNotFoundError             submit the call first (or its retention has passed)
       CallConflictError             use another call_id: this one belongs to another request
+      DecryptionError               set the encryption key that the text names
       AllModelsExhaustedError       no model of the chain answered
       RequestRejectedError          no model would take the request
       DeadlineExceededError         the deadline passed first
@@ -83,6 +84,10 @@ class CallConflictError(DurableLLMError):
     def __init__(self, message: str, *, differing: Sequence[str] = (), **common: Any) -> None:
         super().__init__(message, **common)
         self.differing = tuple(differing)
+
+
+class DecryptionError(DurableLLMError):
+    """What Temporal holds of the call cannot be decrypted in this process; the text names the key."""
 
 
 class _ProviderError(DurableLLMError):

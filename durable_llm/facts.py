@@ -51,6 +51,8 @@ class LocalFault(StrEnum):
     """The worker was shut down while the request was open."""
     LOST = "lost"
     """The worker died or could not be reached: heartbeats stopped."""
+    UNDECIPHERED = "undeciphered"
+    """The worker lacks the key that its order or the prompt is encrypted with."""
 
 
 class AnswerDefect(StrEnum):

@@ -27,6 +27,7 @@ from durable_llm.connection import Rpcs
 from durable_llm.errors import (
     AllModelsExhaustedError,
     DeadlineExceededError,
+    DecryptionError,
     DurableLLMError,
     RequestRejectedError,
     UnsupportedRequestError,
@@ -35,6 +36,7 @@ from durable_llm.failures import call_error, check_workflow_type
 from durable_llm.history import ledger_from_history
 from durable_llm.names import ATTEMPTS_QUERY, STATUS_QUERY
 from durable_llm.result import CallStatus, LLMResult
+from durable_llm.stalled import task_failure
 
 logger = logging.getLogger("durable_llm")
 
@@ -82,6 +84,7 @@ class CallHandle:
         Raises:
             AllModelsExhaustedError, RequestRejectedError, DeadlineExceededError, CallCancelledError,
             CallTerminatedError, UnsupportedRequestError: the call ended so; each has the ledger.
+            DecryptionError: the call ended, and this process lacks the key for what came of it.
             ResultNotReadyError: `wait` passed; the call goes on.
             CallNotFoundError, DispatcherUnavailableError: the server says so.
         """
@@ -171,6 +174,8 @@ class CallHandle:
                 return await self._workflow.query(name, result_type=kind, rpc_timeout=timedelta(seconds=QUERY_S))
         except (RPCError, TimeoutError):
             return None
+        except DecryptionError:
+            raise
         except Exception as error:  # a query that the worker's version fails to answer must not hide the history
             logger.debug("query %s of %s: %s", name, self.call_id, error)
             return None
@@ -179,15 +184,25 @@ class CallHandle:
         """Of a running call whose worker does not answer: what the history tells."""
         entries = await self._ledger_or_nothing()
         workers = await self._has_workers(description.task_queue)
-        missing = f"no worker polls task queue {description.task_queue!r}"
         return CallStatus(
             call_id=self.call_id,
             outcome=CallOutcome.RUNNING,
             attempts=entries[-1].number if entries else 0,
             model=entries[-1].model if entries else None,
-            activity=f"waiting: {missing}" if workers is False else "waiting: no worker answers",
+            activity=f"waiting: {await self._what_is_missing(description, workers)}",
             workers=workers,
         )
+
+    async def _what_is_missing(self, description: WorkflowExecutionDescription, workers: bool | None) -> str:
+        if workers is False:
+            return f"no worker polls task queue {description.task_queue!r}"
+        failed = await self._task_failure(description)
+        return f"workers fail its task: {failed}" if failed else "no worker answers"
+
+    async def _task_failure(self, description: WorkflowExecutionDescription) -> str | None:
+        with suppress(DurableLLMError):
+            return await self._rpcs.run(task_failure(self._client, description))
+        return None
 
     async def _status_at_end(self, description: WorkflowExecutionDescription) -> CallStatus:
         ended = await self._ended() if description.status in _WITH_LEDGER else None
@@ -212,20 +227,25 @@ class CallHandle:
         return []
 
     async def _warn_without_workers(self) -> None:
-        """Say so, once, when nobody works on the call, instead of waiting in silence."""
+        """Say so, once, when nobody works on the call or nobody can, instead of waiting in silence."""
         delay = self._warn_after.total_seconds()
         while True:
             await asyncio.sleep(delay)
             with suppress(DurableLLMError):
-                task_queue = (await self._describe()).task_queue
-                if await self._has_workers(task_queue) is False:
-                    logger.warning(
-                        "call %r waits: no worker polls task queue %r of namespace %r; start one with "
-                        "'python -m workers' or 'durable-llm worker'",
-                        self.call_id, task_queue, self._client.namespace,
-                    )  # fmt: skip
+                if said := await self._why_nothing_happens():
+                    logger.warning("call %r waits: %s", self.call_id, said)
                     return
             delay = max(delay, POLLER_FRESH.total_seconds())
+
+    async def _why_nothing_happens(self) -> str | None:
+        description = await self._describe()
+        if await self._has_workers(description.task_queue) is False:
+            return (
+                f"no worker polls task queue {description.task_queue!r} of namespace {self._client.namespace!r}; start "
+                "one with 'python -m workers' or 'durable-llm worker'"
+            )
+        failed = await self._task_failure(description)
+        return f"workers fail its task, and Temporal gives it out again: {failed}" if failed else None
 
     async def _has_workers(self, task_queue: str) -> bool | None:
         """Whether somebody has polled the queue lately; None where the server does not tell."""

@@ -12,6 +12,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHandle
 from temporalio.converter import DataConverter
+from temporalio.exceptions import ApplicationError
 
 from durable_llm.attempt import Attempt, bounded, bounded_entries, reason_of
 from durable_llm.categories import Outcome
@@ -20,7 +21,7 @@ from durable_llm.names import ATTEMPT_ACTIVITY
 from durable_llm.request import AttemptOrder
 from durable_llm.result import Answer
 
-_M = TypeVar("_M", AttemptOrder, FailureFacts, Answer, str)
+_M = TypeVar("_M", AttemptOrder, Answer, str)
 
 _ENDED_BY_FORCE = {
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED: Outcome.CANCELLED,
@@ -96,11 +97,11 @@ class _Reader:
 
     async def _failed(self, event: HistoryEvent) -> None:
         failed = event.activity_task_failed_event_attributes
-        details = failed.failure.application_failure_info.details.payloads
-        if not details:
-            self._update(failed.scheduled_event_id, outcome=Outcome.UNKNOWN, message=failed.failure.message)
+        error = await self._converter.decode_failure(failed.failure)  # text and details may be encrypted both
+        if not isinstance(error, ApplicationError) or not error.details:
+            self._update(failed.scheduled_event_id, outcome=Outcome.UNKNOWN, message=str(error))
             return
-        facts = await self._decode(details[0], FailureFacts)
+        facts = FailureFacts.model_validate(error.details[0])
         self._update(
             failed.scheduled_event_id, outcome=facts.outcome, http_status=facts.http_status,
             error_code=facts.error_code, message=facts.headline(), duration_s=facts.duration_s,

@@ -19,8 +19,12 @@ PACKAGES: Final = ("workflows", "activities", "workers")
 
 EXIT_USAGE: Final = 2
 
-_NEEDED: Final = ("litellm", "pydantic_settings")
-"""What the service imports and a caller's installation does not have."""
+_WORKER: Final = ("litellm", "pydantic_settings")
+_NEEDED: Final = {
+    "codec-server": ("codec", ("cryptography", "pydantic_settings", "starlette", "uvicorn")),
+    "dev": ("worker,dev", _WORKER),
+}
+"""What a command imports and a caller's installation does not have, and the extras that bring it."""
 
 
 class ServiceError(Exception):
@@ -54,10 +58,12 @@ def command_line(arguments: Sequence[str]) -> list[str]:
     Raises:
         ServiceError: what the service needs is not installed; says how to install it.
     """
-    absent = [name for name in _NEEDED if find_spec(name) is None]
+    command = arguments[0] if arguments else ""
+    extras, needed = _NEEDED.get(command, ("worker", _WORKER))
+    absent = [name for name in needed if find_spec(name) is None]
     if absent:
-        extras = "worker,dev" if "dev" in arguments[:1] else "worker"
-        raise ServiceError(f"the worker needs {' and '.join(absent)}: pip install 'durable-llm[{extras}]'")
+        who = "the codec server" if command == "codec-server" else "the worker"
+        raise ServiceError(f"{who} needs {' and '.join(absent)}: pip install 'durable-llm[{extras}]'")
     return [sys.executable, "-m", "workers", *arguments]
 
 

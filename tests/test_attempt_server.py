@@ -6,17 +6,18 @@ from typing import Any
 
 import pytest
 from temporalio import workflow
-from temporalio.client import WorkflowFailureError
+from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.attempt import ProviderAttempts
-from durable_llm.facts import FailureFacts
+from durable_llm.facts import FailureFacts, LocalFault
 from durable_llm.names import ATTEMPT_ACTIVITY, ATTEMPT_FAILED
 from durable_llm.request import AttemptOrder, Prompt
 from durable_llm.result import Answer
 from tests.support_attempts import order, ring, says
+from tests.support_encryption import client_with
 from tests.support_wire import playing
 
 ANSWER = {
@@ -46,18 +47,16 @@ class OneAttempt:
         )
 
 
-async def run(env, asked: AttemptOrder, prompt: Prompt) -> Answer:
-    """The outcome of a workflow that makes one attempt."""
+async def run(client: Client, asked: AttemptOrder, prompt: Prompt, **workers: Client) -> Answer:
+    """The outcome of a workflow that makes one attempt; `decides` and `attempts` are other clients for its workers."""
     queue = str(uuid.uuid4())
-    attempts = ProviderAttempts(ring())
-    async with Worker(
-        env.client,
-        task_queue=queue,
-        workflows=[OneAttempt],
-        activities=[attempts.provider_attempt],
-        workflow_runner=UnsandboxedWorkflowRunner(),
+    attempts, decides = workers.get("attempts", client), workers.get("decides", client)
+    activities = [ProviderAttempts(ring()).provider_attempt]
+    async with (
+        Worker(attempts, task_queue=queue, activities=activities),
+        Worker(decides, task_queue=queue, workflows=[OneAttempt], workflow_runner=UnsandboxedWorkflowRunner()),
     ):
-        return await env.client.execute_workflow(
+        return await client.execute_workflow(
             "OneAttempt", args=[asked, prompt], id=queue, task_queue=queue, result_type=Answer
         )
 
@@ -65,10 +64,32 @@ async def run(env, asked: AttemptOrder, prompt: Prompt) -> Answer:
 async def test_a_large_prompt_is_read_from_history(server_env):
     """An attempt without an inline prompt sends the one that its workflow was started with."""
     async with playing({"body": ANSWER}) as wire:
-        answer = await run(server_env, order("hosted_vllm/m", wire.url), says("told once: " + "x" * 100_000))
+        answer = await run(server_env.client, order("hosted_vllm/m", wire.url), says("told once: " + "x" * 100_000))
 
     assert answer.choices[0].text == "hi"
     assert b"told once: xxx" in wire.requests[0]
+
+
+async def test_an_encrypted_prompt_is_read_from_history(server_env):
+    """What is sent to the provider is the prompt, with whichever key the caller encrypted it."""
+    caller, worker = await client_with(server_env, "a", "b"), await client_with(server_env, "b", "a")
+    async with playing({"body": ANSWER}) as wire:
+        await run(caller, order("hosted_vllm/m", wire.url), says("told once"), decides=worker, attempts=worker)
+
+    assert b"told once" in wire.requests[0]
+
+
+async def test_a_prompt_whose_key_the_worker_lacks_is_said_and_nothing_is_sent(server_env):
+    """The order was readable, the prompt is not: a fact of its own that names the key."""
+    both, newer = await client_with(server_env, "b", "a"), await client_with(server_env, "b")
+    caller = await client_with(server_env, "a", "b")
+    async with playing({"body": ANSWER}) as wire:
+        with pytest.raises(WorkflowFailureError) as raised:
+            await run(caller, order("hosted_vllm/m", wire.url), says(), decides=both, attempts=newer)
+
+    facts = FailureFacts.model_validate(raised.value.cause.cause.details[0])
+    assert (facts.local_fault, facts.request_sent, wire.requests) == (LocalFault.UNDECIPHERED, "no", [])
+    assert "'a', which this process does not have" in facts.text
 
 
 async def test_facts_cross_the_server(server_env):
@@ -77,7 +98,7 @@ async def test_facts_cross_the_server(server_env):
         {"http_status": 429, "headers": {"retry-after": "3"}, "body": {"error": {"message": "slow"}}}
     ) as wire:
         with pytest.raises(WorkflowFailureError) as raised:
-            await run(server_env, order("hosted_vllm/m", wire.url), says())
+            await run(server_env.client, order("hosted_vllm/m", wire.url), says())
 
     error = raised.value.cause.cause
     assert isinstance(error, ApplicationError)

@@ -14,7 +14,10 @@ from durable_llm.cli.exits import Exit
 from durable_llm.cli.program import app
 from tests.support_cli import MODEL, ROOT, ended, run, server, start
 
-COMMANDS = ["call", "submit", "result", "show", "list", "cancel", "setup", "version", "worker", "dev", "sweep-store"]
+COMMANDS = [
+    *("call", "submit", "result", "show", "list", "cancel", "setup", "version"),
+    *("worker", "dev", "codec-server", "sweep-store"),
+]
 
 
 def stubbed(service: str) -> tuple[str, ...]:

@@ -26,9 +26,11 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from durable_llm import search_attributes
+from durable_llm.encryption_keys import KEY_BYTES, KEYS_VARIABLE, parse_keys
 from durable_llm.store import open_store
 from tests.conftest import binary
 from workers import dev_server
+from workers.codec_settings import CODEC_PREFIX, CodecSettings
 from workers.settings import PREFIX, WorkerSettings
 from workflows.llm_call import LLMCall
 
@@ -89,7 +91,7 @@ def test_ports_are_on_loopback(name: str) -> None:
     """Temporal has no authentication unless told, so nothing listens for other machines; its database for none."""
     ports = SERVICES[name].get("ports", [])
     assert all(port.startswith("127.0.0.1:") for port in ports)
-    assert bool(ports) == (name in {"temporal", "temporal-ui", "store"})
+    assert bool(ports) == (name in {"temporal", "temporal-ui", "store", "codec"})
 
 
 @services
@@ -164,15 +166,40 @@ def test_workers_find_the_store() -> None:
 def test_every_setting_exists(file: str) -> None:
     """A DURABLE_LLM_* variable that no worker reads would be a setting without effect."""
     used = set(re.findall(rf"\b{PREFIX}[A-Z0-9_]+", FILES[file]))
-    assert used <= {f"{PREFIX}{name.upper()}" for name in WorkerSettings.model_fields}
+    codec_servers = {f"{CODEC_PREFIX}{name.upper()}" for name in CodecSettings.model_fields}
+    assert used <= codec_servers | {f"{PREFIX}{name.upper()}" for name in WorkerSettings.model_fields}
 
 
 def test_the_workers_environment_is_usable(monkeypatch: pytest.MonkeyPatch) -> None:
     """With nothing set by the operator, the variables are settings that a worker accepts, at their defaults."""
     for name, value in SERVICES["worker"]["environment"].items():
-        monkeypatch.setenv(name, re.sub(r"\$\{\w+:-(.*?)\}", r"\1", value))
+        monkeypatch.setenv(name, plain(value))
     changed = {"graceful_shutdown_s": 120.0, "store": os.environ["DURABLE_LLM_STORE"]}
     assert WorkerSettings().model_dump() == WorkerSettings.model_construct().model_copy(update=changed).model_dump()
+
+
+def test_the_codec_server_serves_the_ui_and_shares_the_workers_keys() -> None:
+    """It is started on demand, reads the token and the very file of the workers, and lets in the UI that asks it."""
+    codec, ui, worker = SERVICES["codec"], SERVICES["temporal-ui"]["environment"], SERVICES["worker"]
+    environment = {name: plain(value) for name, value in codec["environment"].items()}
+    settings = CodecSettings(**{
+        name.removeprefix(CODEC_PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(CODEC_PREFIX)
+    })  # fmt: skip
+    assert codec["profiles"] == ["codec"]
+    assert settings.origins == [f"http://{plain(SERVICES['temporal-ui']['ports'][0]).removesuffix(':8080')}"]
+    assert settings.host == SERVICES["temporal"]["environment"]["BIND_ON_IP"], "the port is published on loopback"
+    assert plain(codec["ports"][0]) == f"127.0.0.1:8234:{settings.port}"
+    assert codec["secrets"] == [Path(settings.token_file).name]
+    assert codec["volumes"][0] in worker["volumes"]
+    assert environment[f"{KEYS_VARIABLE}_FILE"].startswith(codec["volumes"][0].split(":")[1])
+    assert (plain(ui["TEMPORAL_CODEC_ENDPOINT"]), ui["TEMPORAL_CODEC_INCLUDE_CREDENTIALS"]) == ("", "true")
+
+
+def plain(value: str) -> str:
+    """`value` with nothing set by the operator."""
+    return re.sub(r"\$\{\w+:-(.*?)\}", r"\1", value)
 
 
 @services
@@ -205,7 +232,7 @@ def test_the_image_is_built_from_pinned_parts_and_runs_as_nobody_special() -> No
     """Both stages start from one exact Python, packages are constrained, and the process is not root."""
     assert len(set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE))) == 1
     assert re.match(r"python:3\.\d+\.\d+-slim-[a-z]+$", re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)[0])
-    assert "-c constraints.txt '.[worker,otel,s3,postgres]'" in DOCKERFILE
+    assert "-c constraints.txt '.[worker,otel,s3,postgres,codec]'" in DOCKERFILE
     assert int(re.findall(r"^USER (\S+)", DOCKERFILE, re.MULTILINE)[-1]) > 1000
     assert 'ENTRYPOINT ["durable-llm"]\nCMD ["worker"]' in DOCKERFILE
 
@@ -338,18 +365,19 @@ def test_a_missing_password_stops_at_once(script: str, content: str | None, says
 
 
 def test_secrets_are_made_once_and_for_their_owner(tmp_path: Path) -> None:
-    """A password is kept once it is there; containers can read the files, other users of the host cannot reach them."""
+    """What was made is kept; containers can read the files, other users of the host cannot reach them."""
     script = shutil.copy(DEPLOY / "make-secrets.sh", tmp_path)
     folder = tmp_path / "secrets"
-    passwords = [folder / "postgres_password", folder / "store_password"]
+    files = [folder / name for name in ("postgres_password", "store_password", "codec_token", "encryption/keys")]
     subprocess.run(["sh", script], check=True, capture_output=True)
-    made = [password.read_text() for password in passwords]
+    made = [file.read_text() for file in files]
     subprocess.run(["sh", script], check=True, capture_output=True)
-    assert all(re.fullmatch(r"[A-Za-z0-9]{32}", text) for text in made)
-    assert len(set(made)) == 2
-    assert [password.read_text() for password in passwords] == made
-    modes = [stat.S_IMODE(path.stat().st_mode) for path in (*passwords, folder, folder / "keys")]
-    assert modes == [0o644, 0o644, 0o700, 0o755]
+    assert all(re.fullmatch(r"[A-Za-z0-9]{32}", text) for text in made[:3])
+    assert len(set(made)) == 4
+    assert [len(key) for key in parse_keys(made[3]).values()] == [KEY_BYTES]
+    assert [file.read_text() for file in files] == made
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (*files, folder, folder / "keys", folder / "encryption")]
+    assert modes == [0o644] * 4 + [0o700, 0o755, 0o755]
 
 
 async def test_the_health_check_sees_a_worker_poll(server_env: WorkflowEnvironment) -> None:

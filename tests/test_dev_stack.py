@@ -11,12 +11,14 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from durable_llm import Dispatcher, ModelSpec, search_attributes
 from durable_llm.store import open_store
+from tests.support_encryption import keys
 from tests.support_wire import playing
 from workers.children import Child, StackError
 from workers.dev import run_dev
@@ -192,6 +194,62 @@ async def test_ctrl_c_while_starting_stops_too(tmp_path):
             assert await dev.wait() == 0
     finally:
         await dev.stop(5)
+
+
+async def test_with_encryption_keys_the_ui_has_a_codec_server(tmp_path):
+    """The UI is told its address, its pages are let in after a login with a token that only its owner can read."""
+    program = (
+        "import asyncio, pathlib, sys; from workers.dev import run_dev; "
+        "idle = [sys.executable, '-c', 'import time; print(\"worker ready\"); time.sleep(60)']; "
+        "sys.exit(asyncio.run(run_dev(port=0, ui_port=0, data=pathlib.Path(sys.argv[1]), codec_port=0, "
+        "worker_command=idle)))"
+    )
+    lines, ready = [], asyncio.Event()
+
+    def on_line(line):
+        lines.append(line)
+        if "Ctrl-C" in line:
+            ready.set()
+
+    command = [sys.executable, "-c", program, str(tmp_path / "dev.db")]
+    env = {"PYTHONPATH": str(ROOT), **keys("2026-11"), "DURABLE_LLM_CODEC_TOKEN": "the developer's, for another server"}
+    dev = await Child.start("dev", command, env=env, on_line=on_line)
+    try:
+        async with asyncio.timeout(60):
+            await ready.wait()
+        shown = "\n".join(lines)
+        ui = re.search(r"UI +(http://\S+)", shown)[1]
+        token_file = tmp_path / "codec-token"
+        address = re.search(rf"codec server (\S+)/login, with the token in {token_file}", shown)[1]
+        token = token_file.read_text().strip()
+        assert (token_file.stat().st_mode & 0o777, token in shown) == (0o600, False)
+        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(retries=20)) as http:
+            assert (await http.get(f"{ui}/api/v1/settings")).json()["Codec"]["Endpoint"] == address
+            assert (await http.post(f"{address}/login", data={"token": token})).status_code == 303
+            assert (await http.post(f"{address}/decode", json={}, headers={"origin": ui})).status_code == 200
+        dev.signal(signal.SIGINT)
+        async with asyncio.timeout(30):
+            assert await dev.wait() == 0
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", int(address.rpartition(":")[2]))) != 0
+    finally:
+        await dev.stop(5)
+
+
+@pytest.mark.parametrize(
+    ("env", "says"),
+    [
+        ({"DURABLE_LLM_ENCRYPTION_KEYS": "nonsense"}, "DURABLE_LLM_ENCRYPTION_KEYS: entry 1 is no pair"),
+        (keys("a"), "for the codec server cannot be used"),
+    ],
+)
+async def test_a_codec_server_that_cannot_run_is_said_before_anything_starts(monkeypatch, capsys, tmp_path, env, says):
+    """Keys that cannot be used, and a port that somebody else has, end `make dev` at once."""
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    with listener() as port:
+        assert await run_dev(port=0, ui_port=0, data=tmp_path / "dev.db", codec_port=port) == 1
+    assert says in capsys.readouterr().out
 
 
 async def test_stop_insists_on_what_ignores_it():

@@ -4,6 +4,8 @@ import ast
 import re
 from pathlib import Path
 
+from pydantic_settings import BaseSettings
+
 import durable_llm
 from durable_llm.errors import DurableLLMError
 from workers.policy_page import policy_page
@@ -13,16 +15,16 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def settings_table() -> str:
-    """The README's table, from the declaration."""
+def settings_table(settings: type[BaseSettings] = WorkerSettings, prefix: str = PREFIX) -> str:
+    """A table of settings, from the declaration."""
     rows = ["| variable | default | |", "|---|---|---|"]
-    for name, field in WorkerSettings.model_fields.items():
+    for name, field in settings.model_fields.items():
         default = (
             ""
             if field.default in ("", ())
             else f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
         )
-        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
+        rows.append(f"| `{prefix}{name.upper()}` | {default} | {field.description} |")
     return "\n".join(rows)
 
 

@@ -30,6 +30,7 @@ def category(**facts: object) -> Category:
         ({"local_fault": "missing_key", "http_status": 429}, Category.MISCONFIGURED),
         ({"local_fault": "lost"}, Category.WORKER_LOST),
         ({"local_fault": "drained"}, Category.WORKER_LOST),
+        ({"local_fault": "undeciphered"}, Category.WORKER_LOST),
         ({"local_fault": "timeout", "http_status": 200}, Category.TIMEOUT),
         ({"local_fault": "connect"}, Category.CONNECTION),
         ({"local_fault": "unsupported"}, Category.PROVIDER_LIMIT),

@@ -68,6 +68,8 @@ async def worker(env: WorkflowEnvironment, task_queue: str, **settings: str) -> 
         ("DURABLE_LLM_API_BASE_HOSTS", "*", "DURABLE_LLM_API_BASE_HOSTS"),
         ("DURABLE_LLM_STORE", "redis://localhost", "DURABLE_LLM_STORE: expected file:///DIRECTORY"),
         ("DURABLE_LLM_LOG_LEVEL", "LOUD", "DURABLE_LLM_LOG_LEVEL"),
+        ("DURABLE_LLM_ENCRYPTION_KEYS", "a=c2hvcnQ=", "DURABLE_LLM_ENCRYPTION_KEYS: entry 1 has 5 bytes and needs 32"),
+        ("DURABLE_LLM_ENCRYPTION_KEYS_FILE", "/nonesuch", "DURABLE_LLM_ENCRYPTION_KEYS_FILE: cannot read /nonesuch"),
     ],
 )
 async def test_an_unusable_setting_is_named_and_the_worker_does_not_start(name: str, value: str, says: str) -> None:

@@ -38,11 +38,20 @@ def dev(
     port: Annotated[int, typer.Option(help="Port of the Temporal server; 0 takes a free one.")] = 7233,
     ui_port: Annotated[int, typer.Option(help="Port of the Temporal UI; 0 takes a free one.")] = 8233,
     data: Annotated[Path, typer.Option(help="File that keeps the server's data.")] = Path(".durable-llm/dev.db"),
+    codec_port: Annotated[
+        int, typer.Option(help="Port of the codec server, where encryption keys are set; 0 takes a free one.")
+    ] = 8234,
 ) -> None:
     """Run the embedded Temporal server, its UI and a worker until Ctrl-C."""
     from workers.dev import run_dev  # noqa: PLC0415  # only this command needs it
 
-    _leave(run_dev(port=port, ui_port=ui_port, data=data))
+    _leave(run_dev(port=port, ui_port=ui_port, data=data, codec_port=codec_port))
+
+
+@app.command()
+def codec_server() -> None:
+    """Decrypt payloads for Temporal's UI until SIGTERM or Ctrl-C, for who has the token."""
+    _leave(_run_codec_server())
 
 
 @app.command()
@@ -98,6 +107,16 @@ async def _run_worker() -> int:
     with exporting() as plugins:
         await run_worker(settings, announce=lambda line: print(line, flush=True), plugins=plugins)
     return 0
+
+
+async def _run_codec_server() -> int:
+    from workers.codec_settings import load_codec_settings  # noqa: PLC0415  # only this command needs it
+
+    settings, keys = load_codec_settings()
+    _log("INFO")
+    from workers.codec_server import run_codec_server  # noqa: PLC0415  # as above, and settings come first
+
+    return await run_codec_server(settings, keys, announce=lambda line: print(line, flush=True))
 
 
 def _log(level: str) -> None:

@@ -16,6 +16,8 @@ from rich.console import Console
 from durable_llm.names import TASK_QUEUE
 from durable_llm.store import STORE_VARIABLE
 from workers.children import Child, StackError, cancelled_by_signals
+from workers.codec_settings import DEFAULT_PORT as DEFAULT_CODEC_PORT
+from workers.dev_codec import DevCodec, plan_codec, running_codec
 from workers.dev_server import DEFAULT_DATA, DEFAULT_PORT, DEFAULT_UI_PORT, DevServer, ServerOptions
 
 WORKER_COMMAND: Final = (sys.executable, "-m", "workers")
@@ -33,6 +35,7 @@ async def run_dev(
     port: int = DEFAULT_PORT,
     ui_port: int | None = DEFAULT_UI_PORT,
     data: Path | None = DEFAULT_DATA,
+    codec_port: int = DEFAULT_CODEC_PORT,
     worker_command: Sequence[str] = WORKER_COMMAND,
 ) -> int:
     """Run the server and one worker until a signal or until one of them ends.
@@ -41,6 +44,7 @@ async def run_dev(
         port: Temporal's gRPC port; 0 for any free one.
         ui_port: The UI's port; 0 for any free one, None for no UI.
         data: The database file; None for memory.
+        codec_port: The codec server's port, where encryption keys are set; 0 for any free one.
         worker_command: The program to run as the worker.
 
     Returns:
@@ -49,7 +53,9 @@ async def run_dev(
     console = Console(highlight=False, soft_wrap=True)
     with cancelled_by_signals() as signals:
         try:
-            await _run(ServerOptions(port=port, ui_port=ui_port, data=data), worker_command, console)
+            codec = plan_codec(os.environ, port=codec_port, beside=data or DEFAULT_DATA)
+            options = ServerOptions(port=port, ui_port=ui_port, data=data, ui_codec=codec.address if codec else None)
+            await _run(options, codec, worker_command, console)
         except StackError as error:
             console.print(str(error), style="red", markup=False)
             return 1
@@ -60,20 +66,22 @@ async def run_dev(
             return 0
 
 
-async def _run(options: ServerOptions, worker_command: Sequence[str], console: Console) -> NoReturn:
+async def _run(
+    options: ServerOptions, codec: DevCodec | None, worker_command: Sequence[str], console: Console
+) -> NoReturn:
     """Run until one of the parts ends.
 
     Raises:
         StackError: saying which part ended.
     """
-    async with DevServer(options) as server:
+    async with DevServer(options) as server, running_codec(codec, server.ui_url) as codec_server:
         ready = asyncio.Event()
         worker = await Child.start(
             "the worker", worker_command, env=_worker_env(server), on_line=_relay(console, ready)
         )
-        say_ready = asyncio.create_task(_announce(ready, server, console))
+        say_ready = asyncio.create_task(_announce(ready, server, codec, console))
         try:
-            raise StackError(await _first_end([server.child, worker]))
+            raise StackError(await _first_end([server.child, worker, *codec_server]))
         except asyncio.CancelledError:
             console.print("stopping the worker, then the Temporal server ...")
             raise
@@ -122,12 +130,13 @@ def _relay(console: Console, ready: asyncio.Event) -> Callable[[str], None]:
     return on_line
 
 
-async def _announce(ready: asyncio.Event, server: DevServer, console: Console) -> None:
+async def _announce(ready: asyncio.Event, server: DevServer, codec: DevCodec | None, console: Console) -> None:
     """Say where everything is, once a call would be answered."""
     await ready.wait()
     for label, value in {
         "Temporal": server.address,
         "UI": server.ui_url or "none",
+        **({"codec server": codec.how_to_log_in} if codec else {}),
         "task queue": os.environ.get("DURABLE_LLM_TASK_QUEUE", TASK_QUEUE),
         "data": str(server.data) if server.data else "in memory, gone at the end",
         "store": f"{STORE_VARIABLE}={store}" if (store := _store(server)) else "none, prompts above 1.9 MB are refused",

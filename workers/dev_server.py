@@ -51,6 +51,8 @@ class ServerOptions:
     """Port of the web UI; 0 for any free one, None for no UI."""
     data: Path | None = DEFAULT_DATA
     """The database file, made if it is missing; None: memory, forgotten at the end."""
+    ui_codec: str | None = None
+    """Address of the codec server that the UI asks."""
 
 
 class DevServer:
@@ -84,7 +86,9 @@ class DevServer:
         self.address = f"{LOOPBACK}:{port}"
         self.ui_url = f"http://{LOOPBACK}:{ui_port}" if ui_port is not None else None
         self._lock = _lock_data(self.data) if self.data is not None else None
-        self.child = await Child.start("the Temporal server", [binary, *_arguments(port, ui_port, self.data)])
+        self.child = await Child.start(
+            "the Temporal server", [binary, *_arguments(port, ui_port, self.data, self._options.ui_codec)]
+        )
         try:
             await _ready(self.address, self.child)
         except BaseException:
@@ -125,8 +129,9 @@ def find_temporal() -> str:
     return found
 
 
-def _arguments(port: int, ui_port: int | None, data: Path | None) -> list[str]:
+def _arguments(port: int, ui_port: int | None, data: Path | None, ui_codec: str | None) -> list[str]:
     ui = ["--headless"] if ui_port is None else ["--ui-port", str(ui_port), "--ui-disable-news-fetch"]
+    ui += ["--ui-codec-endpoint", ui_codec] if ui_codec else []
     attributes = (f"{key.name}={key.indexed_value_type.name.title()}" for key in search_attributes.ALL)
     return [
         *("server", "start-dev", "--ip", LOOPBACK, "--port", str(port), "--log-level", "warn", *ui),

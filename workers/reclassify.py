@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from temporalio.client import Client, WorkflowHistory
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
 from durable_llm.connection import connect_client, translate
+from durable_llm.encryption import data_converter
 from durable_llm.names import WORKFLOW
 from workers.recorded_calls import RecordedCall, RecordedFailure, UnreadableCallError, read_call
 from workflows.policy.decide import Decision, Progress
@@ -174,7 +174,7 @@ async def run_reclassify(paths: Sequence[Path], query: str | None, limit: int, *
         DurableLLMError: no server, or it refused the query.
     """
     if paths:
-        report = await reclassify(from_files(paths), pydantic_data_converter)
+        report = await reclassify(from_files(paths), data_converter())
     else:
         client = await connect_client(wait=_CONNECT_WAIT)
         try:

@@ -10,6 +10,8 @@ from typing import Annotated
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from durable_llm.encryption import data_converter
+from durable_llm.errors import InvalidRequestError
 from durable_llm.names import TASK_QUEUE
 from durable_llm.store import STORE_VARIABLE, Store, StoreSettingError, open_store
 
@@ -64,6 +66,12 @@ class WorkerSettings(BaseSettings):
     store: str = Field(
         "", description="Store of prompts above 512 KiB: file:///DIR, s3://BUCKET/PREFIX or postgresql://USER@HOST/DB."
     )
+    encryption_keys: str = Field(
+        "",
+        repr=False,
+        description='Keys that encrypt payloads: "ID=BASE64, ID=BASE64"; the first one encrypts, all decrypt.',
+    )
+    encryption_keys_file: str = Field("", description="File that holds the same, one a line, instead.")
     connect_wait_s: Annotated[float, Field(ge=0.1, le=3600)] = Field(
         30.0, description="Seconds that a starting worker tries to reach the Temporal server."
     )
@@ -86,11 +94,11 @@ def load_settings() -> WorkerSettings:
     try:
         settings = WorkerSettings()
     except ValidationError as error:
-        lines = [
-            f"{PREFIX}{str(detail['loc'][0]).upper()}: {detail['msg']}"
-            for detail in error.errors(include_url=False, include_input=False)
-        ]
-        raise SettingsError("\n".join(lines)) from None
+        raise unusable(error) from None
+    try:
+        data_converter()
+    except InvalidRequestError as error:
+        raise SettingsError(error.message) from None
     if settings.heartbeat_interval_s * 2 > settings.heartbeat_timeout_s:
         raise SettingsError(
             f"{PREFIX}HEARTBEAT_INTERVAL_S: expected at most half of {PREFIX}HEARTBEAT_TIMEOUT_S "
@@ -109,3 +117,9 @@ def store_of(settings: WorkerSettings) -> Store | None:
         return open_store(settings.store) if settings.store else None
     except StoreSettingError as error:
         raise SettingsError(f"{STORE_VARIABLE}: {error}") from None
+
+
+def unusable(error: ValidationError, prefix: str = PREFIX) -> SettingsError:
+    """One line for each variable that is at fault; values are not repeated."""
+    details = error.errors(include_url=False, include_input=False)
+    return SettingsError("\n".join(f"{prefix}{str(detail['loc'][0]).upper()}: {detail['msg']}" for detail in details))

@@ -11,6 +11,7 @@ from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 
 with workflow.unsafe.imports_passed_through():
     from durable_llm.attempt import clip
+    from durable_llm.errors import DecryptionError
     from durable_llm.facts import TEXT_LIMIT, FailureFacts, LocalFault, Sent
     from durable_llm.names import ATTEMPT_ACTIVITY, ATTEMPT_FAILED, HEARTBEAT_TIMEOUT_FUNCTION, WORKER_SHUTDOWN
     from durable_llm.request import INLINE_PROMPT_BYTES, AttemptOrder
@@ -68,6 +69,10 @@ def facts_of(error: ActivityError) -> FailureFacts:
             return _reported(cause)
         case ApplicationError(type=kind) if kind == WORKER_SHUTDOWN:
             return FailureFacts(local_fault=LocalFault.DRAINED, text="the worker was shut down during the attempt")
+        case ApplicationError(cause=ApplicationError(type=kind) as cause) if kind == DecryptionError.__name__:
+            return FailureFacts(
+                local_fault=LocalFault.UNDECIPHERED, text=clip(cause.message, TEXT_LIMIT), request_sent=Sent.NO
+            )
         case ApplicationError(type=kind) as cause:
             return FailureFacts(exception=kind, text=clip(cause.message, TEXT_LIMIT))
         case TemporalTimeoutError(type=kind):

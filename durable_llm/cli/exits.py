@@ -7,6 +7,7 @@ from typing import Final
 from durable_llm.errors import (
     CallConflictError,
     CallNotFoundError,
+    DecryptionError,
     DispatcherUnavailableError,
     DurableLLMError,
     InvalidRequestError,
@@ -52,6 +53,7 @@ class CallInterruptedError(DurableLLMError):
 _EXIT_OF: Final[Mapping[type[DurableLLMError], Exit]] = {
     InvalidRequestError: Exit.USAGE,
     DispatcherUnavailableError: Exit.UNAVAILABLE,
+    DecryptionError: Exit.UNAVAILABLE,
     CallNotFoundError: Exit.NOT_FOUND,
     CallConflictError: Exit.CONFLICT,
     ResultNotReadyError: Exit.NOT_READY,

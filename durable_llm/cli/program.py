@@ -22,7 +22,7 @@ from durable_llm.cli.exits import EPILOG, Exit
 from durable_llm.cli.groups import grouped
 from durable_llm.cli.looking import cancel, list_calls, show
 from durable_llm.cli.report import report
-from durable_llm.cli.running import PASS_ON, dev, sweep_store, worker
+from durable_llm.cli.running import PASS_ON, codec_server, dev, sweep_store, worker
 from durable_llm.cli.setting_up import setup, version
 
 COMMANDS: Final[dict[str, Callable[..., Any]]] = {
@@ -45,7 +45,7 @@ app = typer.Typer(
 )
 for _name, _command in COMMANDS.items():
     app.command(_name, epilog=EPILOG)(grouped(_command))
-for _service in (worker, dev, sweep_store):
+for _service in (worker, dev, codec_server, sweep_store):
     app.command(epilog=EPILOG, context_settings=PASS_ON)(_service)
 
 

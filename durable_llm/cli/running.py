@@ -1,4 +1,4 @@
-"""The commands that run the service: `worker`, `dev` and `sweep-store`, each as a process of its own.
+"""The commands that run the service: `worker`, `dev`, `codec-server` and `sweep-store`, each as a process of its own.
 
 The service's packages have generic names (workflows, activities, workers), which a process of ours must not make
 visible to anybody else; so nothing of it is imported here.
@@ -19,6 +19,11 @@ def worker(context: typer.Context) -> int:
 def dev(context: typer.Context) -> int:
     """Run Temporal with its UI and a worker until Ctrl-C; options after '--' are its own ('dev -- --help')."""
     return _serve("dev", *context.args)
+
+
+def codec_server(context: typer.Context) -> int:
+    """Decrypt payloads for Temporal's UI until SIGTERM or Ctrl-C; settings are DURABLE_LLM_CODEC_* variables."""
+    return _serve("codec-server", *context.args)
 
 
 def sweep_store(context: typer.Context) -> int:

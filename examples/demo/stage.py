@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 
-from durable_llm import Dispatcher
+from durable_llm import Dispatcher, data_converter
 from examples.demo import script
 from examples.demo.checker import Verdict
 from examples.demo.evidence import Kill
@@ -129,9 +128,7 @@ class Stage:
         for provider in (self.openai, self.anthropic):
             await provider.ready()
             await provider.script(script.scenario(provider.name))
-        client = await Client.connect(
-            self._server.env["TEMPORAL_ADDRESS"] or "", data_converter=pydantic_data_converter
-        )
+        client = await Client.connect(self._server.env["TEMPORAL_ADDRESS"] or "", data_converter=data_converter())
         self.dispatcher = await self._parts.enter_async_context(Dispatcher(client))
 
 

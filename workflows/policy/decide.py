@@ -219,7 +219,8 @@ class _Case:
             return self.end("on_unknown", "the attempt's outcome is unknown and it must not be paid twice")
         if self.progress.lost > LOST_PER_MODEL:
             return self.leave("lost-per-model", f"{self.progress.lost} workers were lost with this model's request")
-        reason = f"{self.verdict.category}: outcome unknown, asking again"
+        known = "nothing was sent" if self.facts.request_sent == Sent.NO else "outcome unknown"
+        reason = f"{self.verdict.category}: {known}, asking again"
         return Decision(Action.RETRY, self.rule, reason, self.progress, 0.0, LOST_SPREAD_S)
 
     def leave(self, rule: str, reason: str) -> Decision:

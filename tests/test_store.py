@@ -25,7 +25,7 @@ from tests.support_postgres import PASSWORD, USER, installed_postgres
 from tests.support_s3 import BUCKET, bucket, s3_server
 from workers.ports import free_port
 
-CONTENT = os.urandom(1_000_000)
+CONTENT = bytes(range(256)) * 4000
 NAME = hashlib.sha256(CONTENT).hexdigest()
 
 

@@ -15,7 +15,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities import transport
 from activities.answer import whole
-from activities.call import arguments, check_provider, check_spec
+from activities.call import arguments, check_provider, check_spec, choices_asked
 from activities.exchange import Exchange, recording
 from activities.failure import facts_of, request_id_of
 from activities.heartbeats import Heartbeats
@@ -128,7 +128,8 @@ class ProviderAttempts:
         exchange.only_host, exchange.forbidden = spec.api_base, passage.forbidden
         with recording(exchange):
             response = await whole(await litellm.acompletion(**arguments(spec, provider, prompt, passage)))
-        return judge(response, exchange, spec.name, self._scrubber(prompt), _now())
+        outcome = judge(response, exchange, spec.name, self._scrubber(prompt), _now(), asked=choices_asked(spec))
+        return outcome.model_copy(update={"provider": provider}) if isinstance(outcome, Answer) else outcome
 
     def _scrubber(self, prompt: Prompt | None) -> Scrubber:
         return Scrubber(self._keys.secrets(), prompt.messages if prompt else None)

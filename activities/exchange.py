@@ -26,6 +26,11 @@ FAILURE_BYTES: Final = 256 * 1024
 ANSWER_BYTES: Final = 64 * 1024 * 1024
 """Bytes that are kept of an answer's body; a streamed answer takes a few hundred for each token."""
 
+INLINE: Final = (
+    "a worker fetches nothing: put images and files into the message, as data URLs (data:image/png;base64,...)"
+)
+"""What to write instead of an address that a provider cannot read by itself."""
+
 _LONG_SECRET: Final = 20
 """Characters from which a secret is looked for in a body too; a short one may be an ordinary word."""
 
@@ -38,6 +43,8 @@ class RefusedError(httpx.RequestError):
 class Exchange:
     """One attempt's request and response, as they were on the wire."""
 
+    methods: Collection[str] = ("POST",)
+    """HTTP methods that the attempt's request may have."""
     only_host: str | None = None
     """Host and port that may be asked; None: the provider's own."""
     forbidden: Collection[str] = ()
@@ -60,11 +67,15 @@ class Exchange:
         """Let the attempt's one request pass.
 
         Raises:
-            RefusedError: it is a second one, goes to another host than the spec's, or carries a foreign credential.
+            RefusedError: it is a second one, asks by another method, goes to another host than the spec's, or carries a
+                foreign credential.
         """
         if self.requests:
             raise RefusedError("one attempt is one request", request=request)
         target = request.url.netloc.decode()
+        if request.method not in self.methods:
+            text = f"the provider's adapter would {request.method} something from {target} beside asking; {INLINE}"
+            self._refuse(LocalFault.UNSUPPORTED, text, request)
         if self.only_host is not None and not _same_host(self.only_host, request.url):
             self._refuse(
                 LocalFault.UNSUPPORTED, f"the provider's adapter asks {target}, not the spec's api_base", request

@@ -22,6 +22,7 @@ from activities.heartbeats import Heartbeats
 from activities.judgement import judge
 from activities.keys import KeyRing
 from activities.litellm_setup import litellm, provider_of
+from activities.media import traces
 from activities.observation import note
 from activities.scrub import Scrubber
 from activities.server import Server, TemporalServer
@@ -126,8 +127,10 @@ class ProviderAttempts:
         note(provider=provider, prompt=prompt, exchange=exchange, secrets=self._keys.secrets)
         passage = self._keys.resolve(provider, spec.api_base, spec.api_key)
         exchange.only_host, exchange.forbidden = spec.api_base, passage.forbidden
+        given = arguments(spec, provider, prompt, passage)
+        exchange.must_show = traces(given["messages"])
         with recording(exchange):
-            response = await whole(await litellm.acompletion(**arguments(spec, provider, prompt, passage)))
+            response = await whole(await litellm.acompletion(**given))
         outcome = judge(response, exchange, spec.name, self._scrubber(prompt), _now(), asked=choices_asked(spec))
         return outcome.model_copy(update={"provider": provider}) if isinstance(outcome, Answer) else outcome
 

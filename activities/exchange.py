@@ -47,6 +47,8 @@ class Exchange:
     """HTTP methods that the attempt's request may have."""
     only_host: str | None = None
     """Host and port that may be asked; None: the provider's own."""
+    must_show: Collection[str] = ()
+    """Pieces of the prompt's images and files: a request without them asks something else."""
     forbidden: Collection[str] = ()
     """Credentials of this worker that are not this attempt's."""
     sent: Sent = Sent.NO
@@ -67,8 +69,8 @@ class Exchange:
         """Let the attempt's one request pass.
 
         Raises:
-            RefusedError: it is a second one, asks by another method, goes to another host than the spec's, or carries a
-                foreign credential.
+            RefusedError: it is a second one, asks by another method, goes to another host than the spec's, carries a
+                foreign credential, or lacks a part of the prompt.
         """
         if self.requests:
             raise RefusedError("one attempt is one request", request=request)
@@ -86,6 +88,9 @@ class Exchange:
                 "a reference, or list the pair in DURABLE_LLM_KEYS"
             )
             self._refuse(LocalFault.KEY_NOT_ALLOWED, text, request)
+        if _lacks(request, self.must_show):
+            text = "the provider's adapter leaves out an image or a file of the prompt; ask a model that takes it"
+            self._refuse(LocalFault.UNSUPPORTED, text, request)
         self.requests, self.host, self.sent = 1, target, Sent.UNKNOWN
         self.refused, self.refusal = None, ""  # a refused question about the model before it does not matter
 
@@ -182,8 +187,18 @@ def _carries(request: httpx.Request, secrets: Collection[str]) -> bool:
     head = "\n".join([url, unquote(url), *request.headers.values(), *_basic(request.headers.get("authorization", ""))])
     if any(secret in head for secret in secrets):
         return True
-    body = request.content if hasattr(request, "_content") else b""
+    body = _content(request)
     return any(len(secret) >= _LONG_SECRET and secret.encode() in body for secret in secrets)
+
+
+def _lacks(request: httpx.Request, pieces: Collection[str]) -> bool:
+    """Whether one of `pieces` is missing; a body that cannot be read is not judged."""
+    body = _content(request)
+    return bool(body) and any(piece.encode() not in body for piece in pieces)
+
+
+def _content(request: httpx.Request) -> bytes:
+    return request.content if hasattr(request, "_content") else b""
 
 
 def _basic(authorization: str) -> list[str]:

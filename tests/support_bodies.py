@@ -54,7 +54,9 @@ def response(text: str = "seven", **fields: Any) -> dict:
 
 def events(*values: dict, named: bool = False) -> str:
     """A stream of server-sent events; Anthropic's have names."""
-    return "".join((f"event: {value['type']}\n" if named else "") + f"data: {json.dumps(value)}\n\n" for value in values)
+    return "".join(
+        (f"event: {value['type']}\n" if named else "") + f"data: {json.dumps(value)}\n\n" for value in values
+    )
 
 
 def sent(request: bytes) -> dict:

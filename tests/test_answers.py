@@ -193,7 +193,7 @@ async def test_a_stream_keeps_its_signed_blocks() -> None:
 
 
 async def test_googles_signatures_are_beside_the_call_not_in_its_id() -> None:
-    """litellm hides one in the id, which other providers refuse for its length and a caller would copy about."""
+    """In the id, where litellm hides one, it would be too long for other providers, and be copied about."""
     body = gemini(
         {"text": "Let me look.", "thoughtSignature": "TEXT"},
         {"functionCall": {"name": "get_weather", "args": {"city": "Rome"}}, "thoughtSignature": "CALL"},

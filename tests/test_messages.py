@@ -26,10 +26,11 @@ BOOKKEEPING = ("response_id", "provider", "annotations", "my_note", "provider_sp
 
 def transcript(*, call_id: str = "toolu_1", **answered: Any) -> list[dict]:
     """A question, an answer that calls a tool, its result, and another question."""
+    made = {**CALL, "id": call_id, "index": 0, "function": {**CALL["function"], "my_note": 3}}
     return [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Weather in Rome?", "my_note": 1},
-        {"role": "assistant", "content": "Let me look.", "tool_calls": [{**CALL, "id": call_id}], **answered},
+        {"role": "assistant", "content": "Let me look.", "tool_calls": [made], **answered},
         {"role": "tool", "tool_call_id": call_id, "content": "sunny", "my_note": 2},
         {"role": "user", "content": "And tomorrow?"},
     ]
@@ -117,11 +118,13 @@ async def test_anthropic_gets_no_block_that_it_did_not_sign() -> None:
     unknown = transcript(thinking_blocks=[{"type": "thinking", "thinking": "Who knows."}, THOUGHT])
     foreign = await asked(ANTHROPIC, GEMINIS)
     mixed = await asked(ANTHROPIC, unknown)
+    [_, _, amazons, *_] = for_provider(unknown, "bedrock", CLAUDE_ON_BEDROCK)
 
     assert [part["type"] for part in foreign["messages"][1]["content"]] == ["text", "tool_use"]
     assert foreign["messages"][1]["content"][1]["id"] == "call_1"
     assert mixed["messages"][1]["content"][0] == THOUGHT
     assert "Who knows." not in json.dumps(mixed)
+    assert amazons["thinking_blocks"] == [THOUGHT]
 
 
 async def test_google_gets_its_signatures_back() -> None:

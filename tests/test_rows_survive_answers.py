@@ -17,7 +17,7 @@ from durable_llm import Category, Dispatcher, LLMConfig, LLMResult, ModelSpec
 from tests.support_bodies import anthropic, choice, gemini, openai, sent
 from tests.support_wire import Wire, playing
 from tests.test_images import INLINE, PIXEL, image
-from tests.test_messages import CLAUDES, HIDDEN, THOUGHT
+from tests.test_messages import CALL, CLAUDES, HIDDEN, THOUGHT
 from tests.test_worker_process import worker
 
 OPENAI, ANTHROPIC, GEMINI = "openai/gpt-4o-mini", "anthropic/claude-haiku-4-5", "gemini/gemini-2.5-flash"
@@ -64,7 +64,7 @@ ROWS = {
     ),
     "another provider's transcript": Row(
         OPENAI, openai(), {"text": "seven"},
-        {"messages.2": {name: CLAUDES[2][name] for name in ("role", "content", "tool_calls")}}, messages=CLAUDES,
+        {"messages.2": {"role": "assistant", "content": "Let me look.", "tool_calls": [CALL]}}, messages=CLAUDES,
     ),
     "an image": Row(
         ANTHROPIC, anthropic(), {"text": "seven"}, {"messages.0.content.1.source.data": PIXEL}, messages=SHOWN,

@@ -20,8 +20,8 @@ from durable_llm.request import Prompt
 _NEED_TOOLS: Final = ("tool_choice", "parallel_tool_calls")
 _WITH_RESPONSES: Final = frozenset({"openai", "azure"})
 _NOT_OF_RESPONSES: Final = (
-    "audio", "frequency_penalty", "logit_bias", "logprobs", "modalities", "n", "prediction", "presence_penalty", "seed",
-    "stop", "top_logprobs",
+    "audio", "frequency_penalty", "logit_bias", "logprobs", "modalities", "n", "prediction", "presence_penalty",
+    "safety_settings", "seed", "stop", "stop_sequences", "top_k", "top_logprobs", "web_search_options",
 )  # fmt: skip
 """Parameters of Chat Completions that litellm drops on the way to Responses, or their answer on the way back."""
 

@@ -138,6 +138,7 @@ async def test_google_gets_its_signatures_back() -> None:
          "thoughtSignature": "FROMID"},
     ]  # fmt: skip
     assert own["contents"][2]["parts"][0]["function_response"]["id"] == "call_1"
+    assert for_provider(GEMINIS, "gemini", GEMINI)[2]["provider_specific_fields"] == {"thought_signatures": ["TEXT"]}
     assert "CLAUDES" not in json.dumps(foreign)
     assert foreign["contents"][1]["parts"][1]["thoughtSignature"] == "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I="
 

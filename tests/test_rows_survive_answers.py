@@ -107,13 +107,13 @@ async def outcomes(server_env: WorkflowEnvironment) -> AsyncIterator[Outcomes]:
         wires = {name: await stack.enter_async_context(playing({"fault": "timeout"})) for name in ROWS}
         async with worker(server_env, QUEUE, **BEATS) as doomed:
             handles = {name: await dispatcher.submit(*call_of(row, wires[name])) for name, row in ROWS.items()}
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 await asyncio.gather(*(wire.asked.wait() for wire in wires.values()))
             doomed.send_signal(signal.SIGKILL)
             await doomed.wait()
         for name, wire in wires.items():
             wire.case = {"body": ROWS[name].body}
-        async with worker(server_env, QUEUE, **BEATS), asyncio.timeout(60):
+        async with worker(server_env, QUEUE, **BEATS), asyncio.timeout(120):
             results = await asyncio.gather(*(handle.result() for handle in handles.values()))
         told = {name: [sent(request) for request in wire.requests] for name, wire in wires.items()}
         yield {name: (result, told[name]) for name, result in zip(handles, results, strict=True)}

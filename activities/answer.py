@@ -4,6 +4,7 @@ litellm's own objects hold clients, change from version to version and price wha
 result must be readable for ever.
 """
 
+from collections.abc import Collection
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -11,12 +12,15 @@ from pydantic import BaseModel
 from activities.exchange import Exchange
 from activities.failure import request_id_of
 from activities.fitting import fitted
-from activities.litellm_setup import litellm, price
+from activities.litellm_setup import THOUGHT_SEPARATOR, litellm, price
 from activities.verdict_on_answer import Native, judge_choice
 from durable_llm.attempt import Usage, clip
 from durable_llm.result import Answer, Choice, FunctionCall, ToolCall
 
 _LABEL_BYTES: Final = 1000
+
+_CONTINUES: Final = ("thought_signatures", "reasoning_details")
+_SIGNS_CALL: Final = ("thought_signature",)
 
 
 async def whole(response: Any) -> Any:
@@ -27,16 +31,24 @@ async def whole(response: Any) -> Any:
         chunks = [chunk async for chunk in response]
     finally:
         await response.aclose()
-    return litellm.stream_chunk_builder(chunks) or litellm.ModelResponse(choices=[])
+    built = litellm.stream_chunk_builder(chunks) or litellm.ModelResponse(choices=[])
+    if built.choices and (tokens := _streamed_logprobs(chunks)):
+        built.choices[0].logprobs = {"content": tokens}
+    return built
+
+
+def _streamed_logprobs(chunks: list[Any]) -> list[Any]:
+    """The tokens of all chunks, which litellm's builder drops."""
+    pieces = (_plain(getattr(choice, "logprobs", None)) for chunk in chunks for choice in chunk.choices)
+    return [token for piece in pieces if piece for token in piece.get("content") or ()]
 
 
 def read_answer(response: Any, exchange: Exchange, model: str) -> Answer:
     """What `response` says, with usage and cost; nothing is judged here."""
-    message = response.choices[0].message if response.choices else None
     return Answer(
         choices=[_choice(choice) for choice in response.choices],
         model=_label(response.model),
-        reasoning_content=getattr(message, "reasoning_content", None) or None,
+        system_fingerprint=_label(getattr(response, "system_fingerprint", None)),
         usage=read_usage(response),
         cost=price(response, model),
         response_id=_label(response.id),
@@ -75,12 +87,21 @@ def _choice(choice: Any) -> Choice:
         tool_calls=[_tool_call(call) for call in message.tool_calls or ()],
         finish_reason=_label(choice.finish_reason),
         logprobs=_plain(getattr(choice, "logprobs", None)),
+        reasoning_content=getattr(message, "reasoning_content", None) or None,
+        thinking_blocks=[dict(block) for block in getattr(message, "thinking_blocks", None) or ()],
+        provider_specific_fields=_specific(message, _CONTINUES),
     )
 
 
 def _label(text: str | None) -> str | None:
     """A name or an id, which a provider may make as long as it likes."""
     return clip(text, _LABEL_BYTES) if text else None
+
+
+def _specific(item: Any, names: Collection[str]) -> dict[str, Any] | None:
+    """Those of an item's provider-specific fields that the next call needs; None without any."""
+    fields = getattr(item, "provider_specific_fields", None) or {}
+    return {name: fields[name] for name in names if fields.get(name)} or None
 
 
 def _plain(logprobs: Any) -> dict[str, Any] | None:
@@ -91,7 +112,8 @@ def _plain(logprobs: Any) -> dict[str, Any] | None:
 def _tool_call(call: Any) -> ToolCall:
     function = call.function
     return ToolCall(
-        id=call.id or "",
+        id=(call.id or "").partition(THOUGHT_SEPARATOR)[0],
         type=call.type or "function",
         function=FunctionCall(name=function.name or "", arguments=function.arguments or ""),
+        provider_specific_fields=_specific(call, _SIGNS_CALL),
     )

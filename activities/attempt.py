@@ -15,13 +15,14 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities import transport
 from activities.answer import whole
-from activities.call import arguments, check_provider, check_spec
+from activities.call import arguments, check_provider, check_spec, choices_asked
 from activities.exchange import Exchange, recording
 from activities.failure import facts_of, request_id_of
 from activities.heartbeats import Heartbeats
 from activities.judgement import judge
 from activities.keys import KeyRing
 from activities.litellm_setup import litellm, provider_of
+from activities.media import traces
 from activities.observation import note
 from activities.prompts import Prompts
 from activities.scrub import Scrubber
@@ -132,9 +133,12 @@ class ProviderAttempts:
         note(provider=provider, prompt=prompt, exchange=exchange, secrets=self._keys.secrets)
         passage = self._keys.resolve(provider, spec.api_base, spec.api_key)
         exchange.only_host, exchange.forbidden = spec.api_base, passage.forbidden
+        given = arguments(spec, provider, prompt, passage)
+        exchange.must_show = traces(given["messages"])
         with recording(exchange):
-            response = await whole(await litellm.acompletion(**arguments(spec, provider, prompt, passage)))
-        return judge(response, exchange, spec.name, self._scrubber(prompt), _now())
+            response = await whole(await litellm.acompletion(**given))
+        outcome = judge(response, exchange, spec.name, self._scrubber(prompt), _now(), asked=choices_asked(spec))
+        return outcome.model_copy(update={"provider": provider}) if isinstance(outcome, Answer) else outcome
 
     def _scrubber(self, prompt: Prompt | None) -> Scrubber:
         return Scrubber(self._keys.secrets(), prompt.messages if prompt else None)

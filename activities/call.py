@@ -4,12 +4,13 @@ What litellm is given decides what it sends, so what a caller wrote is checked h
 the rules, or not ours at all.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from activities.failure import LocalFaultError
 from activities.keys import Passage
 from activities.litellm_setup import FIXED_ARGUMENTS
+from activities.messages import for_provider
 from activities.providers import UNOBSERVED
 from durable_llm.config import ModelSpecOnWire, check_address
 from durable_llm.facts import LocalFault
@@ -18,6 +19,12 @@ from durable_llm.request import Prompt
 
 _NEED_TOOLS: Final = ("tool_choice", "parallel_tool_calls")
 _WITH_RESPONSES: Final = frozenset({"openai", "azure"})
+_NOT_OF_RESPONSES: Final = (
+    "audio", "frequency_penalty", "logit_bias", "logprobs", "modalities", "n", "prediction", "presence_penalty",
+    "safety_settings", "seed", "stop", "stop_sequences", "top_k", "top_logprobs", "web_search_options",
+)  # fmt: skip
+"""Parameters of Chat Completions that litellm drops on the way to Responses, or their answer on the way back."""
+
 _BINARY_STREAMS: Final = frozenset({"bedrock", "bedrock_converse", "sagemaker", "sagemaker_chat"})
 
 
@@ -48,6 +55,11 @@ def check_provider(provider: str, spec: ModelSpecOnWire) -> None:
         raise LocalFaultError(
             LocalFault.UNSUPPORTED, f"responses_api: {provider} is asked by Chat Completions; leave it out"
         )
+    if spec.responses_api and (lost := _lost(spec.extra_params)):
+        raise LocalFaultError(
+            LocalFault.UNSUPPORTED,
+            f"responses_api: {', '.join(lost)} would be lost; leave it out of this spec, or ask by Chat Completions",
+        )
     if spec.extra_params.get("stream") and provider in _BINARY_STREAMS:
         raise LocalFaultError(
             LocalFault.UNSUPPORTED,
@@ -57,6 +69,11 @@ def check_provider(provider: str, spec: ModelSpecOnWire) -> None:
         raise LocalFaultError(
             LocalFault.UNSUPPORTED, f"requests to {provider} cannot be observed; use 'openai/...' with api_base"
         )
+
+
+def _lost(parameters: Mapping[str, Any]) -> list[str]:
+    """Parameters that say something and that a Response would not heed."""
+    return [name for name in _NOT_OF_RESPONSES if parameters.get(name) not in (None, False, 1 if name == "n" else None)]
 
 
 def arguments(spec: ModelSpecOnWire, provider: str, prompt: Prompt, passage: Passage) -> dict[str, Any]:
@@ -74,7 +91,14 @@ def arguments(spec: ModelSpecOnWire, provider: str, prompt: Prompt, passage: Pas
         parameters.setdefault("stream_options", {"include_usage": True})
     if not parameters.get("tools"):
         parameters = {name: value for name, value in parameters.items() if name not in ("tools", *_NEED_TOOLS)}
-    return {"model": _name(spec, provider), "messages": prompt.messages, **parameters, **FIXED_ARGUMENTS}
+    messages = for_provider(prompt.messages, provider, spec.name)
+    return {"model": _name(spec, provider), "messages": messages, **parameters, **FIXED_ARGUMENTS}
+
+
+def choices_asked(spec: ModelSpecOnWire) -> int:
+    """How many choices the spec asks for."""
+    asked = spec.extra_params.get("n")
+    return asked if isinstance(asked, int) else 1
 
 
 def _name(spec: ModelSpecOnWire, provider: str) -> str:

@@ -27,6 +27,11 @@ megabytes keeps it busy for seconds, and every other attempt's heartbeats waitin
 ANSWER_BYTES: Final = 64 * 1024 * 1024
 """Bytes that are kept of an answer's body; a streamed answer takes a few hundred for each token."""
 
+INLINE: Final = (
+    "a worker fetches nothing: put images and files into the message, as data URLs (data:image/png;base64,...)"
+)
+"""What to write instead of an address that a provider cannot read by itself."""
+
 _LONG_SECRET: Final = 20
 """Characters from which a secret is looked for in a body too; a short one may be an ordinary word."""
 
@@ -39,8 +44,12 @@ class RefusedError(httpx.RequestError):
 class Exchange:
     """One attempt's request and response, as they were on the wire."""
 
+    methods: Collection[str] = ("POST",)
+    """HTTP methods that the attempt's request may have."""
     only_host: str | None = None
     """Host and port that may be asked; None: the provider's own."""
+    must_show: Collection[str] = ()
+    """Pieces of the prompt's images and files: a request without them asks something else."""
     forbidden: Collection[str] = ()
     """Credentials of this worker that are not this attempt's."""
     sent: Sent = Sent.NO
@@ -61,11 +70,15 @@ class Exchange:
         """Let the attempt's one request pass.
 
         Raises:
-            RefusedError: it is a second one, goes to another host than the spec's, or carries a foreign credential.
+            RefusedError: it is a second one, asks by another method, goes to another host than the spec's, carries a
+                foreign credential, or lacks a part of the prompt.
         """
         if self.requests:
             raise RefusedError("one attempt is one request", request=request)
         target = request.url.netloc.decode()
+        if request.method not in self.methods:
+            text = f"the provider's adapter would {request.method} something from {target} beside asking; {INLINE}"
+            self._refuse(LocalFault.UNSUPPORTED, text, request)
         if self.only_host is not None and not _same_host(self.only_host, request.url):
             self._refuse(
                 LocalFault.UNSUPPORTED, f"the provider's adapter asks {target}, not the spec's api_base", request
@@ -76,6 +89,9 @@ class Exchange:
                 "a reference, or list the pair in DURABLE_LLM_KEYS"
             )
             self._refuse(LocalFault.KEY_NOT_ALLOWED, text, request)
+        if _lacks(request, self.must_show):
+            text = "the provider's adapter leaves out an image or a file of the prompt; ask a model that takes it"
+            self._refuse(LocalFault.UNSUPPORTED, text, request)
         self.requests, self.host, self.sent = 1, target, Sent.UNKNOWN
         self.refused, self.refusal = None, ""  # a refused question about the model before it does not matter
 
@@ -174,8 +190,18 @@ def _carries(request: httpx.Request, secrets: Collection[str]) -> bool:
     head = "\n".join([url, unquote(url), *request.headers.values(), *_basic(request.headers.get("authorization", ""))])
     if any(secret in head for secret in secrets):
         return True
-    body = request.content if hasattr(request, "_content") else b""
+    body = _content(request)
     return any(len(secret) >= _LONG_SECRET and secret.encode() in body for secret in secrets)
+
+
+def _lacks(request: httpx.Request, pieces: Collection[str]) -> bool:
+    """Whether one of `pieces` is missing; a body that cannot be read is not judged."""
+    body = _content(request)
+    return bool(body) and any(piece.encode() not in body for piece in pieces)
+
+
+def _content(request: httpx.Request) -> bytes:
+    return request.content if hasattr(request, "_content") else b""
 
 
 def _basic(authorization: str) -> list[str]:

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from activities import retry_after
 from activities.dialects import ProviderError, read_error, read_error_json
-from activities.exchange import Exchange, RefusedError
+from activities.exchange import INLINE, Exchange, RefusedError
 from activities.keys import KeyRefusedError
-from activities.litellm_setup import UnknownProviderError, litellm
+from activities.litellm_setup import SSRFError, UnknownProviderError, litellm
 from activities.scrub import Scrubber
 from activities.verdict_on_answer import Verdict, judge_body
 from durable_llm.attempt import clip
@@ -26,6 +26,11 @@ _REQUEST_IDS: Final = (
 
 
 _PREFIX = re.compile(r"^(?:litellm\.)?(?:\w+(?:Error|Exception)\s*[:-]\s*)+")
+_ADVICE: Final = "To drop these, set "
+"""Where litellm begins to advise the operator of its proxy."""
+
+_FETCHES: Final = (litellm.ImageFetchError, SSRFError)
+_UNSUPPORTED: Final = (litellm.UnsupportedParamsError, NotImplementedError, *_FETCHES)
 _REDIRECTED: Final = "the provider redirects to another address; that is not followed, since the key would go along."
 
 
@@ -148,7 +153,7 @@ def _before_sending(error: BaseException) -> LocalFault:
     chain = list(_chain(error))
     if any(isinstance(link, ImportError) for link in chain) or "pip install" in str(error):
         return LocalFault.MISSING_PACKAGE
-    if any(isinstance(link, litellm.UnsupportedParamsError | NotImplementedError) for link in chain):
+    if any(isinstance(link, _UNSUPPORTED) for link in chain):
         return LocalFault.UNSUPPORTED
     if any(isinstance(link, litellm.AuthenticationError) for link in chain) or _speaks_of_keys(error):
         return LocalFault.MISSING_KEY
@@ -177,6 +182,8 @@ def _class_name(error: BaseException) -> str | None:
 
 
 def _text_of(error: BaseException) -> str:
-    """The exception's text without litellm's prefixes and without a traceback that it may have put there."""
-    text = str(error).partition("Traceback (most recent call last)")[0].strip()
+    """The exception's text without litellm's prefixes, advice and tracebacks."""
+    if any(isinstance(link, _FETCHES) for link in _chain(error)):
+        return f"the provider's adapter would fetch an address of the prompt by itself; {INLINE}"
+    text = str(error).partition("Traceback (most recent call last)")[0].partition(_ADVICE)[0].strip()
     return _PREFIX.sub("", text) or type(error).__name__

@@ -41,7 +41,8 @@ def _without_logprobs(answer: Answer, _limit: int) -> Answer:
 
 
 def _without_reasoning(answer: Answer, _limit: int) -> Answer:
-    return answer.model_copy(update={"reasoning_content": None})
+    without: dict[str, Any] = {"reasoning_content": None, "thinking_blocks": [], "provider_specific_fields": None}
+    return answer.model_copy(update={"choices": [choice.model_copy(update=without) for choice in answer.choices]})
 
 
 def _with_fewer_parts(answer: Answer, _limit: int) -> Answer:

@@ -19,8 +19,18 @@ from durable_llm.result import Answer
 _COUNTS: Final = ("usage", "usageMetadata", "prompt_eval_count")
 
 
-def judge(response: Any, exchange: Exchange, model: str, scrubber: Scrubber, now: datetime) -> Answer | FailureFacts:
+def judge(
+    response: Any, exchange: Exchange, model: str, scrubber: Scrubber, now: datetime, *, asked: int = 1
+) -> Answer | FailureFacts:
     """The answer that `response` is, or the facts of why it is none.
+
+    Args:
+        response: What litellm made of it.
+        exchange: What was on the wire.
+        model: The spec's name of the model.
+        scrubber: Cleans every text.
+        now: When the answer was seen.
+        asked: How many choices were asked for.
 
     Raises:
         LocalFaultError: no request was seen, so nothing is known of where the answer is from.
@@ -35,7 +45,7 @@ def judge(response: Any, exchange: Exchange, model: str, scrubber: Scrubber, now
         answer = answer.model_copy(update={"usage": None, "cost": None})  # litellm's own guesses
     if served := _model_of_response(value):
         answer = answer.model_copy(update={"model": served})
-    verdict = _verdict(answer, exchange, value)
+    verdict = _verdict(answer, exchange, value) or _ignored(asked, answer)
     if verdict is None:
         return finished(answer, natives(value))
     facts = facts_of_answer(verdict, exchange, scrubber, now)
@@ -49,6 +59,14 @@ def _verdict(answer: Answer, exchange: Exchange, value: Any) -> Verdict | None:
     if verdict and verdict.defect is AnswerDefect.EMPTY and value is None:
         return judge_body(exchange.body, value)  # nothing was said because nothing could be read
     return verdict
+
+
+def _ignored(asked: int, answer: Answer) -> Verdict | None:
+    """One choice for several is a provider that does not heed `n`; fewer, but several, are what there was to say."""
+    if asked == 1 or len(answer.choices) != 1:
+        return None
+    text = f"the provider gave one choice where n asked for {asked}; leave n out of this spec"
+    return Verdict(AnswerDefect.TOO_FEW, answer.choices[0].finish_reason, text)
 
 
 def _counted(value: Any) -> bool:

@@ -13,6 +13,9 @@ from typing import Any, Final
 
 # litellm ships the same price list; fetching it delays the start and fails where there is no way out.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+os.environ["LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS"] = "True"  # so is the list of headers, in the middle of an attempt
+# litellm fetches images and files for providers that do not: a caller would choose what the worker's network is asked.
+os.environ["MAX_IMAGE_URL_DOWNLOAD_SIZE_MB"] = "0"
 os.environ.setdefault("LITELLM_MODE", "PRODUCTION")  # anything else reads .env files into the worker's environment
 # litellm's limits (1,000 connections, 500 a host) would queue attempts inside their own timeout; the worker's number of
 # slots is the limit. 0 leaves aiohttp's own default: 100 in all, unlimited for a host.
@@ -20,6 +23,8 @@ os.environ.setdefault("AIOHTTP_CONNECTOR_LIMIT", "100000")
 os.environ.setdefault("AIOHTTP_CONNECTOR_LIMIT_PER_HOST", "0")
 
 import litellm  # reads the variables above
+from litellm.litellm_core_utils.prompt_templates.factory import THOUGHT_SIGNATURE_SEPARATOR as THOUGHT_SEPARATOR
+from litellm.litellm_core_utils.url_utils import SSRFError
 from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, http2_enabled
 
@@ -48,8 +53,10 @@ litellm.disable_end_user_cost_tracking = True
 
 __all__ = [
     "FIXED_ARGUMENTS",
+    "THOUGHT_SEPARATOR",
     "AsyncHTTPHandler",
     "LiteLLMAiohttpTransport",
+    "SSRFError",
     "UnknownProviderError",
     "http2_enabled",
     "litellm",

@@ -68,6 +68,8 @@ class AnswerDefect(StrEnum):
     LENGTH = "length"
     """The token budget was spent and nothing was said."""
     INVALID_TOOL_ARGUMENTS = "invalid_tool_arguments"
+    TOO_FEW = "too_few"
+    """One choice where `n` asked for several: the provider takes the parameter and ignores it."""
     ERROR_BODY = "error_body"
     """An error object in a successful response; `http_status` is then the status it names, if any."""
 

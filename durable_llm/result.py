@@ -2,7 +2,7 @@
 
 import json
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from pydantic import Field
 
@@ -10,6 +10,9 @@ from durable_llm.attempt import Ledger, Usage
 from durable_llm.categories import CallOutcome
 from durable_llm.names import FIRST_SCHEMA_VERSION
 from durable_llm.wire import Wire
+
+_STORED_RESPONSE: Final = "resp_"
+"""How the ids begin that a later call may go on from."""
 
 
 class FunctionCall(Wire):
@@ -31,6 +34,8 @@ class ToolCall(Wire):
     id: str = ""
     type: str = "function"
     function: FunctionCall = Field(default_factory=FunctionCall)
+    provider_specific_fields: dict[str, Any] | None = None
+    """What only its own provider understands: Gemini's `thought_signature`."""
 
 
 class Choice(Wire):
@@ -41,6 +46,18 @@ class Choice(Wire):
     finish_reason: str | None = None
     logprobs: dict[str, Any] | None = None
     """In OpenAI's shape."""
+    reasoning_content: str | None = None
+    """The reasoning as text, where the provider shows it."""
+    thinking_blocks: list[dict[str, Any]] = Field(default_factory=list)
+    """The reasoning in Anthropic's blocks, signed where the provider signs; sent back as they are."""
+    provider_specific_fields: dict[str, Any] | None = None
+    """What only its own provider understands: Gemini's `thought_signatures`, OpenRouter's `reasoning_details`."""
+
+    @property
+    def logprob_sum(self) -> float | None:
+        """Sum of the tokens' log probabilities; None without any."""
+        tokens = (self.logprobs or {}).get("content")
+        return sum(token["logprob"] for token in tokens) if tokens else None
 
 
 class Answer(Wire):
@@ -49,7 +66,9 @@ class Answer(Wire):
     choices: list[Choice] = Field(default_factory=list)
     model: str | None = None
     """The model that answered, as the provider names it."""
-    reasoning_content: str | None = None
+    provider: str | None = None
+    """litellm's name of the provider that answered."""
+    system_fingerprint: str | None = None
     usage: Usage | None = None
     cost: float | None = None
     """USD; None when unknown, never 0.0 for unknown."""
@@ -73,7 +92,10 @@ class LLMResult(Ledger):
     """The model that answered, as the provider names it."""
     spec_index: int = 0
     """Index in the chain of the model that answered."""
-    reasoning_content: str | None = None
+    provider: str | None = None
+    """litellm's name of the provider that answered."""
+    system_fingerprint: str | None = None
+    """The provider's name of the configuration that answered; with a seed, the same one answers alike."""
     usage: Usage | None = None
     cost: float | None = None
     """USD of the answer; None when unknown."""
@@ -94,6 +116,33 @@ class LLMResult(Ledger):
     def finish_reason(self) -> str | None:
         """Finish reason of the first choice."""
         return self.choices[0].finish_reason if self.choices else None
+
+    @property
+    def reasoning_content(self) -> str | None:
+        """Reasoning of the first choice."""
+        return self.choices[0].reasoning_content if self.choices else None
+
+    def message(self, index: int = 0) -> dict[str, Any]:
+        """A choice as the assistant's message for the next call's `messages`, whichever model that asks.
+
+        In OpenAI's shape, with what its own provider needs to go on; what another provider would refuse is left out
+        when it is asked.
+
+        Raises:
+            IndexError: there is no such choice.
+        """
+        choice = self.choices[index]
+        stored = self.response_id if (self.response_id or "").startswith(_STORED_RESPONSE) else None
+        extras = {
+            "tool_calls": [call.model_dump(exclude_none=True) for call in choice.tool_calls],
+            "reasoning_content": choice.reasoning_content,
+            "thinking_blocks": choice.thinking_blocks,
+            "provider_specific_fields": choice.provider_specific_fields,
+            "response_id": stored,
+            "provider": self.provider,
+        }
+        present = {name: value for name, value in extras.items() if value}
+        return {"role": "assistant", "content": choice.text, **present}
 
 
 class CallFailure(Ledger):

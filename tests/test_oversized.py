@@ -135,10 +135,13 @@ def test_any_answer_fits() -> None:
     for _ in range(100):
         count = draw.choice([1, 1, 3, MOST_CHOICES + 2])
         choices = [
-            Choice.model_validate({"text": text(), "tool_calls": [tool_call(text(), text(), text())] * draw.choice([0, 1, 40])})
+            Choice.model_validate({
+                "text": text(), "tool_calls": [tool_call(text(), text(), text())] * draw.choice([0, 1, 40]),
+                "reasoning_content": text(), "thinking_blocks": [{"thinking": text()}],
+            })
             for _ in range(count)
         ]  # fmt: skip
-        whole = Answer(choices=choices, reasoning_content=text(), model="m")
+        whole = Answer(choices=choices, model="m")
         limit = draw.choice([600_000, 900_000])
         cut = fitted(whole, limit)
         assert len(cut.model_dump_json().encode()) <= limit

@@ -39,6 +39,7 @@ def category(**facts: object) -> Category:
         ({"http_status": 200, "answer_defect": "refusal"}, Category.REFUSED),
         ({"http_status": 200, "answer_defect": "length"}, Category.LENGTH),
         ({"http_status": 200, "answer_defect": "invalid_tool_arguments"}, Category.BAD_SAMPLE),
+        ({"http_status": 200, "answer_defect": "too_few"}, Category.PROVIDER_LIMIT),
         ({"http_status": 502, "answer_defect": "error_body"}, Category.SERVER_ERROR),
         (
             {"http_status": 200, "answer_defect": "error_body", "error_code": "rate_limit_exceeded"},
@@ -268,6 +269,7 @@ LMI = Policy(preset="lmi")
         ({"exception": "ContextWindowExceededError", "http_status": 400}, Action.NEXT),
         ({"exception": "ContentPolicyViolationError", "http_status": 400}, Action.NEXT),
         ({"answer_defect": "content_filter", "http_status": 200}, Action.NEXT),
+        ({"answer_defect": "too_few", "http_status": 200}, Action.NEXT),
         ({"exception": "BadRequestError", "http_status": 403}, Action.NEXT),
         ({"exception": "BadRequestError", "http_status": 400, "text": "Too much media"}, Action.NEXT),
         ({"exception": "BadRequestError", "http_status": 400, "text": "else"}, Action.FAIL),

@@ -49,7 +49,8 @@ def _without_exception(facts: FailureFacts) -> Demand | None:
         return "retry"
     if facts.answer_defect is None:
         return None
-    return "next" if facts.answer_defect in (AnswerDefect.REFUSAL, AnswerDefect.CONTENT_FILTER) else "retry"
+    final = (AnswerDefect.REFUSAL, AnswerDefect.CONTENT_FILTER, AnswerDefect.TOO_FEW)
+    return "next" if facts.answer_defect in final else "retry"
 
 
 def _means_next(facts: FailureFacts) -> bool:

@@ -97,6 +97,8 @@ NOT_AN_ANSWER = (
          defect={D.REFUSAL, D.CONTENT_FILTER}),
     Rule("length", C.LENGTH, "the token budget was spent and nothing was said; the same budget ends the same way",
          defect={D.LENGTH}),
+    Rule("n-ignored", C.PROVIDER_LIMIT, "one choice where several were asked for; another provider may heed `n`",
+         defect={D.TOO_FEW}),
     Rule("tool-arguments", C.BAD_SAMPLE, "a new sample usually passes", defect={D.INVALID_TOOL_ARGUMENTS}),
     Rule("no-answer", C.UNUSABLE_ANSWER, "an empty, cut or unreadable 200", defect={D.EMPTY, D.CUT, D.UNREADABLE}),
 )  # fmt: skip

@@ -63,11 +63,11 @@ def read_usage(response: Any) -> Usage | None:
     )
 
 
-def finished(answer: Answer, native: list[Native]) -> Answer:
-    """`answer` with its sound choices only, at a size that Temporal stores."""
+def sound(answer: Answer, native: list[Native]) -> Answer:
+    """`answer` with its sound choices only."""
     ends = native if len(native) == len(answer.choices) else [Native()] * len(answer.choices)
-    sound = [choice for choice, end in zip(answer.choices, ends, strict=True) if judge_choice(choice, end) is None]
-    return fitted(answer.model_copy(update={"choices": sound}))
+    kept = [choice for choice, end in zip(answer.choices, ends, strict=True) if judge_choice(choice, end) is None]
+    return answer.model_copy(update={"choices": kept})
 
 
 def fitted(answer: Answer, limit: int = MAX_ANSWER_BYTES) -> Answer:

@@ -14,17 +14,20 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities import transport
-from activities.answer import whole
+from activities.answer import fitted, whole
 from activities.call import arguments, check_provider, check_spec
 from activities.exchange import Exchange, recording
 from activities.failure import facts_of, request_id_of
 from activities.heartbeats import Heartbeats
-from activities.judgement import judge
+from activities.judgement import judge, rejected, unjudged
 from activities.keys import KeyRing
 from activities.litellm_setup import litellm, provider_of
 from activities.observation import note
 from activities.scrub import Scrubber
 from activities.server import Server, TemporalServer
+from activities.validation.acceptance import Acceptance
+from activities.validation.registry import Registry
+from activities.validation.running import DEFAULT_TIMEOUT_S, BrokenFunctionError, Runner
 from durable_llm.config import ModelSpecOnWire
 from durable_llm.facts import FailureFacts, LocalFault
 from durable_llm.names import ATTEMPT_ACTIVITY, ATTEMPT_FAILED
@@ -42,6 +45,8 @@ class ProviderAttempts:
         heartbeat_interval: Between two heartbeats of one attempt; stretched when many are in flight.
         also_allowed: Names of provider parameters that the operator added to the contract's list.
         server: The Temporal server; by default the one that the running activity came from.
+        registry: The worker's validators and tool parsers; by default those that every worker has.
+        validator_timeout: How long one of them may take.
     """
 
     def __init__(
@@ -51,12 +56,16 @@ class ProviderAttempts:
         heartbeat_interval: timedelta = HEARTBEAT_INTERVAL,
         also_allowed: Collection[str] = (),
         server: Server | None = None,
+        registry: Registry | None = None,
+        validator_timeout: timedelta = timedelta(seconds=DEFAULT_TIMEOUT_S),
     ) -> None:
         transport.install()
         self._keys = keys
         self._heartbeats = Heartbeats(heartbeat_interval)
         self._also_allowed = frozenset(also_allowed)
         self._server = server or TemporalServer()
+        self._registry = registry or Registry()
+        self._runner = Runner(validator_timeout.total_seconds())
 
     @activity.defn(name=ATTEMPT_ACTIVITY)
     async def provider_attempt(self, order: AttemptOrder, prompt: Prompt | None) -> Answer:
@@ -94,7 +103,7 @@ class ProviderAttempts:
         started = time.monotonic()
         exchange = Exchange()
         try:
-            outcome = await self._within_timeout(order, prompt, exchange)
+            outcome = await self._judged(order, prompt, exchange)
         except asyncio.CancelledError:
             if not _worker_stops():
                 raise
@@ -104,19 +113,33 @@ class ProviderAttempts:
             outcome = outcome.model_copy(update={"model": outcome.model or order.spec.name})
         return outcome.model_copy(update={"duration_s": round(time.monotonic() - started, 3)})
 
-    async def _within_timeout(
-        self, order: AttemptOrder, prompt: Prompt | None, exchange: Exchange
-    ) -> Answer | FailureFacts:
-        """Everything that the attempt's timeout covers, its failures as facts."""
+    async def _judged(self, order: AttemptOrder, prompt: Prompt | None, exchange: Exchange) -> Answer | FailureFacts:
+        """The answer that was asked for, or facts. The timeout is the provider's: an answer that came is judged."""
         scope = asyncio.timeout(order.timeout_s)
         try:
             async with scope:
                 prompt = prompt or await self._server.prompt()
-                return await self._ask(order.spec, prompt, exchange)
+                acceptance = Acceptance.of(order.spec, prompt, self._registry, self._runner)
+                outcome = await self._ask(order.spec, prompt, exchange)
         except Exception as error:  # litellm raises classes of its own, of openai's, of httpx's and plain ones
             if scope.expired():
                 return _timed_out(order, exchange)
             return facts_of(error, exchange, self._scrubber(prompt), _now())
+        if isinstance(outcome, FailureFacts):
+            return outcome
+        return await self._accepted(outcome, acceptance, exchange, self._scrubber(prompt))
+
+    async def _accepted(
+        self, answer: Answer, acceptance: Acceptance, exchange: Exchange, scrubber: Scrubber
+    ) -> Answer | FailureFacts:
+        """The answer at a size that Temporal stores, if it is the one that was asked for."""
+        try:
+            accepted = await acceptance.judge(answer)
+        except BrokenFunctionError as error:
+            return unjudged(str(error), answer, exchange, scrubber)
+        if isinstance(accepted, Answer):
+            return fitted(accepted)
+        return rejected(accepted, answer, exchange, scrubber, _now())
 
     async def _ask(self, spec: ModelSpecOnWire, prompt: Prompt, exchange: Exchange) -> Answer | FailureFacts:
         """Check, resolve the key, send and judge."""

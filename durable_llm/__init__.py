@@ -7,6 +7,7 @@ from durable_llm.config import LLMConfig, ModelSpec
 from durable_llm.dispatcher import Dispatcher
 from durable_llm.errors import (
     AllModelsExhaustedError,
+    BrokenValidatorError,
     CallCancelledError,
     CallConflictError,
     CallNotFoundError,
@@ -22,11 +23,13 @@ from durable_llm.errors import (
 from durable_llm.handle import CallHandle
 from durable_llm.policy import Policy
 from durable_llm.result import CallStatus, Choice, FunctionCall, LLMResult, ToolCall
+from durable_llm.validation import Validator
 
 __all__ = [
     "Action",
     "AllModelsExhaustedError",
     "Attempt",
+    "BrokenValidatorError",
     "CallCancelledError",
     "CallConflictError",
     "CallHandle",
@@ -52,5 +55,6 @@ __all__ = [
     "ToolCall",
     "UnsupportedRequestError",
     "Usage",
+    "Validator",
     "__version__",
 ]

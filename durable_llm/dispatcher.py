@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Collection, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Coroutine, Generator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
@@ -18,9 +18,9 @@ from durable_llm.checks import (
     check_metadata,
     check_session,
     check_sizes,
-    check_validators,
     split_deadline,
     to_policy,
+    to_validators,
 )
 from durable_llm.coercion import ConfigLike, to_config
 from durable_llm.config import LMI_TIMEOUT_S, LLMConfig, ModelSpec
@@ -31,9 +31,10 @@ from durable_llm.handle import CallHandle
 from durable_llm.names import TASK_QUEUE
 from durable_llm.policy import Policy
 from durable_llm.prompt import Messages, ResponseFormat, to_prompt
-from durable_llm.request import CallRequest
+from durable_llm.request import CallRequest, needed_version
 from durable_llm.result import LLMResult
 from durable_llm.submission import Submission
+from durable_llm.validation import ValidatorLike
 
 DEFAULT_DEADLINE: Final = timedelta(hours=24)
 
@@ -47,7 +48,7 @@ class CallOptions(TypedDict, total=False):
     tools: Sequence[Mapping[str, Any]] | None
     tool_choice: str | Mapping[str, Any] | None
     response_format: ResponseFormat
-    validators: Collection[str]
+    validators: Sequence[ValidatorLike]
     metadata: Mapping[str, str] | None
     if_failed: Literal["return", "rerun"]
     if_different: Literal["raise", "attach"]
@@ -158,7 +159,7 @@ class Dispatcher:
         tools: Sequence[Mapping[str, Any]] | None = None,
         tool_choice: str | Mapping[str, Any] | None = None,
         response_format: ResponseFormat = None,
-        validators: Collection[str] = (),
+        validators: Sequence[ValidatorLike] = (),
         metadata: Mapping[str, str] | None = None,
         if_failed: Literal["return", "rerun"] = "return",
         if_different: Literal["raise", "attach"] = "raise",
@@ -174,9 +175,9 @@ class Dispatcher:
             deadline: Time from the first acceptance, or an absolute moment with a time zone.
             policy: How patient the call is.
             tools: Tools in OpenAI's shape.
-            tool_choice: OpenAI's `tool_choice`.
-            response_format: OpenAI's `response_format`, or a pydantic type.
-            validators: Names of validators that the worker registered.
+            tool_choice: OpenAI's `tool_choice`: "none", "auto", "required", or a dict that names a tool.
+            response_format: A pydantic type, a JSON Schema, or OpenAI's `response_format`.
+            validators: What an answer must pass: names of the workers' validators, or {"name", "parameters"}.
             metadata: Labels for operators, shown in the Temporal UI; no prompt text and no secrets.
             if_failed: What to do when the id names a call that failed: return it, or run it again.
             if_different: What to do when the id names another request: raise, or attach to it anyway.
@@ -188,10 +189,17 @@ class Dispatcher:
             DispatcherUnavailableError: `wait` passed, or the server refused.
         """
         check_choices(if_failed=(if_failed, ("return", "rerun")), if_different=(if_different, ("raise", "attach")))
-        check_validators(validators)
         models = to_config(config)
-        prompt = to_prompt(messages, tools=tools, tool_choice=tool_choice, response_format=response_format)
-        request = self._request(models, to_policy(policy), deadline, session)
+        checks = to_validators(validators)
+        prompt = to_prompt(
+            messages,
+            tools=tools,
+            tool_choice=tool_choice,
+            response_format=response_format,
+            validators=[models.response_validator, *checks] if models.response_validator else checks,
+            tool_parser=models.tool_parser,
+        )
+        request = self._request(models, to_policy(policy), deadline, session, needed_version(prompt))
         submission = Submission(
             self._client,
             self._task_queue,
@@ -228,10 +236,13 @@ class Dispatcher:
             warn_without_workers=self._warn_without_workers,
         )
 
-    def _request(self, config: LLMConfig, policy: Policy, deadline: Deadline, session: str | None) -> CallRequest:
+    def _request(
+        self, config: LLMConfig, policy: Policy, deadline: Deadline, session: str | None, version: int
+    ) -> CallRequest:
         after, at = split_deadline(deadline)
         check_session(session)
         return CallRequest(
+            schema_version=version,
             models=[_with_preset(spec, policy) for spec in config.models], policy=policy, deadline_after_s=after,
             deadline_at=at, session=session, search_attributes=self._search_attributes,
         )  # fmt: skip

@@ -30,5 +30,6 @@ ATTEMPT_FAILED: Final = "ProviderAttemptFailed"
 WORKER_SHUTDOWN: Final = "WorkerShutdown"
 """ApplicationError type that Temporal's Python SDK gives to an activity cut off by a worker's shutdown."""
 
-SCHEMA_VERSION: Final = 1
-"""Raised when an older worker must not run a newer client's request by ignoring what it does not know."""
+SCHEMA_VERSION: Final = 2
+"""Raised when an older worker must not run a newer client's request by ignoring what it does not know. A request says
+which version it needs, so that one without anything new still runs on older workers."""

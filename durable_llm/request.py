@@ -12,8 +12,8 @@ from pydantic import Field
 
 from durable_llm.attempt import Attempt
 from durable_llm.config import ModelSpecOnWire
-from durable_llm.names import SCHEMA_VERSION
 from durable_llm.policy import PolicyOnWire
+from durable_llm.validation import ValidatorOnWire
 from durable_llm.wire import Wire
 
 INLINE_PROMPT_BYTES: Final = 4096
@@ -34,7 +34,8 @@ MAX_ANSWER_BYTES: Final = 1_600_000
 class CallRequest(Wire):
     """What the workflow needs to know of a call."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = 1
+    """The version that a worker must know to run this; see `needed_version`."""
     models: list[ModelSpecOnWire] = Field(min_length=1)
     policy: PolicyOnWire = Field(default_factory=PolicyOnWire)
     deadline_after_s: Annotated[float, Field(gt=0, le=MAX_DEADLINE_S)] | None = None
@@ -53,6 +54,13 @@ class Prompt(Wire):
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
+    validators: list[ValidatorOnWire] = Field(default_factory=list)
+    tool_parser: str | None = None
+
+
+def needed_version(prompt: Prompt) -> int:
+    """The schema version that a worker must know, or it would ignore a part of the request in silence."""
+    return 2 if prompt.validators or prompt.tool_parser else 1
 
 
 class AttemptOrder(Wire):

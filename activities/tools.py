@@ -34,7 +34,7 @@ def offer(spec: ModelSpecOnWire, prompt: Prompt) -> Offer:
     tools = prompt.tools if prompt.tools is not None else parameters.get("tools")
     choice = prompt.tool_choice if prompt.tool_choice is not None else parameters.get("tool_choice")
     named = _named(choice)
-    if any(parameters.get(name) for name in _PROVIDERS_OWN) or "tools" in (parameters.get("extra_body") or {}):
+    if any(name in parameters for name in _PROVIDERS_OWN) or "tools" in (parameters.get("extra_body") or {}):
         return Offer(None)
     names = frozenset(filter(None, map(_name, tools or ())))
     return Offer(frozenset({named}) if named else names, bool(names) and (choice == "required" or named is not None))

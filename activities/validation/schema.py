@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 import regex
-from jsonschema import Draft202012Validator, SchemaError, ValidationError, validators
+from jsonschema import Draft202012Validator, FormatChecker, SchemaError, ValidationError, validators
 from jsonschema.exceptions import best_match
 from jsonschema.protocols import Validator
 from referencing import Registry
@@ -78,7 +78,7 @@ def _compiled(text: str) -> Validator:
     schema = json.loads(text)
     kind = validators.validator_for(schema, default=Draft202012Validator)
     try:
-        kind.check_schema(schema)
+        kind.check_schema(schema, format_checker=FormatChecker(()))  # patterns are looked at below
     except SchemaError as error:
         raise ValueError(f"{error.json_path}: {clip(error.message, _REASON_BYTES)}") from None
     _check_strings(schema)

@@ -35,14 +35,15 @@ async def working(client: Client, **attempts) -> AsyncIterator[Dispatcher]:
 class Turns(Wire):
     """Serves its bodies one after the other, the last one for ever."""
 
-    def __init__(self, *bodies: dict) -> None:
-        super().__init__({"body": bodies[0]})
-        self._later = list(bodies[1:])
+    def __init__(self, *bodies: dict, hangs_first: bool = False) -> None:
+        cases = [*([{"fault": "timeout"}] if hangs_first else []), *({"body": body} for body in bodies)]
+        super().__init__(cases[0])
+        self._later = cases[1:]
 
     async def _play(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         stays = await super()._play(reader, writer)
         if self._later:
-            self.case = {"body": self._later.pop(0)}
+            self.case = self._later.pop(0)
         return stays
 
     @property
@@ -52,9 +53,9 @@ class Turns(Wire):
 
 
 @asynccontextmanager
-async def in_turn(*bodies: dict) -> AsyncIterator[Turns]:
-    """A server of `bodies`."""
-    wire = Turns(*bodies)
+async def in_turn(*bodies: dict, hangs_first: bool = False) -> AsyncIterator[Turns]:
+    """A server of `bodies`; the first request may get none, and stays open."""
+    wire = Turns(*bodies, hangs_first=hangs_first)
     server = await asyncio.start_server(wire.serve, "127.0.0.1", 0)
     wire.port = server.sockets[0].getsockname()[1]
     try:

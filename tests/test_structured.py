@@ -132,7 +132,7 @@ LOCAL = [("hosted_vllm/x", "response_format"), ("ollama_chat/qwen3", "format"), 
 
 @pytest.mark.parametrize(("model", "field"), LOCAL)
 async def test_servers_that_decode_along_a_schema_get_it_whatever_the_model(model, field):
-    """litellm's table knows models; these servers take a schema for any, and as it was written."""
+    """The table of litellm knows models; these servers take a schema for any, and as it was written."""
     body = await sent(model, asked(FREE))
 
     assert FREE in (body[field], body[field].get("json_schema", {}).get("schema"))
@@ -301,7 +301,7 @@ async def test_json_mode_without_a_schema_wants_an_object():
 
 
 async def test_of_several_choices_those_that_fit_are_kept():
-    """n > 1: a choice that is not the schema is dropped beside one that is."""
+    """A choice that is not the schema is dropped beside one that is."""
     body = completion("seven")
     body["choices"].append({"index": 1, "message": {"role": "assistant", "content": GOOD}, "finish_reason": "stop"})
     async with playing({"body": body}) as wire:
@@ -396,8 +396,8 @@ def test_no_json_is_said(text):
 async def test_a_chain_that_never_gives_the_schema_says_why(server_env: WorkflowEnvironment) -> None:
     """The last error is the last reason."""
     async with in_turn(completion("seven")) as wire, working(server_env.client) as dispatcher:
+        spec = ModelSpec(name=OPENAI, api_base=wire.url, max_retries=1)
         with pytest.raises(AllModelsExhaustedError) as caught:
-            spec = ModelSpec(name=OPENAI, api_base=wire.url, max_retries=1)
             await dispatcher.call(spec, "Name a prime.", response_format=Prime, policy=QUICK)
     assert caught.value.last_error == "200 not_the_schema: schema: the text is not JSON"
     assert len(wire.requests) == 2

@@ -239,7 +239,7 @@ async def test_a_text_without_calls_is_an_answer(parser):
 
 
 async def test_a_parser_is_named_in_the_config(server_env: WorkflowEnvironment) -> None:
-    """lmi's shape, with a name for the function; one that the worker does not have ends the call unsent."""
+    """The shape is that of lmi, with a name for the function; one that the worker does not have ends the call unsent."""
     async with in_turn(completion(TAGGED)) as wire, working(server_env.client) as dispatcher:
         shape = {"name": OPENAI, "api_base": wire.url, "tool_parser": "hermes"}
         result = await dispatcher.call(shape, "Weather in Rome?", tools=TOOLS)

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 import regex
-from jsonschema import Draft202012Validator, FormatChecker, SchemaError, ValidationError, validators
+from jsonschema import Draft202012Validator, ValidationError, validators
 from jsonschema.exceptions import best_match
 from jsonschema.protocols import Validator
 from referencing import Registry
@@ -77,10 +77,9 @@ def _compiled(text: str) -> Validator:
     """Compiled once for all attempts of a call, and of calls like it."""
     schema = json.loads(text)
     kind = validators.validator_for(schema, default=Draft202012Validator)
-    try:
-        kind.check_schema(schema, format_checker=FormatChecker(()))  # patterns are looked at below
-    except SchemaError as error:
-        raise ValueError(f"{error.json_path}: {clip(error.message, _REASON_BYTES)}") from None
+    error = best_match(kind(kind.META_SCHEMA).iter_errors(schema))
+    if error is not None:
+        raise ValueError(f"{error.json_path}: {clip(error.message, _REASON_BYTES)}")
     _check_strings(schema)
     ours = validators.extend(kind, {"pattern": _pattern})  # type: ignore[no-untyped-call]  # its stub has no types
     # With a registry of its own it fetches nothing: a reference to an address would have the worker ask it.

@@ -18,6 +18,9 @@ _ANY_MODEL: Final = frozenset({"hosted_vllm", "ollama", "ollama_chat", "lm_studi
 _JSON_MODE_ONLY: Final = frozenset({"deepseek"})
 """Listed by litellm, refused by the provider: "This response_format type is unavailable now"."""
 
+_OFTEN_BY_TOOL: Final = frozenset({"anthropic", "bedrock"})
+_CLAUDE_ELSEWHERE: Final = frozenset({"vertex_ai", "azure_ai"})
+
 _SYSTEM_ROLES: Final = ("system", "developer")
 
 
@@ -49,12 +52,23 @@ def _native(asked: Mapping[str, Any], model: str, provider: str) -> dict[str, An
     inner = asked["json_schema"]
     if provider in _ANY_MODEL:
         return dict(asked)
-    if provider in _JSON_MODE_ONLY or not litellm.supports_response_schema(model=model, custom_llm_provider=provider):
+    if provider in _JSON_MODE_ONLY or not _takes_schemas(model, provider):
         return None
     if "strict" in inner:  # the caller knows the provider's rules
         return dict(asked)
     schema = strict_schema(inner["schema"])
     return {**asked, "json_schema": {**inner, "strict": True, "schema": schema}} if schema is not None else None
+
+
+def _takes_schemas(model: str, provider: str) -> bool:
+    """Whether the model decodes along a schema.
+
+    Of these families litellm also lists models for which it makes a tool of the schema and forces that: such a model
+    could call no tool of the caller's any more.
+    """
+    made_up = provider in _OFTEN_BY_TOOL or ("claude" in model and provider in _CLAUDE_ELSEWHERE)
+    known = litellm.utils.supports_native_structured_output if made_up else litellm.supports_response_schema
+    return bool(known(model=model, custom_llm_provider=provider))
 
 
 def _has_json_mode(model: str, provider: str) -> bool:

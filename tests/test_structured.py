@@ -80,6 +80,10 @@ STRICT = [
     ("anthropic/claude-haiku-4-5", lambda body: body["output_format"]["schema"]),
     ("gemini/gemini-2.5-flash", lambda body: body["generationConfig"]["response_json_schema"]),
     ("openai/responses/gpt-4o-mini", lambda body: body["text"]["format"]["schema"]),
+    (
+        "bedrock/us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+        lambda body: json.loads(body["outputConfig"]["textFormat"]["structure"]["jsonSchema"]["schema"]),
+    ),
 ]
 
 
@@ -111,6 +115,7 @@ JSON_MODE = [
     (OPENAI, FREE, {"type": "json_object"}),
     (OPENAI, {"type": "array", "items": {"type": "integer"}}, None),
     ("anthropic/claude-3-haiku-20240307", Prime, None),
+    ("anthropic/claude-opus-4-1", Prime, None),
     ("cohere_chat/command-r", Prime, None),
 ]
 

@@ -11,7 +11,6 @@ from pydantic import BaseModel
 
 from activities.exchange import Exchange
 from activities.failure import request_id_of
-from activities.fitting import fitted
 from activities.litellm_setup import THOUGHT_SEPARATOR, litellm, price
 from activities.verdict_on_answer import Native, judge_choice
 from durable_llm.attempt import Usage, clip
@@ -73,11 +72,11 @@ def read_usage(response: Any) -> Usage | None:
     )
 
 
-def finished(answer: Answer, native: list[Native]) -> Answer:
-    """`answer` with its sound choices only, at a size that Temporal stores."""
+def sound(answer: Answer, native: list[Native]) -> Answer:
+    """`answer` with its sound choices only."""
     ends = native if len(native) == len(answer.choices) else [Native()] * len(answer.choices)
-    sound = [choice for choice, end in zip(answer.choices, ends, strict=True) if judge_choice(choice, end) is None]
-    return fitted(answer.model_copy(update={"choices": sound}))
+    kept = [choice for choice, end in zip(answer.choices, ends, strict=True) if judge_choice(choice, end) is None]
+    return answer.model_copy(update={"choices": kept})
 
 
 def _choice(choice: Any) -> Choice:

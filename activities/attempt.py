@@ -18,8 +18,9 @@ from activities.answer import whole
 from activities.call import arguments, check_provider, check_spec, choices_asked
 from activities.exchange import Exchange, recording
 from activities.failure import facts_of, request_id_of
+from activities.fitting import fitted
 from activities.heartbeats import Heartbeats
-from activities.judgement import judge
+from activities.judgement import judge, rejected, unjudged
 from activities.keys import KeyRing
 from activities.litellm_setup import litellm, provider_of
 from activities.media import traces
@@ -27,6 +28,9 @@ from activities.observation import note
 from activities.prompts import Prompts
 from activities.scrub import Scrubber
 from activities.server import Server, TemporalServer
+from activities.validation.acceptance import Acceptance
+from activities.validation.registry import Registry
+from activities.validation.running import DEFAULT_TIMEOUT_S, BrokenFunctionError, Runner
 from durable_llm.config import ModelSpecOnWire
 from durable_llm.facts import FailureFacts, LocalFault
 from durable_llm.names import ATTEMPT_ACTIVITY, ATTEMPT_FAILED
@@ -46,6 +50,8 @@ class ProviderAttempts:
         also_allowed: Names of provider parameters that the operator added to the contract's list.
         server: The Temporal server; by default the one that the running activity came from.
         store: Where clients put prompts that are too large for Temporal; None: this worker has no such store.
+        registry: The worker's validators and tool parsers; by default those that every worker has.
+        validator_timeout: How long one of them may take.
     """
 
     def __init__(
@@ -56,6 +62,8 @@ class ProviderAttempts:
         also_allowed: Collection[str] = (),
         server: Server | None = None,
         store: Store | None = None,
+        registry: Registry | None = None,
+        validator_timeout: timedelta = timedelta(seconds=DEFAULT_TIMEOUT_S),
     ) -> None:
         transport.install()
         self._keys = keys
@@ -63,6 +71,8 @@ class ProviderAttempts:
         self._also_allowed = frozenset(also_allowed)
         self._server = server or TemporalServer()
         self._prompts = Prompts(self._server, store)
+        self._registry = registry or Registry()
+        self._runner = Runner(validator_timeout.total_seconds())
 
     @activity.defn(name=ATTEMPT_ACTIVITY)
     async def provider_attempt(self, order: AttemptOrder, prompt: Prompt | PromptReference | None) -> Answer:
@@ -100,7 +110,7 @@ class ProviderAttempts:
         started = time.monotonic()
         exchange = Exchange()
         try:
-            outcome = await self._within_timeout(order, given, exchange)
+            outcome = await self._judged(order, given, exchange)
         except asyncio.CancelledError:
             if not _worker_stops():
                 raise
@@ -110,20 +120,36 @@ class ProviderAttempts:
             outcome = outcome.model_copy(update={"model": outcome.model or order.spec.name})
         return outcome.model_copy(update={"duration_s": round(time.monotonic() - started, 3)})
 
-    async def _within_timeout(
+    async def _judged(
         self, order: AttemptOrder, given: Prompt | PromptReference | None, exchange: Exchange
     ) -> Answer | FailureFacts:
-        """Everything that the attempt's timeout covers, its failures as facts."""
+        """The answer that was asked for, or facts. The timeout is the provider's: an answer that came is judged."""
         scope = asyncio.timeout(order.timeout_s)
         prompt: Prompt | None = None
         try:
             async with scope:
                 prompt = await self._prompts.find(given, order.timeout_s)
-                return await self._ask(order.spec, prompt, exchange)
+                acceptance = Acceptance.of(order.spec, prompt, self._registry, self._runner)
+                outcome = await self._ask(order.spec, prompt, exchange)
         except Exception as error:  # litellm raises classes of its own, of openai's, of httpx's and plain ones
             if scope.expired():
                 return _timed_out(order, exchange)
             return facts_of(error, exchange, self._scrubber(prompt), _now())
+        if isinstance(outcome, FailureFacts):
+            return outcome
+        return await self._accepted(outcome, acceptance, exchange, self._scrubber(prompt))
+
+    async def _accepted(
+        self, answer: Answer, acceptance: Acceptance, exchange: Exchange, scrubber: Scrubber
+    ) -> Answer | FailureFacts:
+        """The answer at a size that Temporal stores, if it is the one that was asked for."""
+        try:
+            accepted = await acceptance.judge(answer)
+        except BrokenFunctionError as error:
+            return unjudged(str(error), answer, exchange, scrubber)
+        if isinstance(accepted, Answer):
+            return fitted(accepted)
+        return rejected(accepted, answer, exchange, scrubber, _now())
 
     async def _ask(self, spec: ModelSpecOnWire, prompt: Prompt, exchange: Exchange) -> Answer | FailureFacts:
         """Check, resolve the key, send and judge."""

@@ -12,12 +12,13 @@ from activities.keys import Passage
 from activities.litellm_setup import FIXED_ARGUMENTS
 from activities.messages import for_provider
 from activities.providers import UNOBSERVED
+from activities.structured import for_model
+from activities.tools import tool_parameters, without_empty_calls
 from durable_llm.config import ModelSpecOnWire, check_address
 from durable_llm.facts import LocalFault
 from durable_llm.parameters import check_parameters
 from durable_llm.request import Prompt
 
-_NEED_TOOLS: Final = ("tool_choice", "parallel_tool_calls")
 _WITH_RESPONSES: Final = frozenset({"openai", "azure"})
 _NOT_OF_RESPONSES: Final = (
     "audio", "frequency_penalty", "logit_bias", "logprobs", "modalities", "n", "prediction", "presence_penalty",
@@ -78,6 +79,7 @@ def _lost(parameters: Mapping[str, Any]) -> list[str]:
 
 def arguments(spec: ModelSpecOnWire, provider: str, prompt: Prompt, passage: Passage) -> dict[str, Any]:
     """Arguments for `litellm.acompletion`."""
+    prompt = for_model(prompt, spec.name, provider)
     asked = {
         "tools": prompt.tools,
         "tool_choice": prompt.tool_choice,
@@ -89,9 +91,8 @@ def arguments(spec: ModelSpecOnWire, provider: str, prompt: Prompt, passage: Pas
     parameters = _for_gateway(spec.name, {**spec.extra_params, **given})
     if parameters.get("stream"):  # else the provider does not say what a streamed answer took
         parameters.setdefault("stream_options", {"include_usage": True})
-    if not parameters.get("tools"):
-        parameters = {name: value for name, value in parameters.items() if name not in ("tools", *_NEED_TOOLS)}
-    messages = for_provider(prompt.messages, provider, spec.name)
+    parameters = tool_parameters(provider, parameters)
+    messages = without_empty_calls(for_provider(prompt.messages, provider, spec.name))
     return {"model": _name(spec, provider), "messages": messages, **parameters, **FIXED_ARGUMENTS}
 
 

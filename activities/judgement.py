@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from activities.answer import finished, read_answer
+from activities.answer import read_answer, sound
 from activities.exchange import Exchange
 from activities.failure import LocalFaultError, facts_of_answer, facts_of_response
+from activities.fitting import fitted
 from activities.scrub import Scrubber
 from activities.verdict_on_answer import Verdict, judge_body, judge_choices, natives
 from durable_llm.facts import AnswerDefect, FailureFacts, LocalFault
@@ -47,9 +48,29 @@ def judge(
         answer = answer.model_copy(update={"model": served})
     verdict = _verdict(answer, exchange, value) or _ignored(asked, answer)
     if verdict is None:
-        return finished(answer, natives(value))
+        return sound(answer, natives(value))
+    return rejected(verdict, answer, exchange, scrubber, now)
+
+
+def rejected(verdict: Verdict, answer: Answer, exchange: Exchange, scrubber: Scrubber, now: datetime) -> FailureFacts:
+    """The facts of an answer that will not do, with what it cost."""
     facts = facts_of_answer(verdict, exchange, scrubber, now)
     return facts.model_copy(update={"model": answer.model, "usage": answer.usage, "cost": answer.cost})
+
+
+def unjudged(text: str, answer: Answer, exchange: Exchange, scrubber: Scrubber) -> FailureFacts:
+    """The facts of an answer that a broken validator left unjudged: it is kept, since it was paid for."""
+    return FailureFacts(
+        http_status=exchange.status,
+        text=scrubber.clean(text),
+        local_fault=LocalFault.BROKEN_VALIDATOR,
+        request_id=answer.request_id,
+        request_sent=exchange.sent,
+        model=answer.model,
+        usage=answer.usage,
+        cost=answer.cost,
+        answer=fitted(answer),
+    )
 
 
 def _verdict(answer: Answer, exchange: Exchange, value: Any) -> Verdict | None:

@@ -8,6 +8,7 @@ from durable_llm.dispatcher import Dispatcher
 from durable_llm.encryption import data_converter
 from durable_llm.errors import (
     AllModelsExhaustedError,
+    BrokenValidatorError,
     CallCancelledError,
     CallConflictError,
     CallNotFoundError,
@@ -24,11 +25,13 @@ from durable_llm.errors import (
 from durable_llm.handle import CallHandle
 from durable_llm.policy import Policy
 from durable_llm.result import CallStatus, Choice, FunctionCall, LLMResult, ToolCall
+from durable_llm.validation import Validator
 
 __all__ = [
     "Action",
     "AllModelsExhaustedError",
     "Attempt",
+    "BrokenValidatorError",
     "CallCancelledError",
     "CallConflictError",
     "CallHandle",
@@ -55,6 +58,7 @@ __all__ = [
     "ToolCall",
     "UnsupportedRequestError",
     "Usage",
+    "Validator",
     "__version__",
     "data_converter",
 ]

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -21,6 +21,13 @@ from durable_llm.request import (
     MAX_STORED_PROMPT_BYTES,
     CallRequest,
     Prompt,
+)
+from durable_llm.validation import (
+    MAX_VALIDATORS,
+    MAX_VALIDATORS_BYTES,
+    Validator,
+    ValidatorLike,
+    to_validator,
 )
 
 Deadline = timedelta | datetime
@@ -43,10 +50,27 @@ def check_choices(**choices: tuple[str, tuple[str, ...]]) -> None:
             raise InvalidRequestError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 
-def check_validators(validators: Collection[str]) -> None:
-    """Refuse validators: workers of this version register none."""
-    if validators:
-        raise InvalidRequestError("validators: workers of this version register none; check the result instead")
+def to_validators(validators: Sequence[ValidatorLike]) -> list[Validator]:
+    """The validators, if they are few and small; whether a worker has them, it says itself before it asks a model."""
+    if isinstance(validators, str | Mapping) or not isinstance(validators, Sequence):
+        raise InvalidRequestError(f"validators: expected a list of names, got {type(validators).__name__}")
+    checked = [_validator(index, value) for index, value in enumerate(validators)]
+    if len(checked) > MAX_VALIDATORS:
+        raise InvalidRequestError(f"validators: at most {MAX_VALIDATORS}, got {len(checked)}")
+    if (size := sum(_json_bytes("validators", each) for each in checked)) > MAX_VALIDATORS_BYTES:
+        raise InvalidRequestError(f"validators: take {size:,} bytes as JSON and the limit is {MAX_VALIDATORS_BYTES:,}")
+    if any(find_literal_key(each.model_dump_json()) for each in checked):
+        raise InvalidRequestError("validators: a parameter holds what looks like a key; it would be stored")
+    return checked
+
+
+def _validator(index: int, value: object) -> Validator:
+    try:
+        return to_validator(value)
+    except ValidationError as error:
+        raise InvalidRequestError(f"validators[{index}]: {describe_validation_error(error)}") from None
+    except ValueError as error:
+        raise InvalidRequestError(f"validators[{index}]: {error}") from None
 
 
 def to_policy(policy: Policy | Mapping[str, Any] | None) -> Policy:

@@ -5,7 +5,7 @@ bare name or a `ModelSpec` brings none.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -32,6 +32,10 @@ def to_config(value: ConfigLike) -> LLMConfig:
         raise InvalidRequestError(f"config: {error}") from None
 
 
+_BESIDE: Final = ("response_validator", "tool_parser")
+"""What rides along with the models in each of lmi's shapes."""
+
+
 def _coerce(value: ConfigLike) -> LLMConfig:
     match value:
         case LLMConfig():
@@ -41,17 +45,22 @@ def _coerce(value: ConfigLike) -> LLMConfig:
         case str():
             return LLMConfig(models=[ModelSpec(name=value)])
         case {"models": models}:
-            _refuse_others(value, {"models"})
-            return LLMConfig(models=[_spec(model) for model in models])
+            _refuse_others(value, {"models", *_BESIDE})
+            return LLMConfig(models=[_spec(model) for model in models], **_beside(value))
         case {"model_list": model_list}:
-            _refuse_others(value, {"model_list", "fallbacks", "router_kwargs", "name"})
+            _refuse_others(value, {"model_list", "fallbacks", "router_kwargs", "name", *_BESIDE})
             fallbacks, router_kwargs = value.get("fallbacks") or [], value.get("router_kwargs") or {}
-            return LLMConfig(models=_from_router(model_list, fallbacks, router_kwargs))
+            return LLMConfig(models=_from_router(model_list, fallbacks, router_kwargs), **_beside(value))
         case {"name": str()}:
-            return LLMConfig(models=[ModelSpec.from_name(**value)])
+            own = {name: field for name, field in value.items() if name not in _BESIDE}
+            return LLMConfig(models=[ModelSpec.from_name(**own)], **_beside(value))
     raise ValueError(
         "expected a model name, a ModelSpec, an LLMConfig, {'models': [...]}, {'model_list': [...]} or {'name': ...}"
     )
+
+
+def _beside(shape: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: shape[name] for name in _BESIDE if name in shape}
 
 
 def _spec(model: str | ModelSpec | Mapping[str, Any]) -> ModelSpec:

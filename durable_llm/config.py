@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from durable_llm import key_reference
 from durable_llm.parameters import check_parameters, is_credential_name
+from durable_llm.validation import Validator, to_parser_name, to_validator
 from durable_llm.wire import Strict, Wire
 
 EXTRA_PARAMS_VARIABLE = "DURABLE_LLM_EXTRA_PARAMS"
@@ -105,13 +106,28 @@ class LLMConfig(Strict):
     """
 
     models: Annotated[list[ModelSpec], Field(min_length=1, max_length=50)]
+    response_validator: Validator | None = None
+    """A validator beside those that `submit` gets, by its name on the worker."""
+    tool_parser: str | None = None
+    """Name of the worker's tool parser, for models that write tool calls as text."""
+
+    @field_validator("response_validator", mode="before")
+    @classmethod
+    def _validator_is_named(cls, value: object) -> Validator | None:
+        return None if value is None else to_validator(value)
+
+    @field_validator("tool_parser", mode="before")
+    @classmethod
+    def _parser_is_named(cls, value: object) -> str | None:
+        return None if value is None else to_parser_name(value)
 
     def with_extra_params(self, **parameters: Any) -> Self:
         """A copy with `parameters` merged over every model's `extra_params`."""
-        return type(self)(models=[
+        models = [
             ModelSpec(**{**spec.model_dump(exclude_unset=True), "extra_params": {**spec.extra_params, **parameters}})
             for spec in self.models
-        ])  # fmt: skip
+        ]
+        return type(self)(models=models, response_validator=self.response_validator, tool_parser=self.tool_parser)
 
 
 def also_allowed() -> frozenset[str]:

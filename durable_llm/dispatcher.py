@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Collection, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Coroutine, Generator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
@@ -18,9 +18,9 @@ from durable_llm.checks import (
     check_metadata,
     check_session,
     check_sizes,
-    check_validators,
     split_deadline,
     to_policy,
+    to_validators,
 )
 from durable_llm.coercion import ConfigLike, to_config
 from durable_llm.config import LMI_TIMEOUT_S, LLMConfig, ModelSpec
@@ -36,6 +36,7 @@ from durable_llm.result import LLMResult
 from durable_llm.store import Store, store_from_environment
 from durable_llm.submission import Submission
 from durable_llm.submitted_prompt import SubmittedPrompt
+from durable_llm.validation import ValidatorLike
 
 DEFAULT_DEADLINE: Final = timedelta(hours=24)
 
@@ -49,7 +50,7 @@ class CallOptions(TypedDict, total=False):
     tools: Sequence[Mapping[str, Any]] | None
     tool_choice: str | Mapping[str, Any] | None
     response_format: ResponseFormat
-    validators: Collection[str]
+    validators: Sequence[ValidatorLike]
     metadata: Mapping[str, str] | None
     if_failed: Literal["return", "rerun"]
     if_different: Literal["raise", "attach"]
@@ -166,7 +167,7 @@ class Dispatcher:
         tools: Sequence[Mapping[str, Any]] | None = None,
         tool_choice: str | Mapping[str, Any] | None = None,
         response_format: ResponseFormat = None,
-        validators: Collection[str] = (),
+        validators: Sequence[ValidatorLike] = (),
         metadata: Mapping[str, str] | None = None,
         if_failed: Literal["return", "rerun"] = "return",
         if_different: Literal["raise", "attach"] = "raise",
@@ -182,9 +183,9 @@ class Dispatcher:
             deadline: Time from the first acceptance, or an absolute moment with a time zone.
             policy: How patient the call is.
             tools: Tools in OpenAI's shape.
-            tool_choice: OpenAI's `tool_choice`.
-            response_format: OpenAI's `response_format`, or a pydantic type.
-            validators: Names of validators that the worker registered.
+            tool_choice: OpenAI's `tool_choice`: "none", "auto", "required", or a dict that names a tool.
+            response_format: A pydantic type, a JSON Schema, or OpenAI's `response_format`.
+            validators: What an answer must pass: names of the workers' validators, or {"name", "parameters"}.
             metadata: Labels for operators, shown in the Temporal UI; no prompt text and no secrets.
             if_failed: What to do when the id names a call that failed: return it, or run it again.
             if_different: What to do when the id names another request: raise, or attach to it anyway.
@@ -197,9 +198,16 @@ class Dispatcher:
             DispatcherUnavailableError: `wait` passed, or the server or the store refused.
         """
         check_choices(if_failed=(if_failed, ("return", "rerun")), if_different=(if_different, ("raise", "attach")))
-        check_validators(validators)
         models = to_config(config)
-        prompt = to_prompt(messages, tools=tools, tool_choice=tool_choice, response_format=response_format)
+        checks = to_validators(validators)
+        prompt = to_prompt(
+            messages,
+            tools=tools,
+            tool_choice=tool_choice,
+            response_format=response_format,
+            validators=[models.response_validator, *checks] if models.response_validator else checks,
+            tool_parser=models.tool_parser,
+        )
         request = self._request(models, to_policy(policy), deadline, session)
         submitted = self._submitted(prompt, check_sizes(request, prompt, with_store=self._store is not None))
         submission = Submission(

@@ -2,7 +2,7 @@
 
     DurableLLMError
       InvalidRequestError           correct the call; nothing was sent
-      UnsupportedRequestError       upgrade the workers
+      UnsupportedRequestError       upgrade the workers, or register there what the request names
       DispatcherUnavailableError    start or reach the Temporal server
       ResultNotReadyError           wait longer, or attach later; the call goes on
       CallNotFoundError             submit the call first (or its retention has passed)
@@ -10,6 +10,7 @@
       DecryptionError               set the encryption key that the text names
       AllModelsExhaustedError       no model of the chain answered
       RequestRejectedError          no model would take the request
+      BrokenValidatorError          mend the validator; the paid answer is in the error
       DeadlineExceededError         the deadline passed first
       CallCancelledError            somebody cancelled the call
       CallTerminatedError           an operator or the server ended the call by force
@@ -23,6 +24,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from durable_llm.attempt import Attempt
+from durable_llm.result import LLMResult
 
 
 class DurableLLMError(Exception):
@@ -57,7 +59,7 @@ class InvalidRequestError(DurableLLMError):
 
 
 class UnsupportedRequestError(DurableLLMError):
-    """The worker is older than the client and does not understand the request."""
+    """The worker lacks what the request needs: it is older than the client, or has no validator of that name."""
 
 
 class DispatcherUnavailableError(DurableLLMError):
@@ -114,6 +116,20 @@ class RequestRejectedError(_ProviderError):
     """
 
 
+class BrokenValidatorError(DurableLLMError):
+    """A validator or tool parser failed instead of judging the answer; no other model was asked.
+
+    Attributes:
+        answer: The answer as it was paid for, unjudged, with the ledger.
+    """
+
+    answer: LLMResult | None = None
+
+    def __init__(self, message: str, *, answer: LLMResult | None = None, **common: Any) -> None:
+        super().__init__(message, **common)
+        self.answer = answer
+
+
 class DeadlineExceededError(DurableLLMError):
     """The call's deadline passed before a model answered."""
 
@@ -128,7 +144,13 @@ class CallTerminatedError(DurableLLMError):
 
 CALL_ENDINGS: Mapping[str, type[DurableLLMError]] = {
     kind.__name__: kind
-    for kind in (AllModelsExhaustedError, RequestRejectedError, DeadlineExceededError, UnsupportedRequestError)
+    for kind in (
+        AllModelsExhaustedError,
+        RequestRejectedError,
+        DeadlineExceededError,
+        UnsupportedRequestError,
+        BrokenValidatorError,
+    )
 }
 """The endings that the workflow raises, by the type name of its ApplicationError."""
 

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from durable_llm.attempt import Usage
 from durable_llm.categories import Outcome
+from durable_llm.result import Answer
 from durable_llm.wire import Wire
 
 TEXT_LIMIT: Final = 2000
@@ -41,6 +42,12 @@ class LocalFault(StrEnum):
     """The store that holds the call's large prompt did not answer."""
     REQUEST_NOT_BUILT = "request_not_built"
     """litellm raised before anything was sent, and none of the above explains it."""
+    INVALID_SCHEMA = "invalid_schema"
+    """The schema that the answer should follow is none."""
+    UNKNOWN_VALIDATOR = "unknown_validator"
+    """A validator or tool parser that this worker does not have, or not with these parameters."""
+    BROKEN_VALIDATOR = "broken_validator"
+    """A validator or tool parser failed instead of judging the answer."""
     TIMEOUT = "timeout"
     """The attempt's own deadline passed."""
     CONNECT = "connect"
@@ -70,6 +77,14 @@ class AnswerDefect(StrEnum):
     INVALID_TOOL_ARGUMENTS = "invalid_tool_arguments"
     TOO_FEW = "too_few"
     """One choice where `n` asked for several: the provider takes the parameter and ignores it."""
+    UNKNOWN_TOOL = "unknown_tool"
+    """A tool call that names no tool of the request."""
+    NO_TOOL_CALL = "no_tool_call"
+    """The request demanded a tool call, and there is none."""
+    NOT_THE_SCHEMA = "not_the_schema"
+    """The text is not JSON, or not of the schema that was asked for."""
+    REJECTED = "rejected"
+    """A validator or tool parser rejected it."""
     ERROR_BODY = "error_body"
     """An error object in a successful response; `http_status` is then the status it names, if any."""
 
@@ -107,6 +122,8 @@ class FailureFacts(Wire):
     usage: Usage | None = None
     cost: float | None = None
     """USD of a rejected answer; None when unknown."""
+    answer: Answer | None = None
+    """The answer that a broken validator left unjudged; it was paid for."""
 
     @property
     def outcome(self) -> Outcome:
@@ -123,7 +140,7 @@ class FailureFacts(Wire):
         """
         if self.request_sent == Sent.NO:
             return 0.0
-        if self.answer_defect not in (None, AnswerDefect.ERROR_BODY):
+        if self.answer is not None or self.answer_defect not in (None, AnswerDefect.ERROR_BODY):
             return self.cost
         return 0.0 if self.http_status is not None and self.http_status >= 400 else None
 

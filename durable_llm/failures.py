@@ -10,7 +10,7 @@ from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 from durable_llm import errors
 from durable_llm.attempt import Attempt
 from durable_llm.names import WORKFLOW
-from durable_llm.result import CallFailure
+from durable_llm.result import CallFailure, LLMResult
 
 
 def call_error(failure: WorkflowFailureError, call_id: str, attempts: list[Attempt]) -> errors.DurableLLMError:
@@ -58,7 +58,17 @@ def _from_application_error(cause: ApplicationError, call_id: str, attempts: lis
     message = f"call {call_id!r}: {cause.message}"
     if issubclass(kind, errors.AllModelsExhaustedError | errors.RequestRejectedError):
         return kind(message, last_error=details.last_error, call_id=call_id, attempts=attempts)
+    if issubclass(kind, errors.BrokenValidatorError):
+        return kind(message, answer=_unjudged(details), call_id=call_id, attempts=attempts)
     return kind(message, call_id=call_id, attempts=attempts)
+
+
+def _unjudged(details: CallFailure) -> LLMResult | None:
+    """The answer that was paid for, as the call would have returned it."""
+    if details.answer is None:
+        return None
+    index = details.attempts[-1].spec_index if details.attempts else 0
+    return LLMResult.model_validate({**details.model_dump(), **details.answer.model_dump(), "spec_index": index})
 
 
 def _details(cause: ApplicationError) -> CallFailure:

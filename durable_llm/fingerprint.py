@@ -25,7 +25,8 @@ def fingerprint(config: LLMConfig, prompt: Prompt) -> dict[str, str]:
         "messages": _hash(prompt.messages),
         "tools": _hash(prompt.tools or []),
         "parameters": _hash([
-            [spec.extra_params for spec in config.models], prompt.tool_choice, prompt.response_format
+            [spec.extra_params for spec in config.models], prompt.tool_choice, prompt.response_format,
+            *_judged_by(prompt),
         ]),
     }  # fmt: skip
 
@@ -33,6 +34,11 @@ def fingerprint(config: LLMConfig, prompt: Prompt) -> dict[str, str]:
 def differing(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
     """Names of the parts that both know and that differ."""
     return [part for part, value in ours.items() if part in theirs and theirs[part] != value]
+
+
+def _judged_by(prompt: Prompt) -> list[Any]:
+    """Validators and parser, where there are any: a request without them keeps the hash that it always had."""
+    return [prompt.validators, prompt.tool_parser] if prompt.validators or prompt.tool_parser else []
 
 
 def _written(spec: ModelSpec) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """A handle on one call: its result, its ledger, its status, and the way to cancel it."""
 
 import asyncio
+import json
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
@@ -26,6 +27,7 @@ from durable_llm.categories import CallOutcome
 from durable_llm.connection import Rpcs
 from durable_llm.errors import (
     AllModelsExhaustedError,
+    BrokenValidatorError,
     DeadlineExceededError,
     DecryptionError,
     DurableLLMError,
@@ -83,7 +85,7 @@ class CallHandle:
 
         Raises:
             AllModelsExhaustedError, RequestRejectedError, DeadlineExceededError, CallCancelledError,
-            CallTerminatedError, UnsupportedRequestError: the call ended so; each has the ledger.
+            CallTerminatedError, UnsupportedRequestError, BrokenValidatorError: the call ended so; each has the ledger.
             DecryptionError: the call ended, and this process lacks the key for what came of it.
             ResultNotReadyError: `wait` passed; the call goes on.
             CallNotFoundError, DispatcherUnavailableError: the server says so.
@@ -262,11 +264,12 @@ class CallHandle:
         return any(poller.last_access_time.ToDatetime(tzinfo=UTC) >= since for poller in told.pollers)
 
     def _parsed(self, result: LLMResult) -> LLMResult:
-        """With the instance in `parsed`; None where the model's text is none, which a paid answer survives."""
-        if self._response_type is None:
+        """With the instance or JSON value in `parsed`; None where the text is none, which a paid answer survives."""
+        if self._response_type is None and not result.structured:
             return result
-        with suppress(ValidationError):
-            return result.model_copy(update={"parsed": self._response_type.model_validate_json(result.text or "")})
+        with suppress(ValueError):
+            read = self._response_type.model_validate_json if self._response_type else json.loads
+            return result.model_copy(update={"parsed": read(result.text or "")})
         return result
 
 
@@ -275,6 +278,7 @@ _OUTCOMES: Mapping[type, CallOutcome] = {
     AllModelsExhaustedError: CallOutcome.EXHAUSTED,
     RequestRejectedError: CallOutcome.REJECTED,
     UnsupportedRequestError: CallOutcome.REJECTED,
+    BrokenValidatorError: CallOutcome.REJECTED,
     DeadlineExceededError: CallOutcome.DEADLINE,
 }
 _OUTCOME_BY_STATUS: Mapping[int, CallOutcome] = {

@@ -32,9 +32,6 @@ WORKER_SHUTDOWN: Final = "WorkerShutdown"
 
 FIRST_SCHEMA_VERSION: Final = 1
 
-STORED_PROMPT_SCHEMA_VERSION: Final = 2
-"""Of requests whose prompt is in the store."""
-
 SCHEMA_VERSION: Final = 2
 """The newest that this version knows; raised when an older worker must not run a newer client's request by ignoring
-what it does not know. A request carries the oldest that will do."""
+what it does not know. A request says which version it needs, so that one without anything new runs on older workers."""

@@ -39,6 +39,8 @@ REPLACEMENTS: Final[Mapping[str, str]] = {
     "num_retries": "set the spec's own max_retries",
     "fallbacks": "list the models in LLMConfig(models=[...])",
     "messages": "pass messages to call() or submit()",
+    "tool_parser": "set LLMConfig's own tool_parser to a name",
+    "response_validator": "set LLMConfig's own response_validator to a name, or pass validators to call() or submit()",
 }
 """What to write instead of a refused parameter, where there is an answer."""
 

@@ -1,21 +1,28 @@
 """From what callers write to a `Prompt`, checked before anything is sent."""
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from durable_llm.errors import InvalidRequestError, describe_validation_error
 from durable_llm.request import Prompt
+from durable_llm.validation import Validator
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+
+TOOL_CHOICES: Final = ("none", "auto", "required")
+
+_SCHEMA_TYPES: Final = ("object", "array", "string", "number", "integer", "boolean", "null")
 
 Messages = str | Sequence[Mapping[str, Any] | BaseModel]
 """A user's question, or chat messages in OpenAI's shape."""
 
 ResponseFormat = Mapping[str, Any] | type[BaseModel] | None
-"""OpenAI's `response_format`, or a pydantic type whose instance comes back in `LLMResult.parsed`."""
+"""A pydantic type, whose instance comes back in `LLMResult.parsed`; a JSON Schema or OpenAI's `response_format`, whose
+JSON value does."""
 
 
 def to_prompt(
@@ -24,19 +31,22 @@ def to_prompt(
     tools: Sequence[Mapping[str, Any]] | None = None,
     tool_choice: str | Mapping[str, Any] | None = None,
     response_format: ResponseFormat = None,
+    validators: Sequence[Validator] = (),
+    tool_parser: str | None = None,
 ) -> Prompt:
     """Check and normalise the parts of a prompt.
 
     Raises:
         InvalidRequestError: naming the message or tool that is wrong.
     """
-    if tools is not None and (isinstance(tools, str | Mapping) or not isinstance(tools, Sequence)):
-        raise InvalidRequestError(f"tools: expected a list of tools, got {type(tools).__name__}")
+    listed = _tools(tools)
     parts = {
         "messages": _messages(messages),
-        "tools": [_tool(index, tool) for index, tool in enumerate(tools)] if tools is not None else None,
-        "tool_choice": tool_choice,
+        "tools": listed,
+        "tool_choice": _tool_choice(tool_choice, listed),
         "response_format": _response_format(response_format),
+        "validators": validators,
+        "tool_parser": tool_parser,
     }
     try:
         # Through JSON: what is stored, compared and sent is the same plain data, whatever classes it was made of.
@@ -79,6 +89,43 @@ def _message(index: int, message: object) -> dict[str, Any]:
     return dict(message)
 
 
+def _tools(tools: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]] | None:
+    if tools is None:
+        return None
+    if isinstance(tools, str | Mapping) or not isinstance(tools, Sequence):
+        raise InvalidRequestError(f"tools: expected a list of tools, got {type(tools).__name__}")
+    listed = [_tool(index, tool) for index, tool in enumerate(tools)]
+    names = _names(listed)
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise InvalidRequestError(f"tools: more than one is named {', '.join(map(repr, repeated))}")
+    return listed
+
+
+def _names(tools: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [str(tool["function"]["name"]) for tool in tools]
+
+
+def _tool_choice(
+    choice: str | Mapping[str, Any] | None, tools: list[dict[str, Any]] | None
+) -> str | dict[str, Any] | None:
+    """OpenAI's `tool_choice`, if it can be met; with an empty list of tools there is nothing to choose, as in lmi."""
+    if choice is None or choice in TOOL_CHOICES:
+        if choice == "required" and tools is None:
+            raise InvalidRequestError("tool_choice: 'required' without tools; pass tools, or leave it out")
+        return choice if isinstance(choice, str) else None
+    function = choice.get("function") if isinstance(choice, Mapping) else None
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if not isinstance(choice, Mapping) or not isinstance(name, str):
+        raise InvalidRequestError(
+            f"tool_choice: expected {', '.join(map(repr, TOOL_CHOICES))} or, for one tool, "
+            "{'type': 'function', 'function': {'name': ...}}"
+        )
+    if name not in _names(tools or []):
+        listed = ", ".join(map(repr, _names(tools or []))) or "none"
+        raise InvalidRequestError(f"tool_choice: names {name!r}, which is not among the tools ({listed})")
+    return {"type": "function", **choice}
+
+
 def _tool(index: int, tool: Mapping[str, Any]) -> dict[str, Any]:
     function = tool.get("function") if isinstance(tool, Mapping) else None
     if not isinstance(function, Mapping) or not function.get("name"):
@@ -93,8 +140,36 @@ def _response_format(response_format: ResponseFormat) -> dict[str, Any] | None:
     if response_format is None:
         return None
     if isinstance(response_format, Mapping):
-        return dict(response_format)
+        return _from_dict(dict(response_format))
     if isinstance(response_format, type) and issubclass(response_format, BaseModel):
-        schema = response_format.model_json_schema()
-        return {"type": "json_schema", "json_schema": {"name": response_format.__name__, "schema": schema}}
-    raise InvalidRequestError("response_format: expected OpenAI's dict or a pydantic model class")
+        return as_response_format(response_format.model_json_schema(), response_format.__name__)
+    raise InvalidRequestError("response_format: expected a pydantic model class, a JSON Schema or OpenAI's dict")
+
+
+def _from_dict(written: dict[str, Any]) -> dict[str, Any]:
+    """OpenAI's dict as it is, a plain JSON Schema inside one: no type of a schema has the name of a format."""
+    kind = written.get("type")
+    if kind == "json_schema":
+        inner = written.get("json_schema")
+        if not isinstance(inner, Mapping) or not isinstance(inner.get("schema"), Mapping):
+            raise InvalidRequestError(
+                "response_format: expected {'type': 'json_schema', 'json_schema': {'name': ..., 'schema': {...}}}"
+            )
+        return {**written, "json_schema": {"name": _identifier(str(inner["schema"].get("title") or "")), **inner}}
+    if kind in ("text", "json_object"):
+        return written
+    if isinstance(kind, str) and kind not in _SCHEMA_TYPES:
+        raise InvalidRequestError(
+            "response_format: 'type' is none of OpenAI's formats (text, json_object, json_schema) nor of JSON Schema's "
+            f"types ({', '.join(_SCHEMA_TYPES)})"
+        )
+    return as_response_format(written, str(written.get("title") or ""))
+
+
+def as_response_format(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """OpenAI's `response_format` for a JSON Schema; `name` is made one that its API takes."""
+    return {"type": "json_schema", "json_schema": {"name": _identifier(name), "schema": dict(schema)}}
+
+
+def _identifier(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:64] or "answer"

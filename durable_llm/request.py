@@ -13,8 +13,9 @@ from pydantic import Field
 
 from durable_llm.attempt import Attempt
 from durable_llm.config import ModelSpecOnWire
-from durable_llm.names import FIRST_SCHEMA_VERSION
+from durable_llm.names import FIRST_SCHEMA_VERSION, SCHEMA_VERSION
 from durable_llm.policy import PolicyOnWire
+from durable_llm.validation import ValidatorOnWire
 from durable_llm.wire import Wire
 
 INLINE_PROMPT_BYTES: Final = 4096
@@ -42,7 +43,7 @@ class CallRequest(Wire):
     """What the workflow needs to know of a call."""
 
     schema_version: int = FIRST_SCHEMA_VERSION
-    """The oldest that knows all that this request needs."""
+    """The version that a worker must know to run this; see `needed_version`."""
     models: list[ModelSpecOnWire] = Field(min_length=1)
     policy: PolicyOnWire = Field(default_factory=PolicyOnWire)
     deadline_after_s: Annotated[float, Field(gt=0, le=MAX_DEADLINE_S)] | None = None
@@ -61,6 +62,18 @@ class Prompt(Wire):
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
+    validators: list[ValidatorOnWire] = Field(default_factory=list)
+    tool_parser: str | None = None
+
+
+def needed_version(prompt: Prompt, *, stored: bool) -> int:
+    """The schema version that a worker must know, or it would ignore a part of the request in silence.
+
+    Args:
+        prompt: What is asked.
+        stored: Whether a reference to the store travels in its place.
+    """
+    return SCHEMA_VERSION if stored or prompt.validators or prompt.tool_parser else FIRST_SCHEMA_VERSION
 
 
 class PromptReference(Wire):

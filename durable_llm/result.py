@@ -76,6 +76,8 @@ class Answer(Wire):
     request_id: str | None = None
     http_status: int | None = None
     duration_s: float | None = None
+    structured: bool = False
+    """Whether the texts are the JSON that was asked for, and were checked to be."""
     truncated: bool = False
     """Whether the worker cut something because Temporal would not store it whole: texts, tool arguments, choices."""
 
@@ -87,7 +89,7 @@ class LLMResult(Ledger):
     policy_version: int = 0
     choices: list[Choice] = Field(default_factory=list)
     parsed: Any = None
-    """The instance of `response_format`, where that was a pydantic type."""
+    """The instance of `response_format` where that was a pydantic type, the JSON value where it was a schema."""
     model: str | None = None
     """The model that answered, as the provider names it."""
     spec_index: int = 0
@@ -100,6 +102,8 @@ class LLMResult(Ledger):
     cost: float | None = None
     """USD of the answer; None when unknown."""
     response_id: str | None = None
+    structured: bool = False
+    """Whether `text` is the JSON that was asked for, and was checked to be."""
     truncated: bool = False
 
     @property
@@ -150,6 +154,8 @@ class CallFailure(Ledger):
 
     policy_version: int = 0
     last_error: str | None = None
+    answer: Answer | None = None
+    """A paid answer that nobody could judge."""
 
 
 class CallStatus(Wire):

@@ -5,8 +5,7 @@ import logging
 from temporalio.converter import DataConverter
 
 from durable_llm.errors import DispatcherUnavailableError
-from durable_llm.names import FIRST_SCHEMA_VERSION, STORED_PROMPT_SCHEMA_VERSION
-from durable_llm.request import STORED_PROMPT_BYTES, Prompt, PromptReference
+from durable_llm.request import STORED_PROMPT_BYTES, Prompt, PromptReference, needed_version
 from durable_llm.store.errors import StoreError, StoreUnavailableError
 from durable_llm.store.patience import patiently
 from durable_llm.store.prompts import to_content
@@ -47,7 +46,7 @@ class SubmittedPrompt:
     @property
     def schema_version(self) -> int:
         """The oldest that knows how this prompt travels."""
-        return STORED_PROMPT_SCHEMA_VERSION if self.is_stored else FIRST_SCHEMA_VERSION
+        return needed_version(self._prompt, stored=self.is_stored)
 
     async def argument(self) -> Prompt | PromptReference:
         """What the workflow is given; the first time, a large prompt is put into the store, however long that takes.

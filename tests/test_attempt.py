@@ -80,7 +80,8 @@ async def test_an_answer_is_plain_data(provider, model, base):
 
 async def test_everything_of_an_answer_is_kept():
     """Cached tokens, tool calls, log probabilities, several choices and the request's id."""
-    body = completion(tool_calls=[{"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}])
+    call = {"name": "get_weather", "arguments": '{"a": 1}'}
+    body = completion(tool_calls=[{"id": "c1", "type": "function", "function": call}])
     body["choices"].append(
         {
             "index": 1,

@@ -18,6 +18,7 @@ from tests.conftest import SetStage
 from tests.scripted import http_error
 
 KEY = "sk-live-0123456789abcdef"  # a canary
+TOOL = {"type": "function", "function": {"name": "add"}}
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,27 @@ KEY = "sk-live-0123456789abcdef"  # a canary
         ({"deadline": datetime(9999, 1, 1, tzinfo=UTC)}, "at most 366 days"),
         ({"if_failed": "explode"}, "if_failed"),
         ({"if_different": "explode"}, "if_different"),
-        ({"validators": ["non_empty"]}, "validators"),
+        ({"validators": "non_empty"}, "validators: expected a list"),
+        ({"validators": [len]}, "a function cannot travel"),
+        ({"validators": [{"name": len}]}, "a function cannot travel"),
+        ({"validators": [7]}, r"validators\[0\]: expected a name"),
+        ({"validators": ["two words"]}, r"validators\[0\]: name"),
+        ({"validators": [{"name": "regex", "pattern": "x"}]}, "pattern"),
+        ({"validators": [{"name": "regex", "parameters": {"pattern": KEY}}]}, "looks like a key"),
+        ({"validators": [{"name": "regex", "parameters": {"pattern": "x" * 70_000}}]}, "64,000"),
+        ({"validators": [{"name": "regex", "parameters": {"pattern": object()}}]}, "not representable as JSON"),
+        ({"validators": ["non_empty"] * 17}, "at most 16"),
+        ({"config": {"models": ["openai/x"], "response_validator": len}}, "a function cannot travel"),
+        ({"config": {"name": "openai/x", "tool_parser": len}}, "a function cannot travel"),
+        ({"config": ModelSpec(name="openai/x"), "tools": [TOOL, TOOL]}, "more than one is named 'add'"),
+        ({"tool_choice": "required"}, "'required' without tools"),
+        ({"tool_choice": "any", "tools": [TOOL]}, "'none', 'auto', 'required'"),
+        ({"tool_choice": {"name": "add"}, "tools": [TOOL]}, "'none', 'auto', 'required'"),
+        ({"tool_choice": {"function": {"name": "sub"}}, "tools": [TOOL]}, r"names 'sub'.*\('add'\)"),
+        ({"tool_choice": {"function": {"name": "add"}}}, r"names 'add'.*\(none\)"),
+        ({"response_format": 5}, "response_format"),
+        ({"response_format": {"type": "jsonschema"}}, "none of OpenAI's formats"),
+        ({"response_format": {"type": "json_schema", "schema": {}}}, "'json_schema': {'name'"),
     ],
 )
 async def test_bad_requests_are_refused_before_anything_is_sent(

@@ -12,6 +12,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from durable_llm import CallOutcome
 from durable_llm.cli.exits import Exit
+from durable_llm.facts import FailureFacts
 from tests.conftest import SetStage
 from tests.scripted import answer, http_error, never
 from tests.support_cli import MODEL, at, ended, run, server, start
@@ -58,6 +59,36 @@ async def test_what_the_command_line_says_reaches_the_call(on_server: SetStage, 
     assert prompt.response_format["json_schema"]["name"] == "prime"
     assert await description.memo_value("metadata") == {"run": "2"}
     assert description.typed_search_attributes.get(search_attribute("LLMSession")) == "s-1"
+
+
+async def test_validators_are_named_with_their_parameters(on_server: SetStage) -> None:
+    """A name alone, or with a JSON object; what is none is refused before anything is sent."""
+    async with on_server(answer("7")) as stage:
+        checks = ["--validator", "non_empty", "--validator", 'regex:{"pattern": "7:8"}']
+        end = await run("call", "-m", MODEL, *checks, "Name a prime.", **at(stage))
+        bad = await run("call", "-m", MODEL, "--validator", "regex:^7", "Name a prime.", **at(stage))
+    assert (end.status, end.out) == (Exit.OK, "7\n"), end
+    [prompt] = stage.provider.prompts
+    assert [(check.name, check.parameters) for check in prompt.validators] == [
+        ("non_empty", {}), ("regex", {"pattern": "7:8"}),
+    ]  # fmt: skip
+    assert (bad.status, "--validator: expected NAME or NAME:{...}" in bad.err) == (Exit.USAGE, True)
+
+
+async def test_a_paid_answer_that_nobody_judged_is_shown(on_server: SetStage) -> None:
+    """A broken validator ends the call; the answer goes where errors go, and into the JSON document."""
+    broken = FailureFacts(
+        http_status=200, local_fault="broken_validator", text="it broke", answer=answer("7"), cost=0.01
+    )
+    async with on_server(broken) as stage:
+        end = await run("call", "-m", MODEL, "--validator", "x", "Name a prime.", **at(stage))
+        as_json = await run("call", "-m", MODEL, "--validator", "x", "--json", "Name a prime.", **at(stage))
+    assert (end.status, end.out) == (Exit.FAILED, "")
+    assert "it broke" in end.err
+    assert "the answer that was paid for:\n7\n" in end.err
+    error = as_json.json["error"]
+    assert (error["type"], error["answer"]["choices"][0]["text"]) == ("BrokenValidatorError", "7")
+    assert error["answer"]["total_cost"] == 0.01
 
 
 def search_attribute(name: str):

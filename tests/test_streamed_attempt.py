@@ -110,7 +110,7 @@ async def test_a_streamed_tool_call_is_put_together():
     """Arguments that come in pieces are checked as a whole."""
 
     def piece(arguments: str, **more) -> str:
-        call = {"index": 0, **more, "function": {"arguments": arguments, **({"name": "f"} if more else {})}}
+        call = {"index": 0, **more, "function": {"arguments": arguments, **({"name": "get_weather"} if more else {})}}
         return event({"tool_calls": [call]})
 
     end = (event({}, "tool_calls"), "data: [DONE]\n\n")

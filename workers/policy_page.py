@@ -69,8 +69,12 @@ def _shown(category: Category) -> bool:
 
 
 def _section(title: str, why: str, rules: Iterable[Rule]) -> str:
-    rows = "".join(f"| {rule.name} | {_condition(rule)} | {rule.category} | {rule.why} |\n" for rule in rules)
+    rows = "".join(f"| {rule.name} | {_condition(rule)} | {_category(rule)} | {rule.why} |\n" for rule in rules)
     return f"\n### {title}\n\n{why}\n\n| rule | when | category | why |\n|---|---|---|---|\n{rows}"
+
+
+def _category(rule: Rule) -> str:
+    return f"{rule.category}; the call ends, whatever `rules` say" if rule.final else rule.category.value
 
 
 def _condition(rule: Rule) -> str:

@@ -72,6 +72,13 @@ class WorkerSettings(BaseSettings):
         description='Keys that encrypt payloads: "ID=BASE64, ID=BASE64"; the first one encrypts, all decrypt.',
     )
     encryption_keys_file: str = Field("", description="File that holds the same, one a line, instead.")
+    plugins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Modules with validators and tool parsers, beside those of installed plugins; separated by commas.",
+    )
+    validator_timeout_s: Annotated[float, Field(ge=0.1, le=600)] = Field(
+        30.0, description="Seconds that one validator or tool parser may take; one that takes longer is broken."
+    )
     connect_wait_s: Annotated[float, Field(ge=0.1, le=3600)] = Field(
         30.0, description="Seconds that a starting worker tries to reach the Temporal server."
     )
@@ -79,7 +86,7 @@ class WorkerSettings(BaseSettings):
         "INFO", description="Least severe log records that are written to stderr."
     )
 
-    @field_validator("extra_params", mode="before")
+    @field_validator("extra_params", "plugins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

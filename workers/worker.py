@@ -21,6 +21,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from activities.attempt import ProviderAttempts
 from activities.keys import KeyRing
+from activities.validation.registry import PluginError, Registry
 from durable_llm import search_attributes
 from durable_llm.connection import check_namespace, connect_client, missing_search_attributes
 from workers.heartbeat_timeout import HeartbeatTimeout
@@ -73,7 +74,8 @@ def build_attempts(settings: WorkerSettings, environment: Mapping[str, str]) -> 
     """The activity, with the keys and addresses that the operator allows, and the store of large prompts.
 
     Raises:
-        SettingsError: a list of keys or hosts cannot be read, or the store not be used; names the variable.
+        SettingsError: a list of keys or hosts cannot be read, a plugin not be loaded, or the store not be used; names
+            the variable.
     """
     try:
         keys = KeyRing.from_settings(
@@ -81,10 +83,21 @@ def build_attempts(settings: WorkerSettings, environment: Mapping[str, str]) -> 
         )
     except ValueError as error:
         raise SettingsError(str(error)) from None
-    interval = timedelta(seconds=settings.heartbeat_interval_s)
     return ProviderAttempts(
-        keys, heartbeat_interval=interval, also_allowed=settings.extra_params, store=store_of(settings)
+        keys,
+        heartbeat_interval=timedelta(seconds=settings.heartbeat_interval_s),
+        also_allowed=settings.extra_params,
+        store=store_of(settings),
+        registry=_registry(settings.plugins),
+        validator_timeout=timedelta(seconds=settings.validator_timeout_s),
     )
+
+
+def _registry(plugins: Sequence[str]) -> Registry:
+    try:
+        return Registry.load(plugins)
+    except PluginError as error:
+        raise SettingsError(f"DURABLE_LLM_PLUGINS or an installed plugin: {error}") from None
 
 
 def _runner(sandbox: bool) -> WorkflowRunner:

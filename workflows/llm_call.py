@@ -5,6 +5,7 @@ but Temporal's, no randomness but Temporal's, and that only for how long a wait 
 """
 
 import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NoReturn
 
@@ -20,12 +21,14 @@ with workflow.unsafe.imports_passed_through():
     from durable_llm.categories import Action, CallOutcome, Category
     from durable_llm.errors import (
         AllModelsExhaustedError,
+        BrokenValidatorError,
         DeadlineExceededError,
+        DurableLLMError,
         RequestRejectedError,
         UnsupportedRequestError,
         describe_validation_error,
     )
-    from durable_llm.facts import FailureFacts
+    from durable_llm.facts import FailureFacts, LocalFault
     from durable_llm.names import ATTEMPTS_QUERY, SCHEMA_VERSION, STATUS_QUERY, WORKFLOW
     from durable_llm.request import AttemptOrder, CallRequest
     from durable_llm.result import Answer, CallFailure, CallStatus, LLMResult
@@ -39,11 +42,16 @@ with workflow.unsafe.imports_passed_through():
 _ABSENT: Final = RawValue(Payload())
 """Stands for a prompt that another client left out."""
 
-_ERROR_OF: Final = {
+_ERROR_OF: Final[Mapping[CallOutcome, type[DurableLLMError]]] = {
     CallOutcome.EXHAUSTED: AllModelsExhaustedError,
     CallOutcome.REJECTED: RequestRejectedError,
     CallOutcome.DEADLINE: DeadlineExceededError,
 }
+_ERROR_OF_FAULT: Final[Mapping[str, type[DurableLLMError]]] = {
+    LocalFault.BROKEN_VALIDATOR: BrokenValidatorError,
+    LocalFault.UNKNOWN_VALIDATOR: UnsupportedRequestError,
+}
+"""Faults of our own side that end a call by themselves, and that a caller mends otherwise than a rejected request."""
 
 
 @workflow.defn(name=WORKFLOW, failure_exception_types=[ValidationError])
@@ -119,7 +127,7 @@ class LLMCall:
             decision = self._judge(outcome, progress)
             if decision.action == Action.FAIL:
                 self._show_end(decision.outcome or CallOutcome.EXHAUSTED)
-                self._fail(decision.outcome or CallOutcome.EXHAUSTED, self._last_words(decision))
+                self._fail(decision.outcome or CallOutcome.EXHAUSTED, self._last_words(decision, outcome), outcome)
             if decision.waits:
                 await self._wait(decision)
             progress = decision.progress
@@ -180,23 +188,29 @@ class LLMCall:
             usage=answer.usage,
             cost=answer.cost,
             response_id=answer.response_id,
+            structured=answer.structured,
             truncated=answer.truncated,
         )
 
-    def _last_words(self, decision: Decision) -> str:
+    def _last_words(self, decision: Decision, facts: FailureFacts) -> str:
         last = self._ledger.last
+        if facts.local_fault in _ERROR_OF_FAULT and last:
+            return f"{last.model}: {last.message}"
         said = f"; last was {last.model}: {last.message}" if last else ""
         lead = "no model would take the request" if decision.outcome == CallOutcome.REJECTED else "no model answered"
         return f"{lead} ({decision.reason}){said}"
 
-    def _fail(self, outcome: CallOutcome, message: str) -> NoReturn:
+    def _fail(self, outcome: CallOutcome, message: str, facts: FailureFacts | None = None) -> NoReturn:
         last = self._ledger.last
+        facts = facts or FailureFacts()
+        kind = _ERROR_OF_FAULT.get(facts.local_fault or "", _ERROR_OF[outcome])
         details = CallFailure(
             **self._ledger.report().model_dump(),
             policy_version=self._policy_version,
             last_error=last.message if last else None,
+            answer=facts.answer,
         )
-        raise ApplicationError(message, details, type=_ERROR_OF[outcome].__name__, non_retryable=True)
+        raise ApplicationError(message, details, type=kind.__name__, non_retryable=True)
 
     def _doing(self, activity: str) -> None:
         """Note what the call does now, for its status and for the UI."""

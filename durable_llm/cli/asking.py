@@ -76,4 +76,5 @@ def _request(question: Question, chain: Chain, terms: Terms) -> _Request:
     options = terms.to_options()
     config = chain.to_config()
     options["response_format"] = question.response_format()
+    options["validators"] = question.validators()
     return config, question.to_messages(), options

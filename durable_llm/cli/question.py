@@ -1,6 +1,5 @@
 """What to ask: a prompt as an argument, a file or stdin, or whole chat messages; and the shape of the answer."""
 
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from durable_llm.cli.files import STDIN, read_json, read_text
+from durable_llm.cli.values import json_or_text
 from durable_llm.errors import InvalidRequestError
-from durable_llm.prompt import Messages
+from durable_llm.prompt import Messages, as_response_format
 
 _PANEL = "What to ask"
 
@@ -36,6 +36,12 @@ class Question:
         typer.Option(help="JSON file with the JSON Schema that the answer must follow.", rich_help_panel=_PANEL),
     ] = None
 
+    validator: Annotated[
+        list[str] | None,
+        typer.Option(help="Validator of the worker's that the answer must pass: 'non_empty' or "
+                     "'regex:{\"pattern\": \"^yes\"}'.", metavar="NAME[:JSON]", rich_help_panel=_PANEL),
+    ] = None  # fmt: skip
+
     def to_messages(self) -> Messages:
         """The prompt as text, or the chat messages.
 
@@ -58,8 +64,15 @@ class Question:
             raise InvalidRequestError("--schema: expected a JSON object")
         if schema.get("type") in ("json_schema", "json_object"):
             return schema
-        name = str(schema.get("title") or self.schema.stem)
-        return {"type": "json_schema", "json_schema": {"name": _identifier(name), "schema": schema}}
+        return as_response_format(schema, str(schema.get("title") or self.schema.stem))
+
+    def validators(self) -> list[dict[str, Any]]:
+        """The validators that were named, with their parameters.
+
+        Raises:
+            InvalidRequestError: parameters are no JSON object.
+        """
+        return [_validator(written) for written in self.validator or ()]
 
     def _text(self) -> str:
         if self.prompt not in (None, "-"):
@@ -81,6 +94,9 @@ class Question:
         return messages
 
 
-def _identifier(name: str) -> str:
-    """A name that OpenAI's API takes for a schema."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:64] or "answer"
+def _validator(written: str) -> dict[str, Any]:
+    name, _, parameters = written.partition(":")
+    value = json_or_text(parameters) if parameters else {}
+    if not isinstance(value, dict):
+        raise InvalidRequestError(f"--validator: expected NAME or NAME:{{...}} with a JSON object, got {written!r}")
+    return {"name": name, "parameters": value}

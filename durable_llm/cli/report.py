@@ -13,7 +13,7 @@ import typer
 from durable_llm.cli.exits import CallInterruptedError, Exit, exit_of
 from durable_llm.cli.output import error_console, plain, write_json
 from durable_llm.cli.tables import ledger_table
-from durable_llm.errors import DurableLLMError, ResultNotReadyError
+from durable_llm.errors import BrokenValidatorError, DurableLLMError, ResultNotReadyError
 from durable_llm.key_reference import redact_literal_keys
 
 
@@ -44,8 +44,10 @@ def _report_known(error: DurableLLMError, as_json: bool) -> int:
     _complain(error.message)
     if error.attempts and not as_json:
         error_console().print(ledger_table(error.attempts))
+    if isinstance(error, BrokenValidatorError) and error.answer is not None and not as_json:
+        typer.echo(f"the answer that was paid for:\n{plain(error.answer.text or '')}", err=True)
     if as_json:
-        known = {name: value for name in ("last_error", "differing") if (value := getattr(error, name, None))}
+        known = {name: value for name in ("last_error", "differing", "answer") if (value := getattr(error, name, None))}
         _write_error(type(error).__name__, error.message, call_id=error.call_id, attempts=error.attempts, **known)
     return exit_of(error)
 

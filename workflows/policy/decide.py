@@ -63,6 +63,8 @@ class Verdict:
     demand: Demand | None = None
     reads_hints: bool = True
     """Whether the provider's wait and its x-should-retry are obeyed."""
+    final: bool = False
+    """Whether the call ends, whatever the caller's own rules say."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ class _Case:
     @property
     def rule(self) -> str:
         """The row that decides, or the caller's own rule over it."""
-        own = self.verdict.category in self.policy.rules
+        own = self.verdict.category in self.policy.rules and not self.verdict.final
         return f"rules: {self.verdict.category}" if own else self.verdict.rule
 
     @property
@@ -180,6 +182,8 @@ class _Case:
     def demand(self) -> Demand:
         """The caller's rule, else the preset's or the table's, with x-should-retry between same model and next."""
         category = self.verdict.category
+        if self.verdict.final:
+            return "fail"
         own: RuleAction | None = self.policy.rules.get(category)
         if own is not None:
             # A lost worker's attempts are never repeated out of the retry budget, nor against `on_unknown`.
@@ -242,7 +246,7 @@ class _Case:
         return self.end(rule, reason)
 
     def end(self, rule: str, reason: str) -> Decision:
-        rejected = self.verdict.category == Category.INVALID_REQUEST
+        rejected = self.verdict.category == Category.INVALID_REQUEST or self.verdict.final
         outcome = CallOutcome.REJECTED if rejected else CallOutcome.EXHAUSTED
         return Decision(Action.FAIL, rule, reason, self.progress, outcome=outcome)
 

@@ -2,7 +2,8 @@
 
 It is what lmi does, faults included (a used-up quota is retried like a rate limit, a provider's wait is not read).
 Only the hidden retries of the SDK are missing, and an HTTP 200 that is no answer is retried as if a validator had
-rejected it: lmi returns it, which a durable call cannot, having nothing to return.
+rejected it: lmi returns it, which a durable call cannot, having nothing to return. And a validator that breaks ends the
+call, where lmi takes its exception for a rejection and buys the answer again from every model.
 """
 
 from dataclasses import replace
@@ -28,6 +29,8 @@ NEXT_PHRASES = (
 
 def as_lmi(verdict: Verdict, facts: FailureFacts) -> Verdict:
     """The same category, with what lmi would do about it; what the provider says of waiting is not read."""
+    if verdict.final:
+        return verdict
     return replace(verdict, demand=_demand(facts), reads_hints=False, rule=f"lmi:{verdict.rule}")
 
 

@@ -34,6 +34,8 @@ class Rule:
     text: str = ""
     exception: Collection[str] = ()
     also: Predicate | None = None
+    final: bool = False
+    """Whether the call ends, whatever a preset or the caller's own rules say."""
 
     def fits(self, facts: FailureFacts) -> bool:
         """Whether every condition of this row holds."""
@@ -85,6 +87,12 @@ OUR_SIDE = (
     Rule("set-up", C.MISCONFIGURED, "waiting changes nothing until somebody sets something",
          fault={F.MISSING_KEY, F.KEY_NOT_ALLOWED, F.ADDRESS_NOT_ALLOWED, F.PARAMETER_NOT_ALLOWED, F.UNKNOWN_PROVIDER,
                 F.MISSING_PACKAGE, F.PROMPT_UNREADABLE}),
+    Rule("unknown-validator", C.MISCONFIGURED, "this worker has no such validator; no model changes that",
+         fault={F.UNKNOWN_VALIDATOR}, final=True),
+    Rule("broken-validator", C.MISCONFIGURED, "the answer is paid for and kept; another one would meet the same fault",
+         fault={F.BROKEN_VALIDATOR}, final=True),
+    Rule("no-schema", C.INVALID_REQUEST, "the schema of the answer is none: no model could follow it",
+         fault={F.INVALID_SCHEMA}),
     Rule("not-built", C.PROVIDER_LIMIT, "litellm cannot express this request for this provider; another may take it",
          fault={F.UNSUPPORTED, F.REQUEST_NOT_BUILT}),
     Rule("store", C.CONNECTION, "the store that holds the prompt did not answer; nothing was sent",
@@ -100,6 +108,9 @@ NOT_AN_ANSWER = (
     Rule("n-ignored", C.PROVIDER_LIMIT, "one choice where several were asked for; another provider may heed `n`",
          defect={D.TOO_FEW}),
     Rule("tool-arguments", C.BAD_SAMPLE, "a new sample usually passes", defect={D.INVALID_TOOL_ARGUMENTS}),
+    Rule("tool-calls", C.BAD_SAMPLE, "as above", defect={D.UNKNOWN_TOOL, D.NO_TOOL_CALL}),
+    Rule("not-the-schema", C.BAD_SAMPLE, "as above", defect={D.NOT_THE_SCHEMA}),
+    Rule("rejected", C.BAD_SAMPLE, "a validator's reason; a new sample may pass", defect={D.REJECTED}),
     Rule("no-answer", C.UNUSABLE_ANSWER, "an empty, cut or unreadable 200", defect={D.EMPTY, D.CUT, D.UNREADABLE}),
 )  # fmt: skip
 

@@ -1,0 +1,151 @@
+"""Whether a sound answer is the one that was asked for: its tool calls, its schema, its validators, in that order.
+
+An answer of several choices keeps those that pass; one without any is rejected for the reason of its first.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from activities.failure import LocalFaultError
+from activities.structured import schema_of
+from activities.tools import Offer, judge_calls, offer
+from activities.validation.registry import Registered, Registry
+from activities.validation.running import BrokenFunctionError, RejectedAnswerError, Runner
+from activities.validation.schema import AnswerSchema, read_json
+from activities.verdict_on_answer import Native, Verdict, judge_choice
+from durable_llm.config import ModelSpecOnWire
+from durable_llm.facts import AnswerDefect, LocalFault
+from durable_llm.request import Prompt
+from durable_llm.result import Answer, Choice, ToolCall
+from durable_llm.validation import Candidate
+
+
+class _RefusedChoiceError(Exception):
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.defect)
+        self.verdict = verdict
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What the answers of one call must pass, found before anything is sent."""
+
+    runner: Runner
+    offered: Offer
+    tools: Sequence[dict[str, Any]] = ()
+    messages: Sequence[Mapping[str, Any]] = ()
+    parser: Registered | None = None
+    schema: AnswerSchema | None = None
+    validators: Sequence[tuple[Registered, Mapping[str, Any]]] = ()
+
+    @classmethod
+    def of(cls, spec: ModelSpecOnWire, prompt: Prompt, registry: Registry, runner: Runner) -> "Acceptance":
+        """What `prompt` asks of an answer.
+
+        Raises:
+            LocalFaultError: this worker lacks a validator or parser, or the schema is none.
+        """
+        return cls(
+            runner,
+            offer(spec, prompt),
+            tools=prompt.tools or (),
+            messages=prompt.messages,
+            parser=registry.tool_parser(prompt.tool_parser) if prompt.tool_parser else None,
+            schema=_schema(prompt),
+            validators=[(registry.validator(wanted), wanted.parameters) for wanted in prompt.validators],
+        )
+
+    async def judge(self, answer: Answer) -> Answer | Verdict:
+        """The answer with those of its choices that pass, or why none does.
+
+        Raises:
+            BrokenFunctionError: a validator or parser failed instead of judging.
+        """
+        passed: list[Choice] = []
+        refused: list[Verdict] = []
+        for choice in answer.choices:
+            try:
+                passed.append(await self._judged(choice, answer))
+            except _RefusedChoiceError as error:
+                refused.append(error.verdict)
+        if not passed:
+            return refused[0]
+        structured = self.schema is not None and not any(choice.tool_calls for choice in passed)
+        return answer.model_copy(update={"choices": passed, "structured": structured})
+
+    async def _judged(self, choice: Choice, answer: Answer) -> Choice:
+        choice = await self._with_parsed_calls(choice)
+        if verdict := judge_calls(choice, self.offered):
+            raise _RefusedChoiceError(verdict)
+        choice, value = await self._with_bare_json(choice)
+        for validator, parameters in self.validators:
+            candidate = self._candidate(choice, value, answer)
+            call = (validator.label, validator.function, candidate)
+            if await self._run(choice, AnswerDefect.REJECTED, *call, **parameters) is False:
+                raise BrokenFunctionError(f"{validator.label} returned False; to reject, it raises Rejected")
+        return choice
+
+    async def _with_parsed_calls(self, choice: Choice) -> Choice:
+        """With the calls that the model wrote as text, where it made none of its provider's kind."""
+        if self.parser is None or choice.tool_calls or not choice.text:
+            return choice
+        function, label = self.parser.function, self.parser.label
+        calls = await self._run(choice, AnswerDefect.REJECTED, label, function, choice.text, list(self.tools))
+        choice = choice.model_copy(update={"tool_calls": _with_ids(calls, label)})
+        if verdict := judge_choice(choice, Native()):
+            raise _RefusedChoiceError(verdict)
+        return choice
+
+    async def _with_bare_json(self, choice: Choice) -> tuple[Choice, Any]:
+        """With the JSON alone as its text, and its value; a tool call instead of it is the model's right."""
+        if self.schema is None or choice.tool_calls:
+            return choice, None
+        text, value = await self._run(
+            choice, AnswerDefect.NOT_THE_SCHEMA, "schema", _read_and_check, choice.text or "", self.schema
+        )
+        return choice.model_copy(update={"text": text}), value
+
+    async def _run(self, choice: Choice, defect: AnswerDefect, label: str, *call: Any, **parameters: Any) -> Any:
+        try:
+            return await self.runner.run(label, *call, **parameters)
+        except RejectedAnswerError as error:
+            # JSON that stops because the budget was spent stops again: another model has another budget.
+            spent = defect is AnswerDefect.NOT_THE_SCHEMA and choice.finish_reason == "length"
+            raise _RefusedChoiceError(
+                Verdict(AnswerDefect.LENGTH if spent else defect, choice.finish_reason, str(error))
+            ) from None
+
+    def _candidate(self, choice: Choice, value: Any, answer: Answer) -> Candidate:
+        return Candidate(
+            text=choice.text,
+            tool_calls=choice.tool_calls,
+            finish_reason=choice.finish_reason,
+            parsed=value,
+            reasoning_content=choice.reasoning_content,
+            model=answer.model,
+            messages=self.messages,
+        )
+
+
+def _schema(prompt: Prompt) -> AnswerSchema | None:
+    schema = schema_of(prompt.response_format)
+    try:
+        return AnswerSchema(schema) if schema is not None else None
+    except ValueError as error:
+        raise LocalFaultError(LocalFault.INVALID_SCHEMA, f"response_format: {error}") from None
+
+
+def _read_and_check(text: str, schema: AnswerSchema) -> tuple[str, Any]:
+    bare, value = read_json(text)
+    schema.check(value)
+    return bare, value
+
+
+def _with_ids(calls: Any, label: str) -> list[ToolCall]:
+    """A parser's calls, each with an id that its result can name."""
+    listed = list(calls) if isinstance(calls, Sequence) else [calls]
+    if not all(isinstance(call, ToolCall) for call in listed):
+        raise BrokenFunctionError(f"{label} returned something else than a list of ToolCall")
+    return [call if call.id else call.model_copy(update={"id": f"call_{uuid.uuid4().hex[:24]}"}) for call in listed]

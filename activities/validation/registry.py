@@ -1,0 +1,122 @@
+"""The validators and tool parsers that a worker has: its own and those of its plugins, by name."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any, Final, NamedTuple
+
+from activities.failure import LocalFaultError
+from activities.validation import shipped
+from durable_llm.facts import LocalFault
+from durable_llm.validation import Registration, ValidatorOnWire, registration_of
+
+ENTRY_POINTS: Final = "durable_llm.validators"
+"""Group of entry points, each a module with decorated functions or one such function."""
+
+
+class PluginError(ValueError):
+    """A plugin cannot be loaded; the text names it and says why."""
+
+
+class Registered(NamedTuple):
+    """A function under its name."""
+
+    kind: str
+    name: str
+    function: Callable[..., Any]
+    check: Callable[..., None] | None = None
+
+    @property
+    def label(self) -> str:
+        """What it is called in reasons and errors."""
+        return f"{self.kind} {self.name!r}"
+
+
+class Registry:
+    """Functions by kind and name.
+
+    Args:
+        sources: Modules with decorated functions, or such functions.
+
+    Raises:
+        PluginError: two have the same name.
+    """
+
+    def __init__(self, sources: Iterable[object] = ()) -> None:
+        self._by_name: dict[tuple[str, str], Registered] = {}
+        for source in (shipped, *sources):
+            for registered in _found_in(source):
+                self._add(registered)
+
+    @classmethod
+    def load(cls, modules: Iterable[str] = ()) -> "Registry":
+        """With the plugins of this installation's entry points, and of the modules that are named.
+
+        Raises:
+            PluginError: one cannot be imported, or has nothing to register.
+        """
+        installed = [_loaded(point.name, point.load) for point in entry_points(group=ENTRY_POINTS)]
+        named = [_loaded(name, partial(importlib.import_module, name)) for name in modules]
+        return cls([*installed, *named])
+
+    def validator(self, wanted: ValidatorOnWire) -> Registered:
+        """The validator of that name, which takes those parameters.
+
+        Raises:
+            LocalFaultError: there is none, or it does not take them.
+        """
+        found = self._named("validator", wanted.name)
+        try:
+            inspect.signature(found.function).bind(None, **wanted.parameters)
+            if found.check is not None:
+                found.check(**wanted.parameters)
+        except (TypeError, ValueError) as error:
+            raise LocalFaultError(LocalFault.UNKNOWN_VALIDATOR, f"{found.label} cannot be used: {error}") from None
+        return found
+
+    def tool_parser(self, name: str) -> Registered:
+        """The tool parser of that name.
+
+        Raises:
+            LocalFaultError: there is none.
+        """
+        return self._named("tool parser", name)
+
+    def _named(self, kind: str, name: str) -> Registered:
+        found = self._by_name.get((kind, name))
+        if found is None:
+            known = ", ".join(sorted(other for of, other in self._by_name if of == kind))
+            text = f"this worker has no {kind} {name!r}; it has {known}. A plugin brings others: DURABLE_LLM_PLUGINS"
+            raise LocalFaultError(LocalFault.UNKNOWN_VALIDATOR, text)
+        return found
+
+    def _add(self, registered: Registered) -> None:
+        taken = self._by_name.setdefault((registered.kind, registered.name), registered)
+        if taken.function is not registered.function:
+            raise PluginError(f"there are two of {registered.label}: {_place(taken)} and {_place(registered)}")
+
+
+def _found_in(source: object) -> Iterator[Registered]:
+    values = vars(source).values() if isinstance(source, ModuleType) else (source,)
+    for value in values:
+        registration: Registration | None = registration_of(value)
+        if registration is not None and callable(value):
+            yield Registered(registration.kind, registration.name, value, registration.check)
+
+
+def _loaded(name: str, load: Callable[[], object]) -> object:
+    try:
+        source = load()
+    except Exception as error:  # whatever a module of somebody else's raises while it is imported
+        raise PluginError(f"plugin {name!r} cannot be loaded: {type(error).__name__}: {error}") from None
+    if not any(True for _ in _found_in(source)):
+        raise PluginError(f"plugin {name!r} has no function that is decorated with @validator or @tool_parser")
+    return source
+
+
+def _place(registered: Registered) -> str:
+    function: Mapping[str, Any] | Any = registered.function
+    return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', '?')}"

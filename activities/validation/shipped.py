@@ -1,0 +1,90 @@
+"""The validators and tool parsers that every worker has."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import regex
+
+from activities.validation.schema import AnswerSchema, read_json, search
+from durable_llm.result import ToolCall
+from durable_llm.validation import Candidate, Rejected, tool_call, tool_parser, validator
+
+_CALL = regex.compile(r"<tool_call>(.*?)(?:</tool_call>|$)", regex.DOTALL)
+_ARGUMENTS: Final = ("arguments", "parameters")
+
+
+@validator("non_empty")
+def non_empty(candidate: Candidate) -> None:
+    """The answer has text; a tool call alone is not enough."""
+    if not (candidate.text or "").strip():
+        raise Rejected("there is no text")
+
+
+def _check_regex(pattern: str, full: bool = False) -> None:  # noqa: ARG001  # gets what the validator gets
+    try:
+        regex.compile(pattern)
+    except (regex.error, TypeError) as error:
+        raise ValueError(f"pattern: {error}") from None
+
+
+@validator("regex", check=_check_regex)
+def matches(candidate: Candidate, *, pattern: str, full: bool = False) -> None:
+    """`pattern` is found in the text, or is the whole of it if `full`."""
+    if not search(rf"\A(?:{pattern})\Z" if full else pattern, candidate.text or ""):
+        raise Rejected(f"the text does not match {pattern!r}")
+
+
+def _check_schema(schema: Mapping[str, Any]) -> None:
+    AnswerSchema(schema)
+
+
+@validator("json_schema", check=_check_schema)
+def follows_schema(candidate: Candidate, *, schema: Mapping[str, Any]) -> None:
+    """The text is JSON that follows `schema`."""
+    AnswerSchema(schema).check(read_json(candidate.text or "")[1])
+
+
+def _check_length(characters: int) -> None:
+    if isinstance(characters, bool) or not isinstance(characters, int) or characters < 1:
+        raise ValueError("characters: expected a number from 1")
+
+
+@validator("max_length", check=_check_length)
+def max_length(candidate: Candidate, *, characters: int) -> None:
+    """The text has at most so many characters."""
+    if (length := len(candidate.text or "")) > characters:
+        raise Rejected(f"the text has {length:,} characters and the limit is {characters:,}")
+
+
+@tool_parser("json")
+def from_json(text: str, tools: list[dict[str, Any]]) -> list[ToolCall]:  # noqa: ARG001  # every parser gets the tools
+    """The whole text is a call {"name": ..., "arguments": {...}}, or a list of them; any other text is an answer."""
+    try:
+        _, value = read_json(text)
+    except Rejected:
+        return []
+    calls = value if isinstance(value, list) else [value]
+    return [_call(call) for call in calls] if all(isinstance(call, dict) and "name" in call for call in calls) else []
+
+
+@tool_parser("hermes")
+def from_hermes(text: str, tools: list[dict[str, Any]]) -> list[ToolCall]:  # noqa: ARG001  # as above
+    """Each call is JSON between <tool_call> and </tool_call>, as Hermes, Qwen and others write it."""
+    return list(_tagged(text))
+
+
+def _tagged(text: str) -> Iterator[ToolCall]:
+    for inner in _CALL.findall(text):
+        try:
+            value = json.loads(inner)
+        except ValueError:
+            raise Rejected("a <tool_call> does not hold JSON") from None
+        yield _call(value)
+
+
+def _call(value: Any) -> ToolCall:
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        raise Rejected("a tool call has no name")
+    arguments: Any = next((value[field] for field in _ARGUMENTS if field in value), {})
+    return tool_call(value["name"], arguments if isinstance(arguments, str) else json.dumps(arguments))

@@ -3,7 +3,7 @@
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.answer import fitted
+from activities.fitting import fitted
 from activities.litellm_setup import litellm
 from durable_llm.facts import AnswerDefect, FailureFacts, LocalFault, Sent
 from durable_llm.request import Prompt

@@ -14,6 +14,7 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from durable_llm import Category, Dispatcher, LLMConfig, LLMResult, ModelSpec
+from tests.support_attempts import TOOLS
 from tests.support_bodies import anthropic, choice, gemini, openai, sent
 from tests.support_wire import Wire, playing
 from tests.test_images import INLINE, PIXEL, image
@@ -61,6 +62,7 @@ ROWS = {
     "thought signatures": Row(
         GEMINI, gemini({"functionCall": {"name": "get_weather", "args": {}}, "thoughtSignature": "SIG"}),
         {"choice.provider_specific_fields": {"thought_signatures": ["SIG"]}, "finish_reason": "tool_calls"},
+        parameters={"tools": TOOLS},
     ),
     "another provider's transcript": Row(
         OPENAI, openai(), {"text": "seven"},

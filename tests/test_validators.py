@@ -335,9 +335,10 @@ async def test_other_validators_under_an_id_are_another_request(server_env: Work
 
 def test_a_request_says_the_version_that_it_needs() -> None:
     """An older worker refuses validators and parsers instead of ignoring them, and still runs everything else."""
-    assert needed_version(to_prompt("x", tools=TOOLS, response_format={"type": "object"})) == 1
-    assert needed_version(to_prompt("x", validators=[Validator(name="prime")])) == 2 <= SCHEMA_VERSION
-    assert needed_version(to_prompt("x", tool_parser="json")) == 2
+    assert needed_version(to_prompt("x", tools=TOOLS, response_format={"type": "object"}), stored=False) == 1
+    assert needed_version(to_prompt("x", validators=[Validator(name="prime")]), stored=False) == 2 <= SCHEMA_VERSION
+    assert needed_version(to_prompt("x", tool_parser="json"), stored=False) == 2
+    assert needed_version(to_prompt("x"), stored=True) == 2
     assert CallRequest.model_validate({"models": [{"name": "m"}]}).schema_version == 1
 
 
@@ -418,7 +419,7 @@ def test_a_plugin_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 def test_an_unjudged_answer_and_a_full_ledger_are_one_payload():
     """What the workflow puts into its error stays below what Temporal stores."""
-    from activities.answer import fitted
+    from activities.fitting import fitted
     from durable_llm.result import CallFailure
 
     answer = fitted(Answer.model_validate({"choices": [{"text": 'é"' * 900_000}]}))

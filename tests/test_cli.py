@@ -62,14 +62,17 @@ async def test_version_completion_and_wrong_usage() -> None:
     assert "great" in wrong.err
 
 
-async def test_worker_and_dev_run_the_service_and_leave_with_its_status() -> None:
+async def test_the_services_commands_run_it_and_leave_with_its_status() -> None:
     """What is given after the command is the service's own, and its status is the program's."""
     program = stubbed("stub.run = lambda command: print(command, flush=True) or 7")
-    worker, dev = await asyncio.gather(
-        run("worker", program=program), run("dev", "--port", "0", "--", "--help", program=program)
+    worker, dev, codec_server = await asyncio.gather(
+        run("worker", program=program),
+        run("dev", "--port", "0", "--", "--help", program=program),
+        run("codec-server", program=program),
     )
     assert (worker.status, worker.out) == (7, "[]\n")
     assert (dev.status, dev.out) == (7, "['dev', '--port', '0', '--help']\n")
+    assert (codec_server.status, codec_server.out) == (7, "['codec-server']\n")
     real = await run("worker", DURABLE_LLM_HEARTBEAT_TIMEOUT_S="soon")
     assert (real.status, "DURABLE_LLM_HEARTBEAT_TIMEOUT_S" in real.err) == (Exit.USAGE, True), real
 

@@ -21,6 +21,7 @@ from tests.test_dispatcher import fresh_id
 from tests.test_docs import settings_table
 from tests.test_worker_process import ROOT, outcome, start
 from workers.codec_access import COOKIE, Access
+from workers.codec_login import logged_in_page, login_page
 from workers.codec_server import MAX_BODY_BYTES
 from workers.codec_settings import CODEC_PREFIX, CodecSettings, load_codec_settings
 from workers.settings import SettingsError
@@ -180,12 +181,22 @@ async def test_only_the_uis_pages_may_read(http: httpx.AsyncClient) -> None:
 
 
 async def test_the_login_page_runs_nothing_and_is_shown_in_no_frame(http: httpx.AsyncClient) -> None:
-    """No script, no other site's frame around it, and no copy in a cache."""
-    page = await http.get("/login", headers={"host": '"><script>alert(1)</script>'})
-    assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
-    assert page.headers["content-security-policy"].startswith("default-src 'none'")
-    assert page.headers["cache-control"] == "no-store"
-    assert "<script" not in page.text
+    """No script, no other site's frame around it, and no copy in a cache; before the login and after it."""
+    before = await http.get("/login")
+    await http.post("/login", data={"token": TOKEN})
+    after = await http.get("/login")
+    for page, shown in ((before, "Type the token"), (after, "Configure Codec Server")):
+        assert shown in page.text
+        assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+        assert page.headers["content-security-policy"].startswith("default-src 'none'")
+        assert page.headers["cache-control"] == "no-store"
+        assert "<script" not in page.text
+
+
+def test_nothing_that_a_request_says_is_markup() -> None:
+    """The page quotes the address that the browser used, which is a header like any other."""
+    assert "<script" not in logged_in_page('http://x/"><script>', ["http://ui"])
+    assert "<script" not in login_page("<script>")
 
 
 def test_sessions_end() -> None:

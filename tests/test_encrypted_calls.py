@@ -191,23 +191,25 @@ async def test_the_uis_page_of_a_running_call_is_encrypted(client: Client) -> No
 
 
 async def test_a_client_without_the_key_is_told_which(client: Client, server_env: WorkflowEnvironment) -> None:
-    """Result, ledger, status and attaching name the key and the call; nothing is a bare decoding error."""
-    async with stage(client, answer(ANSWER)) as ready:
-        await ready.dispatcher.call(MODEL, PROMPT, call_id=(call_id := fresh_id()))
+    """Result, ledger, status and attaching name the key and the call, while it runs and when it has ended."""
     stranger = await client_with(server_env, "other")
-    async with Dispatcher(stranger, task_queue=ready.task_queue) as dispatcher:
-        handle = dispatcher.attach(call_id)
-        for asking in (
-            handle.result,
-            handle.attempts,
-            handle.status,
-            lambda: dispatcher.submit(MODEL, PROMPT, call_id=call_id),
-        ):
-            with pytest.raises(
-                DecryptionError, match=r"'2026-11', which this process does not have \(it has 'other'\)"
-            ) as caught:
-                await asking()
-            assert caught.value.call_id == call_id
+    async with (
+        stage(client, answer(ANSWER), never) as ready,
+        Dispatcher(stranger, task_queue=ready.task_queue) as dispatcher,
+    ):
+        ended, running = [(await ready.dispatcher.submit(MODEL, PROMPT, call_id=fresh_id())).call_id for _ in range(2)]
+        await ready.dispatcher.attach(ended).result()
+        while len(ready.provider.orders) < 2:
+            await asyncio.sleep(0.05)
+        for call_id in (ended, running):
+            handle = dispatcher.attach(call_id)
+            asking = [handle.attempts(), handle.status(), dispatcher.submit(MODEL, PROMPT, call_id=call_id)]
+            for asked in [*asking, handle.result()] if call_id == ended else asking:
+                with pytest.raises(DecryptionError, match="'2026-11', which this process does not have") as caught:
+                    await asked
+                assert "it has 'other'" in caught.value.message
+                assert caught.value.call_id == call_id
+        await ready.dispatcher.attach(running).cancel()
 
 
 async def test_a_worker_without_the_key_stops_nothing_for_good(

@@ -45,7 +45,7 @@ def test_the_wheel_alone_is_a_client(wheel: Path, tmp_path: Path) -> None:
 
     assert stranger.run(*stranger.command("--help")).returncode == 0
     assert stranger.run(str(stranger.python), "-c", "import durable_llm").returncode == 0
-    for command, extras in (("worker", "worker"), ("dev", "worker,dev")):
+    for command, extras in (("worker", "worker"), ("dev", "worker,dev"), ("codec-server", "codec")):
         refused = stranger.run(*stranger.command(command))
         assert refused.returncode == 2
         assert f"pip install 'durable-llm[{extras}]'" in refused.stderr

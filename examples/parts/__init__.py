@@ -1,0 +1,10 @@
+"""What the demo and the chaos run share: the parts of a whole stack, and the means to judge what became of it.
+
+provider.py   a simulated provider with a script and a journal
+stage.py      Temporal, workers and other programs as processes; nothing is left behind
+teller.py     a clock and a voice
+program.py    how such a run becomes a program: signals, exit codes
+evidence.py   what the providers' journals and the calls' histories say
+rules.py      rules that any run must obey, and how a verdict is made of rules
+report.py     the verdict as a table
+"""

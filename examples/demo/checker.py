@@ -1,7 +1,7 @@
 """The verdict on a run: a program of its own that takes nobody's word.
 
-It reads the evidence (see `examples/parts/evidence.py`) and applies the rules below. A rule also fails when the run gave
-it nothing to judge: a demo that killed nothing has shown nothing.
+It reads the evidence (see `examples/parts/evidence.py`) and applies the rules below. A rule also fails when the run
+gave it nothing to judge: a demo that killed nothing has shown nothing.
 """
 
 from argparse import Namespace

@@ -13,7 +13,7 @@ from examples.parts import stage
 from examples.parts.provider import Provider
 from examples.parts.rules import Verdict
 from workers.children import Child
-from workers.dev_server import ServerOptions
+from workers.dev_server import DevServer, ServerOptions
 
 _WORKER_ENV: Final = {
     "DURABLE_LLM_API_BASE_HOSTS": "127.0.0.1",
@@ -34,7 +34,7 @@ class Stage(stage.Stage):
     dispatcher: Dispatcher
 
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
-        super().__init__(folder, say, ServerOptions(port=0, ui_port=0, data=None), _WORKER_ENV)
+        super().__init__(folder, say, DevServer(ServerOptions(port=0, ui_port=0, data=None)), _WORKER_ENV)
         self.openai = Provider(script.OPENAI, context_window=script.CONTEXT_WINDOW)
         self.anthropic = Provider(script.ANTHROPIC)
 

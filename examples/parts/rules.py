@@ -73,13 +73,16 @@ def unaccounted(case: Case) -> Iterator[str]:
 
 
 def matched(case: Case, history: History) -> dict[int | None, list[Request]]:
-    """The call's requests by the attempt that made each: the last that had begun; None where it asked another model."""
+    """The call's requests by the attempt that made each: the last at this model that had begun; None: there is none."""
     found: dict[int | None, list[Request]] = {}
     for request in requests_of(case, history.call_id):
-        begun = [n for n, one in enumerate(history.tries, 1) if _begun(one, request.started_at + CLOCK_SLACK_S)]
-        fits = bool(begun) and history.tries[begun[-1] - 1].model in (None, request.model)
-        found.setdefault(begun[-1] if fits else None, []).append(request)
+        asking = [n for n, one in enumerate(history.tries, 1) if _may_have_made(one, request)]
+        found.setdefault(asking[-1] if asking else None, []).append(request)
     return found
+
+
+def _may_have_made(one: Try, request: Request) -> bool:
+    return one.model in (None, request.model) and _begun(one, request.started_at + CLOCK_SLACK_S)
 
 
 def too_early(case: Case) -> Iterator[str]:

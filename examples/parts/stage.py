@@ -13,7 +13,7 @@ from examples.parts.evidence import Kill
 from examples.parts.rules import Verdict
 from workers.children import Child, StackError
 from workers.dev import WORKER_READY
-from workers.dev_server import DevServer, ServerOptions
+from workers.dev_server import DevServer
 
 _NOTES: Final = "kills.jsonl"
 _VERDICT: Final = "verdict.json"
@@ -36,13 +36,13 @@ class Stage:
     programs: str
 
     def __init__(
-        self, folder: Path, say: Callable[[str], None], server: ServerOptions, worker_env: Mapping[str, str]
+        self, folder: Path, say: Callable[[str], None], server: DevServer, worker_env: Mapping[str, str]
     ) -> None:
         self.run = time.strftime("%H%M%S")
         self.folder = folder
         self.say = say
         self.kills: list[Kill] = []
-        self._server = DevServer(server)
+        self._server = server
         self._worker_env = worker_env
         self._parts = AsyncExitStack()
 

@@ -7,7 +7,7 @@ the run gave it nothing to judge: a run in which nobody died in mid-request has 
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from statistics import median
+from statistics import median, quantiles
 
 from pydantic import BaseModel
 from temporalio.client import Client
@@ -21,7 +21,9 @@ from examples.parts.evidence import Case, gather
 from examples.parts.rules import Rule, Verdict, no_faults, some_shown
 
 RESUMED_WITHIN_S = 5.0
-"""From the moment that a loss can be known to the next attempt."""
+"""From the moment that a loss can be known to the next attempt, on a machine that decides at once."""
+_STEPS = 3
+"""Steps to the next attempt in which somebody has to take a task: a wait is decided, its end is, the attempt begins."""
 LOST_PER_MODEL = 3
 """Attempts that a call may lose with its workers at one model: the first, and two more."""
 
@@ -51,7 +53,10 @@ class Resumed(BaseModel):
     median_after_kill_s: float | None
     longest_after_kill_s: float | None
     longest_after_notice_s: float | None
-    allowed_after_notice_s: float = RESUMED_WITHIN_S
+    allowed_after_notice_s: float
+    """5 s, and what the steps take on a machine that is as busy as this one was."""
+    decision_s: float
+    """Seconds that a decision took in this run, kills apart: 95 of 100 took less."""
 
 
 class ChaosVerdict(Verdict):
@@ -74,9 +79,10 @@ class ChaosVerdict(Verdict):
 
 def judge(case: Case, terms: Terms) -> ChaosVerdict:
     """Apply all rules and count."""
-    resumed, spare = list(resumptions(case, terms.heartbeat_timeout_s)), list(spares(case))
-    struck = list(_worker_kills(case))
-    found = [*_promises(case, terms, resumed, spare), *_tests(case, terms, struck)]
+    resumed, spare, struck = list(resumptions(case, terms.heartbeat_timeout_s)), list(spares(case)), list(_struck(case))
+    resumption = _resumed(case, resumed)
+    late = _late(resumed, resumption.allowed_after_notice_s)
+    found = [*_promises(case, terms, spare, late), *_tests(case, terms, struck)]
     again = [one for one in spare if one.again]
     return ChaosVerdict(
         passed=all(rule.held for rule in found),
@@ -94,11 +100,11 @@ def judge(case: Case, terms: Terms) -> ChaosVerdict:
         answers_paid_again=_counted(one.why or "unexplained" for one in again),
         paid_again=again,
         kills=_kills(case, len(struck)),
-        resumed=_resumed(resumed),
+        resumed=resumption,
     )
 
 
-def _promises(case: Case, terms: Terms, resumed: list[Resumption], spare: list[Spare]) -> list[Rule]:
+def _promises(case: Case, terms: Terms, spare: list[Spare], late: Iterator[str]) -> list[Rule]:
     return [
         no_faults("no call lost: each ended", _lost(case)),
         no_faults("each call ended as the script wants it", _otherwise(case, terms)),
@@ -109,8 +115,8 @@ def _promises(case: Case, terms: Terms, resumed: list[Resumption], spare: list[S
         no_faults(f"no call lost more than {LOST_PER_MODEL} attempts at one model with its workers", _killers(case)),
         no_faults(
             f"after a kill the next attempt came within the heartbeat timeout ({terms.heartbeat_timeout_s:g} s) "
-            f"and {RESUMED_WITHIN_S:g} s",
-            _late(resumed),
+            f"+ {RESUMED_WITHIN_S:g} s",
+            late,
         ),
         no_faults("every Retry-After was kept", rules.too_early(case)),
     ]
@@ -162,16 +168,16 @@ def _killers(case: Case) -> Iterator[str]:
         yield from (f"{history.call_id} lost {n} at model {index}" for index, n in lost.items() if n > LOST_PER_MODEL)
 
 
-def _late(resumed: list[Resumption]) -> Iterator[str]:
+def _late(resumed: list[Resumption], allowed_s: float) -> Iterator[str]:
     for one in resumed:
-        if one.after_notice_s > RESUMED_WITHIN_S:
+        if one.after_notice_s > allowed_s:
             yield (
                 f"{one.call_id} lost attempt {one.attempt} and went on {one.after_kill_s:.1f} s after the kill, "
                 f"{one.after_notice_s:.1f} s after it could"
             )
 
 
-def _worker_kills(case: Case) -> Iterator[str]:
+def _struck(case: Case) -> Iterator[str]:
     """Kills that journal and histories both show: requests open at the moment, and their attempts lost."""
     for kill in rules.kills_of(case, "worker"):
         lost = sum(
@@ -220,13 +226,17 @@ def _kills(case: Case, struck: int) -> Kills:
     return Kills(worker=counts["worker"], worker_with_requests_open=struck, server=counts["server"], job=counts["job"])
 
 
-def _resumed(resumed: list[Resumption]) -> Resumed:
-    after = [one.after_kill_s for one in resumed]
+def _resumed(case: Case, resumed: list[Resumption]) -> Resumed:
+    decisions = [0.0, 0.0, *(seconds for history in case.histories for seconds in history.decisions_s)]
+    decision_s = quantiles(decisions, n=20)[-1]
+    after_kill, after_notice = [one.after_kill_s for one in resumed], [one.after_notice_s for one in resumed]
     return Resumed(
         attempts=len(resumed),
-        median_after_kill_s=round(median(after), 2) if after else None,
-        longest_after_kill_s=round(max(after), 2) if after else None,
-        longest_after_notice_s=round(max(one.after_notice_s for one in resumed), 2) if resumed else None,
+        median_after_kill_s=round(median(after_kill), 2) if resumed else None,
+        longest_after_kill_s=round(max(after_kill), 2) if resumed else None,
+        longest_after_notice_s=round(max(after_notice), 2) if resumed else None,
+        allowed_after_notice_s=round(RESUMED_WITHIN_S + _STEPS * decision_s, 2),
+        decision_s=round(decision_s, 3),
     )
 
 

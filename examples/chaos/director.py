@@ -3,6 +3,7 @@
 import asyncio
 from typing import NoReturn
 
+from examples.chaos.job import TELLS
 from examples.chaos.size import Victim
 from examples.chaos.stage import Stage
 from examples.parts.stage import success
@@ -40,11 +41,17 @@ class Director:
         await self._another_ready()
         self._job = await self._stage.cast_job()
         for victim in self._stage.size.victims:
+            await self._under_way()
             await self._pause()
             if self._job.returncode is not None:
                 break
             await self._kill(victim)
         await success(self._job)
+
+    async def _under_way(self) -> None:
+        """Wait until the job has told that calls have ended, or has ended itself."""
+        while self._job.returncode is None and TELLS not in self._job.last_lines:  # noqa: ASYNC110  # it is a process
+            await asyncio.sleep(_POLL_S)
 
     async def _pause(self) -> None:
         """Let the calls get under way again; the job's end cuts it short."""

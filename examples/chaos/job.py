@@ -14,7 +14,9 @@ from pathlib import Path
 from durable_llm import AllModelsExhaustedError, Dispatcher, DurableLLMError, RequestRejectedError
 from examples.chaos import script
 
-_TELLS = 10
+TELLS = "calls have ended"
+"""How each line of progress closes."""
+_LINES = 10
 """Lines of progress in all."""
 
 
@@ -35,8 +37,8 @@ class Job:
         for number in numbers:
             self.endings[script.call_id(self._given.run, number)] = await self._call(number)
             done, calls = len(self.endings), self._given.calls
-            if done % max(calls // _TELLS, 1) == 0:
-                print(f"{done} of {calls} calls have ended", flush=True)
+            if done % max(calls // _LINES, 1) == 0:
+                print(f"{done} of {calls} {TELLS}", flush=True)
 
     async def _call(self, number: int) -> str:
         handle = await self._dispatcher.submit(

@@ -28,7 +28,8 @@ def show_figures(verdict: ChaosVerdict, console: Console) -> None:
         "attempts lost with a worker": resumed.attempts,
         "kill to next attempt": f"median {resumed.median_after_kill_s} s, longest {resumed.longest_after_kill_s} s",
         "notice to next attempt": (
-            f"longest {resumed.longest_after_notice_s} s, allowed {resumed.allowed_after_notice_s:g} s"
+            f"longest {resumed.longest_after_notice_s} s, allowed {resumed.allowed_after_notice_s:g} s "
+            f"(a decision took up to {resumed.decision_s:g} s)"
         ),
     }.items():
         table.add_row(label, str(value))

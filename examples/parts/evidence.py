@@ -102,6 +102,8 @@ class History(Evidence):
     deciders: list[Decider] = []
     stalled_at: list[float] = []
     """When Temporal gave up on workers that had begun to decide and never did."""
+    decisions_s: list[float] = []
+    """Seconds from something to decide to the decision, wherever no worker died in between."""
 
     @property
     def answered_at(self) -> float | None:
@@ -170,7 +172,8 @@ class _Reading:
 
     def __init__(self) -> None:
         self.tries: dict[int, Try] = {}
-        self.found: dict[str, Any] = {"deciders": [], "stalled_at": []}
+        self.found: dict[str, Any] = {"deciders": [], "stalled_at": [], "decisions_s": []}
+        self._to_decide_since = 0.0
 
     def take(self, event: HistoryEvent) -> None:
         """Add what `event` tells."""
@@ -184,6 +187,10 @@ class _Reading:
             case _ if kind in _ENDINGS:
                 lost = _heartbeat_lost(event)
                 self._update(attributes, ended_at=_epoch(event), ending=_ENDINGS[kind], heartbeat_lost=lost)
+            case EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED:
+                self._to_decide_since = _epoch(event)
+            case EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
+                self.found["decisions_s"].append(_epoch(event) - self._to_decide_since)
             case EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED:
                 self.found["deciders"].append(Decider(worker=_pid(attributes.identity), at=_epoch(event)))
             case EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT:

@@ -7,6 +7,7 @@ from asyncio.subprocess import Process
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from llmock.scenarios import Delay, Match
 from llmock.testing import LLMockServer
 from temporalio.testing import WorkflowEnvironment
@@ -45,10 +46,11 @@ async def test_what_cannot_finish_is_handed_over_at_the_end_of_the_grace(server_
     assert (first.decision, first.rule) == (Action.RETRY, "worker-lost")
     assert first.message.startswith("drained: the worker was shut down")
     assert second.outcome == Outcome.ANSWERED
-    assert grace <= second.started_at - told_at <= grace + timedelta(seconds=10)
+    assert grace <= second.started_at - told_at <= grace + timedelta(seconds=15)
     assert len(provider.requests) == 2
 
 
+@pytest.mark.timeout(240)  # six workers start, each of which takes seconds
 async def test_a_rolling_restart_under_load_loses_fails_and_repeats_nothing(server_env: WorkflowEnvironment) -> None:
     """Three workers, each replaced in turn while requests are open: every call is answered by its first attempt."""
     numbers, endings, restarted = itertools.count(), [], asyncio.Event()

@@ -11,6 +11,7 @@ the checker, a program that takes nobody's word, recounts from the provider's jo
     director.py   kills
     account.py    what became of the requests, and how soon calls went on after a kill
     checker.py    the verdict
+    figures.py    what it counts
     report.py     the figures at the end
 
 What it shares with the demo is in `examples/parts`.

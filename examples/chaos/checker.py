@@ -6,8 +6,7 @@ the run gave it nothing to judge: a run in which nobody died in mid-request has 
 
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from statistics import median, quantiles
+from collections.abc import Iterator
 
 from pydantic import BaseModel
 from temporalio.client import Client
@@ -15,15 +14,12 @@ from temporalio.client import Client
 from durable_llm import Category, Outcome
 from examples.chaos import script
 from examples.chaos.account import Resumption, Spare, ending, entry_of, resumptions, spares
+from examples.chaos.figures import RESUMED_WITHIN_S, ChaosVerdict, counted, killed, summed_up, unknown, without_request
 from examples.parts import rules
 from examples.parts.checking import checking, deliver
 from examples.parts.evidence import Case, gather
-from examples.parts.rules import Rule, Verdict, no_faults, some_shown
+from examples.parts.rules import Rule, no_faults, some_shown
 
-RESUMED_WITHIN_S = 5.0
-"""From the moment that a loss can be known to the next attempt, on a machine that decides at once."""
-_STEPS = 3
-"""Steps to the next attempt in which somebody has to take a task: a wait is decided, its end is, the attempt begins."""
 LOST_PER_MODEL = 3
 """Attempts that a call may lose with its workers at one model: the first, and two more."""
 
@@ -37,52 +33,11 @@ class Terms(BaseModel):
     least_kills: int
 
 
-class Kills(BaseModel):
-    """How many were killed."""
-
-    worker: int
-    worker_with_requests_open: int
-    server: int
-    job: int
-
-
-class Resumed(BaseModel):
-    """How soon calls went on whose attempt was lost with its worker; seconds, None where there was no such call."""
-
-    attempts: int
-    median_after_kill_s: float | None
-    longest_after_kill_s: float | None
-    longest_after_notice_s: float | None
-    allowed_after_notice_s: float
-    """5 s, and what the steps take on a machine that is as busy as this one was."""
-    decision_s: float
-    """Seconds that a decision took in this run, kills apart: 95 of 100 took less."""
-
-
-class ChaosVerdict(Verdict):
-    """What the checker writes."""
-
-    calls_lost: int
-    calls_ended: dict[str, int]
-    """By how they ended."""
-    attempts: int
-    attempts_without_request: int
-    attempts_unknown: dict[str, int]
-    """Attempts whose outcome the ledgers call unknown, by category."""
-    answers_served: int
-    answers_paid_again: dict[str, int]
-    """Answers beyond the first of their call, by why they were asked for."""
-    paid_again: list[Spare]
-    kills: Kills
-    resumed: Resumed
-
-
 def judge(case: Case, terms: Terms) -> ChaosVerdict:
     """Apply all rules and count."""
     resumed, spare, struck = list(resumptions(case, terms.heartbeat_timeout_s)), list(spares(case)), list(_struck(case))
-    resumption = _resumed(case, resumed)
-    late = _late(resumed, resumption.allowed_after_notice_s)
-    found = [*_promises(case, terms, spare, late), *_tests(case, terms, struck)]
+    soon = summed_up(case, resumed)
+    found = [*_promises(case, terms, spare, _late(resumed, soon.allowed_after_notice_s)), *_tests(case, terms, struck)]
     again = [one for one in spare if one.again]
     return ChaosVerdict(
         passed=all(rule.held for rule in found),
@@ -90,17 +45,15 @@ def judge(case: Case, terms: Terms) -> ChaosVerdict:
         requests=len(case.requests),
         rules=found,
         calls_lost=len(list(_lost(case))),
-        calls_ended=_counted(map(ending, case.histories)),
+        calls_ended=counted(map(ending, case.histories)),
         attempts=sum(len(history.tries) for history in case.histories),
-        attempts_without_request=_without_request(case),
-        attempts_unknown=_counted(
-            entry.category for h in case.histories for entry in h.ledger if entry.outcome == Outcome.UNKNOWN
-        ),
+        attempts_without_request=without_request(case),
+        attempts_unknown=unknown(case),
         answers_served=sum(request.served for request in case.requests),
-        answers_paid_again=_counted(one.why or "unexplained" for one in again),
+        answers_paid_again=counted(one.why or "unexplained" for one in again),
+        kills=killed(case, len(struck)),
+        resumed=soon,
         paid_again=again,
-        kills=_kills(case, len(struck)),
-        resumed=resumption,
     )
 
 
@@ -214,34 +167,6 @@ def _fault_kinds() -> set[str]:
 def _kind(fault: str) -> str:
     """The kind in llmock's words: "scenario:429", "stream:truncate@2"."""
     return fault.partition(":")[2].partition("@")[0]
-
-
-def _without_request(case: Case) -> int:
-    made = sum(number is not None for history in case.histories for number in rules.matched(case, history))
-    return sum(len(history.tries) for history in case.histories) - made
-
-
-def _kills(case: Case, struck: int) -> Kills:
-    counts = Counter(kill.what for kill in case.kills)
-    return Kills(worker=counts["worker"], worker_with_requests_open=struck, server=counts["server"], job=counts["job"])
-
-
-def _resumed(case: Case, resumed: list[Resumption]) -> Resumed:
-    decisions = [0.0, 0.0, *(seconds for history in case.histories for seconds in history.decisions_s)]
-    decision_s = quantiles(decisions, n=20)[-1]
-    after_kill, after_notice = [one.after_kill_s for one in resumed], [one.after_notice_s for one in resumed]
-    return Resumed(
-        attempts=len(resumed),
-        median_after_kill_s=round(median(after_kill), 2) if resumed else None,
-        longest_after_kill_s=round(max(after_kill), 2) if resumed else None,
-        longest_after_notice_s=round(max(after_notice), 2) if resumed else None,
-        allowed_after_notice_s=round(RESUMED_WITHIN_S + _STEPS * decision_s, 2),
-        decision_s=round(decision_s, 3),
-    )
-
-
-def _counted(values: Iterable[str | None]) -> dict[str, int]:
-    return dict(Counter(value for value in values if value is not None).most_common())
 
 
 async def check(given: Namespace, client: Client) -> ChaosVerdict:

@@ -6,7 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from examples.chaos.checker import ChaosVerdict
+from examples.chaos.figures import ChaosVerdict
 
 
 def show_figures(verdict: ChaosVerdict, console: Console) -> None:

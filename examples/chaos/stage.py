@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from examples.chaos import script
-from examples.chaos.checker import ChaosVerdict
+from examples.chaos.figures import ChaosVerdict
 from examples.chaos.server import RestartedServer
 from examples.chaos.size import Size
 from examples.parts import stage

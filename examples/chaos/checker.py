@@ -159,9 +159,8 @@ def _faults(case: Case) -> Iterator[str]:
 
 def _fault_kinds() -> set[str]:
     """What llmock calls the script's faults, and one for slowness, which it does not call a fault."""
-    behaviors = [behavior for plan in script.PLANS for behavior in (*plan.first, *plan.second)]
     kinds = {"fail": "status", "stream_fault": "kind", "delay": "type"}
-    return {str(behavior[kinds[behavior["type"]]]) for behavior in behaviors}
+    return {str(behavior[kinds[behavior["type"]]]) for behavior in script.behaviors()}
 
 
 def _kind(fault: str) -> str:

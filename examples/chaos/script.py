@@ -4,6 +4,7 @@ Each call has models of its own, so that a failure scripted for a model meets th
 a while: a request that is open when its worker dies is what the run is about.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,9 +20,8 @@ _TOO_LONG_S: Final = TIMEOUT_S + 2.0
 class Plan:
     """What a call goes through before it ends."""
 
-    first: tuple[Behavior, ...] = ()
-    """How the provider treats the first model."""
-    second: tuple[Behavior, ...] = ()
+    faults: tuple[tuple[Behavior, ...], ...] = ()
+    """How the provider treats the call's first model, its second, ..."""
     streams: bool = False
     ends: str = "answered"
 
@@ -47,18 +47,18 @@ _MALFORMED: Final = _for_ever(_fail(400, "tool_use ids were found without tool_r
 
 PLANS: Final = (
     Plan(),
-    Plan(first=(_LIMITED,)),
-    Plan(first=(_BROKEN, _OVERLOADED)),
-    Plan(first=(_cut("truncate"),), streams=True),
-    Plan(first=({"type": "delay", "seconds": _TOO_LONG_S},)),
-    Plan(first=(_SPENT,), second=(_LIMITED,)),
+    Plan(faults=((_LIMITED,),)),
+    Plan(faults=((_BROKEN, _OVERLOADED),)),
+    Plan(faults=((_cut("truncate"),),), streams=True),
+    Plan(faults=(({"type": "delay", "seconds": _TOO_LONG_S},),)),
+    Plan(faults=((_SPENT,), (_LIMITED,))),
     Plan(),
-    Plan(first=(_cut("disconnect"),), streams=True),
-    Plan(first=(_MALFORMED,), ends="rejected"),
-    Plan(first=(_LIMITED, _BROKEN)),
+    Plan(faults=((_cut("disconnect"),),), streams=True),
+    Plan(faults=((_MALFORMED,),), ends="rejected"),
+    Plan(faults=((_LIMITED, _BROKEN),)),
     Plan(),
-    Plan(first=(_cut("stall"),), streams=True),
-    Plan(first=(_FORBIDDEN,), second=(_FORBIDDEN,), ends="exhausted"),
+    Plan(faults=((_cut("stall"),),), streams=True),
+    Plan(faults=((_FORBIDDEN,), (_FORBIDDEN,), (_FORBIDDEN,)), ends="exhausted"),
 )
 """Taken by the calls in turn."""
 
@@ -79,28 +79,35 @@ def prompt(run: str, number: int) -> str:
 
 
 def config(number: int, openai: str, anthropic: str) -> LLMConfig:
-    """The call's chain, at the simulated provider's addresses."""
-    first, second = _models(number)
+    """The call's chain, at the simulated provider's addresses.
+
+    Three models: a call that three deaths in a row drive from its second one is still answered.
+    """
     extra = {"stream": True} if plan(number).streams else {}
-    return LLMConfig(
-        models=[
-            ModelSpec(name=f"openai/{first}", api_base=openai, timeout=TIMEOUT_S, extra_params=extra),
-            ModelSpec(name=f"anthropic/{second}", api_base=anthropic, timeout=TIMEOUT_S),
-        ]
-    )
+    names, bases = ("openai", "anthropic", "openai"), (openai, anthropic, openai)
+    specs = [
+        ModelSpec(name=f"{provider}/{model}", api_base=base, timeout=TIMEOUT_S)
+        for provider, base, model in zip(names, bases, _models(number), strict=True)
+    ]
+    return LLMConfig(models=[specs[0].model_copy(update={"extra_params": extra}), *specs[1:]])
+
+
+def behaviors() -> Iterator[Behavior]:
+    """Every fault of every plan."""
+    return (fault for one in PLANS for faults in one.faults for fault in faults)
 
 
 def scenario(calls: int) -> list[Behavior]:
     """How the provider treats each model, and how long its answers take: 1 to 3.25 s."""
     faults = [
-        {**behavior, "match": {"model": model}}
+        {**fault, "match": {"model": model}}
         for number in range(calls)
-        for model, behaviors in zip(_models(number), (plan(number).first, plan(number).second), strict=True)
-        for behavior in behaviors
+        for model, faults in zip(_models(number), plan(number).faults, strict=False)
+        for fault in faults
     ]
     paces = ({"type": "delay", "seconds": 1 + 0.25 * digit, "match": {"model": f"*{digit}"}} for digit in range(10))
     return [*faults, *map(_for_ever, paces)]
 
 
-def _models(number: int) -> tuple[str, str]:
-    return f"gpt-{number}", f"claude-{number}"
+def _models(number: int) -> tuple[str, str, str]:
+    return f"gpt-{number}", f"claude-{number}", f"gpt-spare-{number}"

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test check fmt bench-overhead wheel clean
+.PHONY: help install demo chaos dev test check fmt bench-overhead wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -21,6 +21,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: install ## ten calls through rate limits, overflows, quotas and killed processes (KEEP=1 leaves the UI up)
 	$(BIN)/python -m examples.demo $(if $(KEEP),--keep)
+
+chaos: install ## 200 calls through a faulty provider while workers, the server and the job are killed
+	$(BIN)/python -m examples.chaos
 
 dev: install ## Temporal with its UI and a worker, in this terminal
 	$(BIN)/python -m workers dev

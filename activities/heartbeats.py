@@ -1,8 +1,20 @@
-"""Heartbeats of the attempts in flight.
+"""Heartbeats of the attempts in flight: how the server learns within seconds that a worker is dead.
 
-An attempt heartbeats while it waits for its provider and while it holds an answer, so that the server notices a dead
-worker within the heartbeat timeout and not only after the attempt's own. With many attempts in flight the interval
-stretches: a thousand attempts at one every five seconds would spend the worker's CPU on heartbeats.
+The contract, which every attempt keeps from its start until it completes:
+
+- It beats while it waits for its provider and while it holds an outcome for a server that is away. Its first beat comes
+  one interval after the start, from which the server counts.
+- The interval is the worker's setting (5 s), stretched so that a process sends at most sixty beats a second, and never
+  above a third of the heartbeat timeout: two beats may be late or lost. A thousand attempts at one beat every five
+  seconds would spend the worker's CPU on beats.
+- A beat carries nothing. What an attempt knows is worth nothing to the next one, which asks anew.
+- An attempt without a beat for the heartbeat timeout (60 s) counts as lost: outcome unknown, category worker_lost. The
+  workflow goes on without it, and what it may still bring is refused by the server.
+- The answer to a beat is how a cancellation, or the news that the attempt counts as lost, reaches a worker that lives:
+  its request is then closed.
+
+Beats are a task of the worker's event loop. Whatever blocks the loop for longer than the timeout loses every attempt of
+the process at once, so nothing slow may run on it. A worker that is asked to stop goes on beating while it drains.
 """
 
 import asyncio

@@ -16,14 +16,12 @@ from typing import Any
 from urllib.parse import quote
 
 from durable_llm import Dispatcher, DurableLLMError, LLMConfig, ModelSpec
-from examples.demo.provider import Provider
+from examples.parts.provider import Behavior, Provider
 from workers.children import Child
 from workers.dev_server import DevServer, ServerOptions
 
 IMAGES = Path("docs/images")
 TROUBLED = "report/chapter-3"
-
-Behavior = dict[str, Any]
 
 
 def fail(model: str, status: int, message: str, **fields: Any) -> Behavior:

@@ -8,7 +8,7 @@ import pytest
 
 from examples.demo import script
 from examples.demo.checker import judge
-from examples.demo.evidence import Case, History, Kill, Request, Try
+from examples.parts.evidence import Case, History, Kill, Request, Try
 from workers.children import Child
 
 ROOT = Path(__file__).parent.parent
@@ -68,10 +68,11 @@ def with_history(history):
     )
 
 
-def with_requests(*more, without=()):
-    """The good run with more requests, and without some of its own."""
-    kept = [one for number, one in enumerate(GOOD.requests) if number not in without]
-    return GOOD.model_copy(update={"requests": sorted([*kept, *more], key=lambda one: one.started_at)})
+def with_requests(*more, without=(), run=None):
+    """The good run, or another, with more requests and without some of its own."""
+    run = run or GOOD
+    kept = [one for number, one in enumerate(run.requests) if number not in without]
+    return run.model_copy(update={"requests": sorted([*kept, *more], key=lambda one: one.started_at)})
 
 
 LOST = "no call lost: each ended with an answer"
@@ -97,7 +98,14 @@ FAULTS = {
     "two requests in one attempt": (with_requests(request(PLAIN, 10.15, 10.2)), {UNACCOUNTED}),
     "a request of no call": (with_requests(request(None, 10.0, 10.1)), {UNACCOUNTED}),
     "a retry before the provider's time": (
-        with_requests(request(WAITED, 11.8, 11.9), without={3}), {KEPT},
+        with_requests(
+            request(WAITED, 11.8, 11.9), without={3},
+            run=with_history(History(
+                call_id=WAITED, completed=True,
+                tries=[Try(started_at=10.0, ended_at=10.3, ending="failed"), answer(11.7, 13.0)],
+            )),
+        ),
+        {KEPT},
     ),
     "no request open at the kill": (with_requests(request(STRUCK, 10.1, 10.9), without={2}), {WORKER}),
     "no attempt lost at the kill": (

@@ -27,8 +27,8 @@ from durable_llm.telemetry import TraceContext, active_trace
 from tests.conftest import Stage, stage, workflow_runner
 from tests.otlp_receiver import Received, Receiver, receiving, wait_for
 from tests.scripted import ScriptedProvider, Step, answer, http_error, never
+from tests.support_processes import ANSWER, outcome, start
 from tests.support_wire import playing
-from tests.test_worker_process import ANSWER, outcome, start
 from workers import captured, telemetry
 from workers.attempt_attributes import of_address, provider_name, request_model
 from workers.telemetry_names import ATTRIBUTES, Attribute, tables

@@ -1,60 +1,15 @@
 """The worker and the command line as processes: what they print, and the status they leave with."""
 
 import asyncio
-import os
 import signal
-import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from durable_llm import AllModelsExhaustedError, Category, Dispatcher, LLMConfig, ModelSpec
+from durable_llm import AllModelsExhaustedError, Category, Dispatcher, ModelSpec
+from tests.support_processes import SERVES, outcome, start, worker
 from tests.support_wire import playing
-
-ROOT = Path(__file__).parents[1]
-ANSWER = {
-    "id": "x", "object": "chat.completion", "created": 1, "model": "gpt-4o-mini",
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "7"}, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6},
-}  # fmt: skip
-
-
-async def start(*command: str, **env: str) -> Process:
-    """Start a program of ours with a clean environment plus `env`."""
-    plain = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV") if name in os.environ}
-    return await asyncio.create_subprocess_exec(
-        sys.executable, *command, cwd=ROOT, env={**plain, **env}, stdout=PIPE, stderr=PIPE
-    )  # fmt: skip
-
-
-async def outcome(process: Process) -> tuple[int, str]:
-    """Exit status and everything that was printed."""
-    async with asyncio.timeout(60):
-        out, err = await process.communicate()
-    return process.returncode or 0, (out + err).decode()
-
-
-@asynccontextmanager
-async def worker(env: WorkflowEnvironment, task_queue: str, **settings: str) -> AsyncIterator[Process]:
-    """A worker process that polls `task_queue`."""
-    address = env.client.service_client.config.target_host
-    process = await start(
-        "-m", "workers", TEMPORAL_ADDRESS=address, DURABLE_LLM_TASK_QUEUE=task_queue,
-        DURABLE_LLM_API_BASE_HOSTS="127.0.0.1", **settings,
-    )  # fmt: skip
-    try:
-        async with asyncio.timeout(60):
-            line = await process.stdout.readline()
-        assert b"worker ready" in line, await outcome(process)
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
 
 
 @pytest.mark.parametrize(
@@ -90,8 +45,7 @@ async def test_a_worker_without_a_server_says_where_it_looked() -> None:
 
 async def test_sigterm_drains_and_leaves_with_zero(server_env: WorkflowEnvironment) -> None:
     """An open attempt finishes within the grace, its answer arrives, and the exit status is 0."""
-    case = {"http_status": 200, "headers": {"content-type": "application/json"}, "body": ANSWER,
-            "fault": "slow_drip", "drip_s": 0.3, "drip_n": 5}  # fmt: skip
+    case = {**SERVES, "fault": "slow_drip", "drip_s": 0.3, "drip_n": 5}
     async with (
         playing(case) as wire,
         worker(server_env, "drained", DURABLE_LLM_GRACEFUL_SHUTDOWN_S="20") as process,
@@ -108,32 +62,6 @@ async def test_sigterm_drains_and_leaves_with_zero(server_env: WorkflowEnvironme
     assert result.text == "7"
     assert result.attempts_total == 1
     assert len(wire.requests) == 1
-
-
-async def test_a_killed_worker_is_an_unknown_attempt_and_the_next_one_answers(server_env: WorkflowEnvironment) -> None:
-    """SIGKILL in mid-attempt: noticed by its heartbeats, in the ledger as unknown, and the call is answered."""
-    hang, serve = {"http_status": 0, "fault": "timeout", "headers": {}, "body": None}, {
-        "http_status": 200, "headers": {"content-type": "application/json"}, "body": ANSWER,
-    }  # fmt: skip
-    beats = {"DURABLE_LLM_HEARTBEAT_TIMEOUT_S": "2", "DURABLE_LLM_HEARTBEAT_INTERVAL_S": "0.5"}
-    async with playing(hang) as hanging, playing(serve) as serving:
-        chain = LLMConfig(models=[
-            ModelSpec(name="openai/gpt-4o-mini", api_base=hanging.url, timeout=6, max_retries=0),
-            ModelSpec(name="openai/gpt-4o", api_base=serving.url),
-        ])  # fmt: skip
-        async with Dispatcher(server_env.client, task_queue="killed") as dispatcher:
-            async with worker(server_env, "killed", **beats) as process:
-                handle = await dispatcher.submit(chain, "Name a prime.")
-                while not hanging.requests:
-                    await asyncio.sleep(0.02)
-                process.kill()
-                await process.wait()
-            async with worker(server_env, "killed", **beats):
-                result = await handle.result()
-    first = result.attempts[0]
-    assert (first.category, first.outcome, first.cost) == (Category.WORKER_LOST, "unknown", None)
-    assert result.text == "7"
-    assert not result.cost_complete
 
 
 async def test_a_key_that_the_worker_does_not_have_is_said_and_nothing_is_sent(server_env: WorkflowEnvironment) -> None:

@@ -6,11 +6,11 @@ recounts at the end from what the providers and Temporal wrote down.
 
     script.py     what the job asks and how the providers fail: the only file to change for another story
     job.py        the agent job; an example of how such a job is written
-    provider.py   a simulated provider
     stage.py      starts the parts and stops them
     director.py   kills two of them at the worst moment
     narrator.py   tells in plain words what becomes of each call
-    evidence.py   what the providers' journals and the calls' histories say
     checker.py    the verdict
     report.py     the table at the end
+
+What it shares with the chaos run is in `examples/parts`.
 """

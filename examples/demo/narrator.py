@@ -1,26 +1,17 @@
 """Tells, while the demo runs, what becomes of each call: a line for each change in its ledger."""
 
 import asyncio
-import time
-from collections.abc import Callable
 from contextlib import suppress
 
 from durable_llm import Action, Attempt, Dispatcher, DurableLLMError, Outcome
 from examples.demo import script
+from examples.parts.teller import Teller
 
 POLL_S = 0.3
 
 
-class Narrator:
-    """A clock, a voice, and an eye on each call."""
-
-    def __init__(self, show: Callable[[str], None]) -> None:
-        self._show = show
-        self._began = time.monotonic()
-
-    def say(self, text: str) -> None:
-        """One line with the time since the beginning."""
-        self._show(f"{time.monotonic() - self._began:5.1f} s  {text}")
+class Narrator(Teller):
+    """A teller with an eye on each call."""
 
     async def follow(self, dispatcher: Dispatcher, run: str) -> None:
         """Tell of all calls until each has its answer."""

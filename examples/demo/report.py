@@ -1,4 +1,4 @@
-"""The tables at the end: what each call went through, and the checker's verdict."""
+"""The table at the end: what each call went through."""
 
 from urllib.parse import quote
 
@@ -8,7 +8,6 @@ from rich.table import Table
 
 from durable_llm import Action, Attempt, Dispatcher, Outcome
 from examples.demo import script
-from examples.demo.checker import Verdict
 from examples.demo.narrator import cost
 
 
@@ -45,16 +44,6 @@ def _following(entry: Attempt) -> str:
     if entry.decision == Action.NEXT:
         return "next model"
     return f"again in {entry.delay_s:.1f} s" if entry.delay_s is not None else str(entry.decision or "")
-
-
-def show_verdict(verdict: Verdict, console: Console) -> None:
-    """Print the checker's rules and whether they held."""
-    console.print(f"The checker counted {verdict.requests} requests for {verdict.calls} calls:")
-    for rule in verdict.rules:
-        mark = "[green]held  [/green]" if rule.held else "[red]BROKEN[/red]"
-        console.print(f"  {mark} {rule.rule}")
-        for found in rule.found:
-            console.print(f"           {found}", style="dim")
 
 
 def ui_link(ui_url: str, run: str) -> str:

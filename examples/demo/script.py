@@ -4,18 +4,16 @@ Each step has a primary model of its own, so that a failure scripted for that mo
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from durable_llm import LLMConfig, ModelSpec
+from examples.parts.provider import Behavior
 
 OPENAI: Final = "openai"
 ANTHROPIC: Final = "anthropic"
 
 CONTEXT_WINDOW: Final = 2000
 """Tokens that the simulated OpenAI takes; the simulated Anthropic takes all."""
-
-Behavior = dict[str, Any]
-"""One entry of llmock's scenario."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,14 @@ from typing import Any, Final, Self
 
 import httpx
 
-from examples.demo.script import Behavior
 from workers.children import Child, StackError
 from workers.ports import LOOPBACK, free_port
 
 START_TIMEOUT_S: Final = 30.0
 PATHS: Final = {"openai": "/v1", "anthropic": "/anthropic"}
+
+Behavior = dict[str, Any]
+"""One entry of llmock's scenario."""
 
 
 class Provider:
@@ -36,7 +38,11 @@ class Provider:
     @property
     def api_base(self) -> str:
         """The address for a ModelSpec."""
-        return self.root + PATHS[self.name]
+        return self.base_of(self.name)
+
+    def base_of(self, family: str) -> str:
+        """The address for a ModelSpec of another family: one process speaks them all."""
+        return self.root + PATHS[family]
 
     async def __aenter__(self) -> Self:
         port = self.root.rsplit(":", 1)[1]
@@ -85,28 +91,37 @@ def client(root: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=root, trust_env=False, timeout=10.0)
 
 
-_CLOCK_PATH: Final = "/demo/clock"
+_CLOCK_PATH: Final = "/parts/clock"
+_MARKS: Final = 5
 
 
 async def journal(root: str, patience_s: float = 30.0) -> list[dict[str, Any]]:
     """Every request that the provider at `root` was sent, with `started_at` and `ended_at` in this machine's time.
 
-    The journal counts by a clock of its own and leaves out requests that are still open. So a request of ours marks one
-    moment on both clocks, and the journal is read again until no number is missing before it.
+    The journal counts by a clock of its own and leaves out requests that are still open. So requests of ours mark
+    moments on both clocks, of which the briefest counts, and the journal is read again until no number is missing.
 
     Raises:
         StackError: a request is still open after `patience_s`.
     """
     async with client(root) as http:
-        marked_at = time.time()
-        await http.get(_CLOCK_PATH)
+        marks = [await _mark(http) for _ in range(_MARKS)]
         give_up = time.monotonic() + patience_s
         while time.monotonic() < give_up:
             records: list[dict[str, Any]] = (await http.get("/_llmock/requests")).raise_for_status().json()["requests"]
-            mark = next(record for record in reversed(records) if record["path"] == _CLOCK_PATH)
-            if len(records) == mark["seq"]:
-                return _in_our_time(records, marked_at - mark["started_at"])
+            marked = [record for record in records if record["path"] == _CLOCK_PATH][-_MARKS:]
+            if len(records) == records[-1]["seq"]:
+                offsets = [(took, at - record["started_at"]) for (took, at), record in zip(marks, marked, strict=True)]
+                return _in_our_time(records, min(offsets)[1])
     raise StackError(f"the provider at {root} still serves a request after {patience_s:g} s")
+
+
+async def _mark(http: httpx.AsyncClient) -> tuple[float, float]:
+    """How long the request took, and the moment in its middle."""
+    before = time.time()
+    await http.get(_CLOCK_PATH)
+    took = time.time() - before
+    return took, before + took / 2
 
 
 def _in_our_time(records: list[dict[str, Any]], offset: float) -> list[dict[str, Any]]:

@@ -28,12 +28,14 @@ from durable_llm.connection import Rpcs, check_namespace, connect_client, rest_a
 from durable_llm.errors import DurableLLMError
 from durable_llm.fingerprint import fingerprint
 from durable_llm.handle import CallHandle
+from durable_llm.long_polls import DEFAULT_LIMIT, LongPolls
 from durable_llm.names import TASK_QUEUE
 from durable_llm.policy import Policy
 from durable_llm.prompt import Messages, ResponseFormat, to_prompt
 from durable_llm.request import CallRequest
 from durable_llm.result import LLMResult
 from durable_llm.submission import Submission
+from durable_llm.worker_watch import WorkerWatch
 
 DEFAULT_DEADLINE: Final = timedelta(hours=24)
 
@@ -63,6 +65,7 @@ class Dispatcher:
         task_queue: str = TASK_QUEUE,
         search_attributes: bool = True,
         warn_without_workers: timedelta = timedelta(seconds=10),
+        max_long_polls: int = DEFAULT_LIMIT,
     ) -> None:
         """Wrap a client of one's own.
 
@@ -71,12 +74,14 @@ class Dispatcher:
             task_queue: The queue that the workers poll.
             search_attributes: False to do without them.
             warn_without_workers: How long a result is awaited before the log is told that no worker polls the queue.
+            max_long_polls: How many results are polled for at once; when more are awaited, they take turns.
         """
         self._client = client
         self._task_queue = task_queue
         self._search_attributes = search_attributes
-        self._warn_without_workers = warn_without_workers
         self._rpcs = Rpcs(client)
+        self._polls = LongPolls(max_long_polls)
+        self._watch = WorkerWatch(client, self._rpcs, warn_without_workers)
         rest_at_exit()
 
     @classmethod
@@ -224,8 +229,9 @@ class Dispatcher:
             self._client,
             self._rpcs,
             check_call_id(call_id),
+            polls=self._polls,
+            watch=self._watch,
             response_type=response_type,
-            warn_without_workers=self._warn_without_workers,
         )
 
     def _request(self, config: LLMConfig, policy: Policy, deadline: Deadline, session: str | None) -> CallRequest:

@@ -4,13 +4,10 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import (
     Client,
     WorkflowExecutionDescription,
@@ -18,7 +15,7 @@ from temporalio.client import (
     WorkflowFailureError,
     WorkflowHandle,
 )
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, TerminatedError
 from temporalio.service import RPCError
 
 from durable_llm.attempt import Attempt
@@ -33,8 +30,10 @@ from durable_llm.errors import (
 )
 from durable_llm.failures import call_error, check_workflow_type
 from durable_llm.history import ledger_from_history
+from durable_llm.long_polls import LongPolls
 from durable_llm.names import ATTEMPTS_QUERY, STATUS_QUERY
 from durable_llm.result import CallStatus, LLMResult
+from durable_llm.worker_watch import WorkerWatch
 
 logger = logging.getLogger("durable_llm")
 
@@ -43,9 +42,6 @@ QUERY_S: Final = 1.0
 
 ANSWER_WITHIN: Final = timedelta(seconds=2)
 """How long `attempts` and `status` take at most, worker or no worker."""
-
-POLLER_FRESH: Final = timedelta(seconds=70)
-"""A worker polls for a minute at a time; one that has not since then is gone, though the server lists it for longer."""
 
 _WITH_LEDGER = (WorkflowExecutionStatus.COMPLETED, WorkflowExecutionStatus.FAILED)
 
@@ -63,14 +59,16 @@ class CallHandle:
         rpcs: Rpcs,
         call_id: str,
         *,
+        polls: LongPolls,
+        watch: WorkerWatch,
         response_type: type[BaseModel] | None = None,
-        warn_without_workers: timedelta,
     ) -> None:
         self.call_id = call_id
         self._client = client
         self._rpcs = rpcs
         self._response_type = response_type
-        self._warn_after = warn_without_workers
+        self._polls = polls
+        self._watch = watch
         self._workflow: WorkflowHandle[Any, LLMResult] = client.get_workflow_handle(call_id, result_type=LLMResult)
 
     def __repr__(self) -> str:
@@ -85,9 +83,9 @@ class CallHandle:
             ResultNotReadyError: `wait` passed; the call goes on.
             CallNotFoundError, DispatcherUnavailableError: the server says so.
         """
-        watch = asyncio.create_task(self._warn_without_workers())
+        watch = asyncio.create_task(self._watch.warn(self.call_id, self._task_queue))
         try:
-            result = await self._rpcs.run(self._workflow.result(), call_id=self.call_id, wait=wait, result=True)
+            result = await self._rpcs.run(self._end(), call_id=self.call_id, wait=wait, result=True)
             if not result.choices:  # no answer of ours has none
                 await self._describe()
         except WorkflowFailureError as failure:
@@ -126,6 +124,20 @@ class CallHandle:
         """
         await self._describe()  # never somebody else's workflow
         await self._rpcs.run(self._workflow.cancel(), call_id=self.call_id)
+
+    async def _end(self) -> LLMResult:
+        """How the call ends; an operator's reset ends a run by force, but not the call."""
+        while True:
+            try:
+                return await self._polls.result(self._workflow)
+            except WorkflowFailureError as failure:
+                if not isinstance(failure.cause, TerminatedError):
+                    raise
+                if (await self._describe()).status == WorkflowExecutionStatus.TERMINATED:
+                    raise
+
+    async def _task_queue(self) -> str:
+        return (await self._describe()).task_queue
 
     async def _attempts(self) -> list[Attempt]:
         description = await self._describe()
@@ -178,7 +190,7 @@ class CallHandle:
     async def _status_without_answer(self, description: WorkflowExecutionDescription) -> CallStatus:
         """Of a running call whose worker does not answer: what the history tells."""
         entries = await self._ledger_or_nothing()
-        workers = await self._has_workers(description.task_queue)
+        workers = await self._watch.has_workers(description.task_queue)
         missing = f"no worker polls task queue {description.task_queue!r}"
         return CallStatus(
             call_id=self.call_id,
@@ -210,36 +222,6 @@ class CallHandle:
         with suppress(DurableLLMError):
             return await self._ledger_from_history()
         return []
-
-    async def _warn_without_workers(self) -> None:
-        """Say so, once, when nobody works on the call, instead of waiting in silence."""
-        delay = self._warn_after.total_seconds()
-        while True:
-            await asyncio.sleep(delay)
-            with suppress(DurableLLMError):
-                task_queue = (await self._describe()).task_queue
-                if await self._has_workers(task_queue) is False:
-                    logger.warning(
-                        "call %r waits: no worker polls task queue %r of namespace %r; start one with "
-                        "'python -m workers' or 'durable-llm worker'",
-                        self.call_id, task_queue, self._client.namespace,
-                    )  # fmt: skip
-                    return
-            delay = max(delay, POLLER_FRESH.total_seconds())
-
-    async def _has_workers(self, task_queue: str) -> bool | None:
-        """Whether somebody has polled the queue lately; None where the server does not tell."""
-        request = DescribeTaskQueueRequest(
-            namespace=self._client.namespace,
-            task_queue=TaskQueue(name=task_queue),
-            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-        )
-        try:
-            told = await self._rpcs.run(self._client.workflow_service.describe_task_queue(request))
-        except DurableLLMError:
-            return None
-        since = datetime.now(UTC) - POLLER_FRESH
-        return any(poller.last_access_time.ToDatetime(tzinfo=UTC) >= since for poller in told.pollers)
 
     def _parsed(self, result: LLMResult) -> LLMResult:
         """With the instance in `parsed`; None where the model's text is none, which a paid answer survives."""

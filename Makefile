@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test check fmt bench-overhead wheel clean
+.PHONY: help install demo dev test check fmt bench-overhead bench-handles wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ fmt: install ## format and mend what can be mended
 
 bench-overhead: install ## time and rate of a call over the floor (a no-op workflow with a no-op activity)
 	$(BIN)/python -m benchmarks.overhead
+
+bench-handles: install ## 2,000 results awaited in one process, and fresh calls beside them (4 minutes)
+	$(BIN)/python -m benchmarks.handles
 
 wheel: install ## build the wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test check fmt bench-overhead bench-handles wheel clean
+.PHONY: help install demo dev test check fmt bench-overhead bench-handles outage wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ bench-overhead: install ## time and rate of a call over the floor (a no-op workf
 
 bench-handles: install ## 2,000 results awaited in one process, and fresh calls beside them (4 minutes)
 	$(BIN)/python -m benchmarks.handles
+
+outage: install ## 50 answers arrive while the Temporal server is away for 30 s: killed, then stopped (2 minutes)
+	$(BIN)/python -m benchmarks.outage
 
 wheel: install ## build the wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .

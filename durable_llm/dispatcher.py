@@ -1,6 +1,7 @@
 """`Dispatcher`: submit calls, attach to them again, await their results."""
 
 import asyncio
+import functools
 import uuid
 from collections.abc import Collection, Coroutine, Generator, Mapping, Sequence
 from contextlib import suppress
@@ -24,7 +25,7 @@ from durable_llm.checks import (
 )
 from durable_llm.coercion import ConfigLike, to_config
 from durable_llm.config import LMI_TIMEOUT_S, LLMConfig, ModelSpec
-from durable_llm.connection import Rpcs, check_namespace, connect_client, rest_at_exit
+from durable_llm.connection import Rpcs, check_namespace, connect_client, rest_at_exit, until_answered
 from durable_llm.errors import DurableLLMError
 from durable_llm.fingerprint import fingerprint
 from durable_llm.handle import CallHandle
@@ -207,11 +208,10 @@ class Dispatcher:
             fingerprint=fingerprint(models, prompt),
             metadata=check_metadata(metadata),
         )
-        await self._rpcs.run(
-            submission.start_or_attach(rerun=if_failed == "rerun", attach_anyway=if_different == "attach"),
-            call_id=submission.call_id,
-            wait=wait,
+        start = functools.partial(
+            submission.start_or_attach, rerun=if_failed == "rerun", attach_anyway=if_different == "attach"
         )
+        await self._rpcs.run(until_answered(start), call_id=submission.call_id, wait=wait)
         response_type = response_format if isinstance(response_format, type) else None
         return self.attach(submission.call_id, response_type=response_type)
 

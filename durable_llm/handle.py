@@ -1,6 +1,7 @@
 """A handle on one call: its result, its ledger, its status, and the way to cancel it."""
 
 import asyncio
+import functools
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,7 +21,7 @@ from temporalio.service import RPCError
 
 from durable_llm.attempt import Attempt
 from durable_llm.categories import CallOutcome
-from durable_llm.connection import Rpcs
+from durable_llm.connection import Rpcs, until_answered
 from durable_llm.errors import (
     AllModelsExhaustedError,
     DeadlineExceededError,
@@ -85,9 +86,9 @@ class CallHandle:
         """
         watch = asyncio.create_task(self._watch.warn(self.call_id, self._task_queue))
         try:
-            result = await self._rpcs.run(self._end(), call_id=self.call_id, wait=wait, result=True)
+            result = await self._rpcs.run(until_answered(self._end), call_id=self.call_id, wait=wait, result=True)
             if not result.choices:  # no answer of ours has none
-                await self._describe()
+                await self._task_queue()
         except WorkflowFailureError as failure:
             carries_ledger = isinstance(failure.cause, ApplicationError)
             attempts = [] if carries_ledger else await self._ledger_or_nothing()
@@ -122,8 +123,7 @@ class CallHandle:
             CallConflictError: the id belongs to a workflow that is no call.
             CallNotFoundError, DispatcherUnavailableError: the server says so.
         """
-        await self._describe()  # never somebody else's workflow
-        await self._rpcs.run(self._workflow.cancel(), call_id=self.call_id)
+        await self._rpcs.run(until_answered(self._cancel), call_id=self.call_id)
 
     async def _end(self) -> LLMResult:
         """How the call ends; an operator's reset ends a run by force, but not the call."""
@@ -136,8 +136,18 @@ class CallHandle:
                 if (await self._describe()).status == WorkflowExecutionStatus.TERMINATED:
                     raise
 
+    async def _cancel(self) -> None:
+        await self._describe()  # never somebody else's workflow
+        await self._workflow.cancel()
+
     async def _task_queue(self) -> str:
-        return (await self._describe()).task_queue
+        """The call's task queue.
+
+        Raises:
+            CallConflictError: the id belongs to a workflow that is no call.
+            CallNotFoundError, DispatcherUnavailableError: the server says so.
+        """
+        return (await self._rpcs.run(until_answered(self._describe), call_id=self.call_id)).task_queue
 
     async def _attempts(self) -> list[Attempt]:
         description = await self._describe()
@@ -164,8 +174,9 @@ class CallHandle:
 
         Raises:
             CallConflictError: the id belongs to a workflow that is no call.
+            RPCError: as the server gives it.
         """
-        description = await self._rpcs.run(self._workflow.describe(), call_id=self.call_id)
+        description = await self._workflow.describe()
         check_workflow_type(description, self.call_id)
         return description
 
@@ -214,8 +225,8 @@ class CallHandle:
         )
 
     async def _ledger_from_history(self) -> list[Attempt]:
-        reading = ledger_from_history(self._workflow, self._client.data_converter)
-        return await self._rpcs.run(reading, call_id=self.call_id)
+        read = functools.partial(ledger_from_history, self._workflow, self._client.data_converter)
+        return await self._rpcs.run(until_answered(read), call_id=self.call_id)
 
     async def _ledger_or_nothing(self) -> list[Attempt]:
         """The ledger from the history; [] where it cannot be read, since an ending is told with or without it."""

@@ -16,7 +16,7 @@ from temporalio.client import (
     WorkflowFailureError,
     WorkflowHandle,
 )
-from temporalio.exceptions import ApplicationError, TerminatedError
+from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError
 from temporalio.service import RPCError
 
 from durable_llm.attempt import Attempt
@@ -45,6 +45,7 @@ ANSWER_WITHIN: Final = timedelta(seconds=2)
 """How long `attempts` and `status` take at most, worker or no worker."""
 
 _WITH_LEDGER = (WorkflowExecutionStatus.COMPLETED, WorkflowExecutionStatus.FAILED)
+_LEDGER_IN_MEMORY = (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CANCELED)
 
 
 class CallHandle:
@@ -91,8 +92,13 @@ class CallHandle:
                 await self._task_queue()
         except WorkflowFailureError as failure:
             carries_ledger = isinstance(failure.cause, ApplicationError)
-            attempts = [] if carries_ledger else await self._ledger_or_nothing()
+            attempts = (
+                [] if carries_ledger else await self._ledger_or_nothing(isinstance(failure.cause, CancelledError))
+            )
             raise call_error(failure, self.call_id, attempts) from failure
+        except (ValidationError, KeyError) as error:  # of another shape, of another encoding
+            text = f"the result of call {self.call_id!r} cannot be read ({type(error).__name__}); upgrade this client"
+            raise DurableLLMError(text, call_id=self.call_id) from None
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
@@ -154,11 +160,7 @@ class CallHandle:
         if description.status in _WITH_LEDGER:
             ended = await self._ended()
             return ended.attempts
-        if description.status == WorkflowExecutionStatus.RUNNING:
-            entries: list[Attempt] | None = await self._query(ATTEMPTS_QUERY, list[Attempt])
-            if entries is not None:
-                return entries
-        return await self._ledger_from_history()
+        return await self._ledger(description.status in _LEDGER_IN_MEMORY)
 
     async def _status(self) -> CallStatus:
         description = await self._describe()
@@ -224,14 +226,19 @@ class CallHandle:
             activity=outcome.value if outcome else "ended by force",
         )
 
-    async def _ledger_from_history(self) -> list[Attempt]:
+    async def _ledger(self, in_memory: bool) -> list[Attempt]:
+        """The ledger as a worker has it in memory, where it has it whole and answers in time, else from the history."""
+        if in_memory:
+            entries: list[Attempt] | None = await self._query(ATTEMPTS_QUERY, list[Attempt])
+            if entries is not None:
+                return entries
         read = functools.partial(ledger_from_history, self._workflow, self._client.data_converter)
         return await self._rpcs.run(until_answered(read), call_id=self.call_id)
 
-    async def _ledger_or_nothing(self) -> list[Attempt]:
-        """The ledger from the history; [] where it cannot be read, since an ending is told with or without it."""
+    async def _ledger_or_nothing(self, in_memory: bool = False) -> list[Attempt]:
+        """The ledger; [] where it cannot be read, since an ending is told with or without it."""
         with suppress(DurableLLMError):
-            return await self._ledger_from_history()
+            return await self._ledger(in_memory)
         return []
 
     def _parsed(self, result: LLMResult) -> LLMResult:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -131,6 +132,25 @@ async def test_a_killed_worker_is_an_unknown_attempt_and_the_next_one_answers(se
     assert (first.category, first.outcome, first.cost) == (Category.WORKER_LOST, "unknown", None)
     assert result.text == "7"
     assert not result.cost_complete
+
+
+async def test_attempts_and_status_answer_beside_a_hanging_worker(server_env: WorkflowEnvironment) -> None:
+    """A worker that polls and does not answer keeps nobody waiting: within two seconds the history tells."""
+    async with (
+        playing({"fault": "timeout"}) as wire,
+        worker(server_env, "hanging") as process,
+        Dispatcher(server_env.client, task_queue="hanging") as dispatcher,
+    ):
+        handle = await dispatcher.submit(ModelSpec(name="openai/gpt-4o-mini", api_base=wire.url), "Name a prime.")
+        await wire.asked.wait()
+        process.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        [entry] = await handle.attempts()
+        status = await handle.status()
+        assert time.monotonic() - began < 4
+        await handle.cancel()
+    assert (entry.number, entry.outcome) == (1, None)
+    assert (status.outcome, status.attempts, status.activity) == ("running", 1, "waiting: no worker answers")
 
 
 async def test_a_key_that_the_worker_does_not_have_is_said_and_nothing_is_sent(server_env: WorkflowEnvironment) -> None:

@@ -7,9 +7,7 @@ from datetime import timedelta
 
 import pytest
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Worker
 
-from activities.attempt import ProviderAttempts
 from durable_llm import (
     Action,
     CallCancelledError,
@@ -21,11 +19,11 @@ from durable_llm import (
     Outcome,
 )
 from durable_llm.names import WORKFLOW
-from tests.conftest import SetStage, stage, workflow_runner
+from tests.conftest import SetStage, stage
 from tests.scripted import answer, http_error, never
-from tests.support_attempts import ring
 from tests.support_wire import playing
-from workflows.llm_call import LLMCall
+from workers.settings import WorkerSettings
+from workers.worker import build_attempts, build_worker
 
 MODEL = "openai/gpt-4o-mini"
 
@@ -49,17 +47,12 @@ async def shown(env: WorkflowEnvironment, handle: CallHandle) -> dict[str, objec
 
 async def test_cancelling_closes_the_request_within_a_heartbeat_interval(server_env: WorkflowEnvironment) -> None:
     """The provider sees its connection closed, and what the attempt cost is unknown."""
-    queue = f"cancelled-{uuid.uuid4()}"
-    attempts = ProviderAttempts(ring(), heartbeat_interval=timedelta(seconds=1))
-    worker = Worker(
-        server_env.client, task_queue=queue, workflows=[LLMCall], activities=[attempts.provider_attempt],
-        workflow_runner=workflow_runner(), max_heartbeat_throttle_interval=timedelta(seconds=1),
-    )  # fmt: skip
-    async with (
-        playing({"fault": "timeout"}) as wire,
-        worker,
-        Dispatcher(server_env.client, task_queue=queue) as dispatcher,
-    ):
+    settings = WorkerSettings(
+        task_queue=f"cancelled-{uuid.uuid4()}", heartbeat_interval_s=1.0, api_base_hosts="127.0.0.1"
+    )
+    worker = build_worker(server_env.client, settings, build_attempts(settings, {}))
+    dispatcher = Dispatcher(server_env.client, task_queue=settings.task_queue)
+    async with playing({"fault": "timeout"}) as wire, worker, dispatcher:
         handle = await dispatcher.submit(ModelSpec(name=MODEL, api_base=wire.url), "Name a prime.")
         await wire.asked.wait()
         error = await cancelled(handle)
@@ -67,7 +60,13 @@ async def test_cancelling_closes_the_request_within_a_heartbeat_interval(server_
             await wire.closed.wait()
     [entry] = error.attempts
     assert (entry.outcome, entry.category, entry.cost) == (Outcome.CANCELLED, "cancelled", None)
+    assert entry.duration_s is not None
     assert await shown(server_env, handle) == {"LLMModel": MODEL, "LLMOutcome": "cancelled", "LLMAttempts": 1}
+    [from_history] = await Dispatcher(server_env.client).attach(handle.call_id).attempts()
+    assert from_history == entry.model_copy(
+        update={"started_at": from_history.started_at, "duration_s": from_history.duration_s, "rule": None}
+    )
+    assert from_history.duration_s is not None
 
 
 async def test_cancelling_ends_a_wait(on_server: SetStage) -> None:

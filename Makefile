@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo chaos dev test check fmt bench-overhead wheel clean
+.PHONY: help install demo chaos dev test check fmt bench-overhead bench-handles outage exits wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -44,6 +44,15 @@ fmt: install ## format and mend what can be mended
 
 bench-overhead: install ## time and rate of a call over the floor (a no-op workflow with a no-op activity)
 	$(BIN)/python -m benchmarks.overhead
+
+bench-handles: install ## 2,000 results awaited in one process, and fresh calls beside them (4 minutes)
+	$(BIN)/python -m benchmarks.handles
+
+outage: install ## 50 answers arrive while the Temporal server is away for 30 s: killed, then stopped (2 minutes)
+	$(BIN)/python -m benchmarks.outage
+
+exits: install ## hundreds of programs, each run to its end: the exit status is right every time (some minutes)
+	$(BIN)/python -m benchmarks.exits
 
 wheel: install ## build the wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .

@@ -4,7 +4,7 @@ import sys
 
 from aiohttp import web
 
-_COMPLETION = {
+COMPLETION = {
     "id": "chatcmpl-1",
     "object": "chat.completion",
     "created": 1_754_300_000,
@@ -17,7 +17,7 @@ _COMPLETION = {
 async def complete(request: web.Request) -> web.Response:
     """Answer at once."""
     await request.read()
-    return web.json_response(_COMPLETION)
+    return web.json_response(COMPLETION)
 
 
 if __name__ == "__main__":

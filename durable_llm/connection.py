@@ -42,6 +42,8 @@ DEFAULT_ADDRESS: Final = "localhost:7233"
 _PATIENT: Final = RetryConfig(
     initial_interval_millis=100, max_interval_millis=5000, max_elapsed_time_millis=None, max_retries=1_000_000
 )
+_NO_ANSWER: Final = (RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.UNAVAILABLE)
+_ASK_AGAIN_S: Final = 1.0
 _SDK_SETTLES_S: Final = 0.3
 """Seconds of rest before the interpreter ends. Measured: without it a script that ended with a cancelled RPC crashed 9
 times in 70, with it 0 times in 120 (temporalio sdk-python issue 300)."""
@@ -125,6 +127,21 @@ def missing_search_attributes(client: Client, absent: list[str]) -> str:
         f"{place} lacks the search attributes {', '.join(absent)} (or has them under another type); run "
         "'durable-llm setup' once, or connect with search_attributes=False to do without"
     )
+
+
+async def until_answered(ask: Callable[[], Awaitable[_T]]) -> _T:
+    """What `ask` returns, asked again for as long as the server does not answer.
+
+    However patient its retries, the SDK gives up on an RPC of which a single try got no answer within 30 s, and calls
+    that a cancellation: an outage of that length would end every submission.
+    """
+    while True:
+        try:
+            return await ask()
+        except RPCError as error:
+            if error.status not in _NO_ANSWER:
+                raise
+        await asyncio.sleep(_ASK_AGAIN_S)
 
 
 def translate(error: RPCError, client: Client, call_id: str | None = None) -> DurableLLMError:

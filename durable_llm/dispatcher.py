@@ -1,6 +1,7 @@
 """`Dispatcher`: submit calls, attach to them again, await their results."""
 
 import asyncio
+import functools
 import uuid
 from collections.abc import Coroutine, Generator, Mapping, Sequence
 from contextlib import suppress
@@ -24,10 +25,11 @@ from durable_llm.checks import (
 )
 from durable_llm.coercion import ConfigLike, to_config
 from durable_llm.config import LMI_TIMEOUT_S, LLMConfig, ModelSpec
-from durable_llm.connection import Rpcs, check_namespace, connect_client, rest_at_exit
+from durable_llm.connection import Rpcs, check_namespace, connect_client, rest_at_exit, until_answered
 from durable_llm.errors import DurableLLMError
 from durable_llm.fingerprint import fingerprint
 from durable_llm.handle import CallHandle
+from durable_llm.long_polls import DEFAULT_LIMIT, LongPolls
 from durable_llm.names import TASK_QUEUE
 from durable_llm.policy import Policy
 from durable_llm.prompt import Messages, ResponseFormat, to_prompt
@@ -37,6 +39,7 @@ from durable_llm.store import Store, store_from_environment
 from durable_llm.submission import Submission
 from durable_llm.submitted_prompt import SubmittedPrompt
 from durable_llm.validation import ValidatorLike
+from durable_llm.worker_watch import WorkerWatch
 
 DEFAULT_DEADLINE: Final = timedelta(hours=24)
 
@@ -67,6 +70,7 @@ class Dispatcher:
         search_attributes: bool = True,
         store: Store | None = None,
         warn_without_workers: timedelta = timedelta(seconds=10),
+        max_long_polls: int = DEFAULT_LIMIT,
     ) -> None:
         """Wrap a client of one's own.
 
@@ -76,13 +80,15 @@ class Dispatcher:
             search_attributes: False to do without them.
             store: Where prompts go that are too large for Temporal; the workers must have the same one.
             warn_without_workers: How long a result is awaited before the log is told that no worker polls the queue.
+            max_long_polls: How many results are polled for at once; when more are awaited, they take turns.
         """
         self._client = client
         self._task_queue = task_queue
         self._search_attributes = search_attributes
         self._store = store
-        self._warn_without_workers = warn_without_workers
         self._rpcs = Rpcs(client)
+        self._polls = LongPolls(max_long_polls)
+        self._watch = WorkerWatch(client, self._rpcs, warn_without_workers)
         rest_at_exit()
 
     @classmethod
@@ -219,8 +225,11 @@ class Dispatcher:
             fingerprint=fingerprint(models, prompt),
             metadata=check_metadata(metadata),
         )
+        start = functools.partial(
+            submission.start_or_attach, rerun=if_failed == "rerun", attach_anyway=if_different == "attach"
+        )
         await self._rpcs.run(
-            submission.start_or_attach(rerun=if_failed == "rerun", attach_anyway=if_different == "attach"),
+            until_answered(start),
             call_id=submission.call_id,
             wait=wait,
             unanswered=lambda: submitted.unanswered,
@@ -242,8 +251,9 @@ class Dispatcher:
             self._client,
             self._rpcs,
             check_call_id(call_id),
+            polls=self._polls,
+            watch=self._watch,
             response_type=response_type,
-            warn_without_workers=self._warn_without_workers,
         )
 
     def _submitted(self, prompt: Prompt, size: int) -> SubmittedPrompt:

@@ -1,7 +1,8 @@
 """Whether two requests under one id are the same request.
 
 One hash for each part that a caller writes, without defaults, policy, deadline and metadata: so a conflict can name the
-part that differs, and an upgrade of the client that adds a field or changes a default raises no conflict.
+part that differs, and an upgrade of the client that adds a field or changes a default raises no conflict. The hashes
+are stored with each call and outlive versions: another way to compute one is a part of another name.
 """
 
 import hashlib
@@ -42,7 +43,9 @@ def _judged_by(prompt: Prompt) -> list[Any]:
 
 
 def _written(spec: ModelSpec) -> dict[str, Any]:
-    return spec.model_dump(exclude_unset=True, exclude_defaults=True, exclude=_POLICY_FIELDS)
+    """The fields that say what to ask; an empty one says nothing, whatever the default of this version is."""
+    fields = spec.model_dump(exclude_unset=True, exclude=_POLICY_FIELDS)
+    return {name: value for name, value in fields.items() if value}
 
 
 def _hash(value: Any) -> str:

@@ -1,17 +1,15 @@
 """A handle on one call: its result, its ledger, its status, and the way to cancel it."""
 
 import asyncio
+import functools
 import json
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
-from pydantic import BaseModel
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from pydantic import BaseModel, ValidationError
 from temporalio.client import (
     Client,
     WorkflowExecutionDescription,
@@ -19,12 +17,12 @@ from temporalio.client import (
     WorkflowFailureError,
     WorkflowHandle,
 )
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError
 from temporalio.service import RPCError
 
 from durable_llm.attempt import Attempt
 from durable_llm.categories import CallOutcome
-from durable_llm.connection import Rpcs
+from durable_llm.connection import Rpcs, until_answered
 from durable_llm.errors import (
     AllModelsExhaustedError,
     BrokenValidatorError,
@@ -36,9 +34,10 @@ from durable_llm.errors import (
 )
 from durable_llm.failures import call_error, check_workflow_type
 from durable_llm.history import ledger_from_history
+from durable_llm.long_polls import LongPolls
 from durable_llm.names import ATTEMPTS_QUERY, STATUS_QUERY
 from durable_llm.result import CallStatus, LLMResult
-from durable_llm.stalled import task_failure
+from durable_llm.worker_watch import WorkerWatch
 
 logger = logging.getLogger("durable_llm")
 
@@ -48,10 +47,8 @@ QUERY_S: Final = 1.0
 ANSWER_WITHIN: Final = timedelta(seconds=2)
 """How long `attempts` and `status` take at most, worker or no worker."""
 
-POLLER_FRESH: Final = timedelta(seconds=70)
-"""A worker polls for a minute at a time; one that has not since then is gone, though the server lists it for longer."""
-
 _WITH_LEDGER = (WorkflowExecutionStatus.COMPLETED, WorkflowExecutionStatus.FAILED)
+_LEDGER_IN_MEMORY = (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CANCELED)
 
 
 class CallHandle:
@@ -67,14 +64,16 @@ class CallHandle:
         rpcs: Rpcs,
         call_id: str,
         *,
+        polls: LongPolls,
+        watch: WorkerWatch,
         response_type: type[BaseModel] | None = None,
-        warn_without_workers: timedelta,
     ) -> None:
         self.call_id = call_id
         self._client = client
         self._rpcs = rpcs
         self._response_type = response_type
-        self._warn_after = warn_without_workers
+        self._polls = polls
+        self._watch = watch
         self._workflow: WorkflowHandle[Any, LLMResult] = client.get_workflow_handle(call_id, result_type=LLMResult)
 
     def __repr__(self) -> str:
@@ -90,15 +89,20 @@ class CallHandle:
             ResultNotReadyError: `wait` passed; the call goes on.
             CallNotFoundError, DispatcherUnavailableError: the server says so.
         """
-        watch = asyncio.create_task(self._warn_without_workers())
+        watch = asyncio.create_task(self._watch.warn(self.call_id, self._described))
         try:
-            result = await self._rpcs.run(self._workflow.result(), call_id=self.call_id, wait=wait, result=True)
+            result = await self._rpcs.run(until_answered(self._end), call_id=self.call_id, wait=wait, result=True)
             if not result.choices:  # no answer of ours has none
-                await self._describe()
+                await self._described()
         except WorkflowFailureError as failure:
             carries_ledger = isinstance(failure.cause, ApplicationError)
-            attempts = [] if carries_ledger else await self._ledger_or_nothing()
+            attempts = (
+                [] if carries_ledger else await self._ledger_or_nothing(isinstance(failure.cause, CancelledError))
+            )
             raise call_error(failure, self.call_id, attempts) from failure
+        except (ValidationError, KeyError) as error:  # of another shape, of another encoding
+            text = f"the result of call {self.call_id!r} cannot be read ({type(error).__name__}); upgrade this client"
+            raise DurableLLMError(text, call_id=self.call_id) from None
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
@@ -129,19 +133,38 @@ class CallHandle:
             CallConflictError: the id belongs to a workflow that is no call.
             CallNotFoundError, DispatcherUnavailableError: the server says so.
         """
+        await self._rpcs.run(until_answered(self._cancel), call_id=self.call_id)
+
+    async def _end(self) -> LLMResult:
+        """How the call ends; an operator's reset ends a run by force, but not the call."""
+        while True:
+            try:
+                return await self._polls.result(self._workflow)
+            except WorkflowFailureError as failure:
+                if not isinstance(failure.cause, TerminatedError):
+                    raise
+                if (await self._describe()).status == WorkflowExecutionStatus.TERMINATED:
+                    raise
+
+    async def _cancel(self) -> None:
         await self._describe()  # never somebody else's workflow
-        await self._rpcs.run(self._workflow.cancel(), call_id=self.call_id)
+        await self._workflow.cancel()
+
+    async def _described(self) -> WorkflowExecutionDescription:
+        """What Temporal knows of the call, asked for as long as it takes.
+
+        Raises:
+            CallConflictError: the id belongs to a workflow that is no call.
+            CallNotFoundError, DispatcherUnavailableError: the server says so.
+        """
+        return await self._rpcs.run(until_answered(self._describe), call_id=self.call_id)
 
     async def _attempts(self) -> list[Attempt]:
         description = await self._describe()
         if description.status in _WITH_LEDGER:
             ended = await self._ended()
             return ended.attempts
-        if description.status == WorkflowExecutionStatus.RUNNING:
-            entries: list[Attempt] | None = await self._query(ATTEMPTS_QUERY, list[Attempt])
-            if entries is not None:
-                return entries
-        return await self._ledger_from_history()
+        return await self._ledger(description.status in _LEDGER_IN_MEMORY)
 
     async def _status(self) -> CallStatus:
         description = await self._describe()
@@ -157,8 +180,9 @@ class CallHandle:
 
         Raises:
             CallConflictError: the id belongs to a workflow that is no call.
+            RPCError: as the server gives it.
         """
-        description = await self._rpcs.run(self._workflow.describe(), call_id=self.call_id)
+        description = await self._workflow.describe()
         check_workflow_type(description, self.call_id)
         return description
 
@@ -185,7 +209,7 @@ class CallHandle:
     async def _status_without_answer(self, description: WorkflowExecutionDescription) -> CallStatus:
         """Of a running call whose worker does not answer: what the history tells."""
         entries = await self._ledger_or_nothing()
-        workers = await self._has_workers(description.task_queue)
+        workers = await self._watch.has_workers(description.task_queue)
         return CallStatus(
             call_id=self.call_id,
             outcome=CallOutcome.RUNNING,
@@ -198,13 +222,8 @@ class CallHandle:
     async def _what_is_missing(self, description: WorkflowExecutionDescription, workers: bool | None) -> str:
         if workers is False:
             return f"no worker polls task queue {description.task_queue!r}"
-        failed = await self._task_failure(description)
+        failed = await self._watch.task_failure(description)
         return f"workers fail its task: {failed}" if failed else "no worker answers"
-
-    async def _task_failure(self, description: WorkflowExecutionDescription) -> str | None:
-        with suppress(DurableLLMError):
-            return await self._rpcs.run(task_failure(self._client, description))
-        return None
 
     async def _status_at_end(self, description: WorkflowExecutionDescription) -> CallStatus:
         ended = await self._ended() if description.status in _WITH_LEDGER else None
@@ -218,50 +237,20 @@ class CallHandle:
             activity=outcome.value if outcome else "ended by force",
         )
 
-    async def _ledger_from_history(self) -> list[Attempt]:
-        reading = ledger_from_history(self._workflow, self._client.data_converter)
-        return await self._rpcs.run(reading, call_id=self.call_id)
+    async def _ledger(self, in_memory: bool) -> list[Attempt]:
+        """The ledger as a worker has it in memory, where it has it whole and answers in time, else from the history."""
+        if in_memory:
+            entries: list[Attempt] | None = await self._query(ATTEMPTS_QUERY, list[Attempt])
+            if entries is not None:
+                return entries
+        read = functools.partial(ledger_from_history, self._workflow, self._client.data_converter)
+        return await self._rpcs.run(until_answered(read), call_id=self.call_id)
 
-    async def _ledger_or_nothing(self) -> list[Attempt]:
-        """The ledger from the history; [] where it cannot be read, since an ending is told with or without it."""
+    async def _ledger_or_nothing(self, in_memory: bool = False) -> list[Attempt]:
+        """The ledger; [] where it cannot be read, since an ending is told with or without it."""
         with suppress(DurableLLMError):
-            return await self._ledger_from_history()
+            return await self._ledger(in_memory)
         return []
-
-    async def _warn_without_workers(self) -> None:
-        """Say so, once, when nobody works on the call or nobody can, instead of waiting in silence."""
-        delay = self._warn_after.total_seconds()
-        while True:
-            await asyncio.sleep(delay)
-            with suppress(DurableLLMError):
-                if said := await self._why_nothing_happens():
-                    logger.warning("call %r waits: %s", self.call_id, said)
-                    return
-            delay = max(delay, POLLER_FRESH.total_seconds())
-
-    async def _why_nothing_happens(self) -> str | None:
-        description = await self._describe()
-        if await self._has_workers(description.task_queue) is False:
-            return (
-                f"no worker polls task queue {description.task_queue!r} of namespace {self._client.namespace!r}; start "
-                "one with 'python -m workers' or 'durable-llm worker'"
-            )
-        failed = await self._task_failure(description)
-        return f"workers fail its task, and Temporal gives it out again: {failed}" if failed else None
-
-    async def _has_workers(self, task_queue: str) -> bool | None:
-        """Whether somebody has polled the queue lately; None where the server does not tell."""
-        request = DescribeTaskQueueRequest(
-            namespace=self._client.namespace,
-            task_queue=TaskQueue(name=task_queue),
-            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-        )
-        try:
-            told = await self._rpcs.run(self._client.workflow_service.describe_task_queue(request))
-        except DurableLLMError:
-            return None
-        since = datetime.now(UTC) - POLLER_FRESH
-        return any(poller.last_access_time.ToDatetime(tzinfo=UTC) >= since for poller in told.pollers)
 
     def _parsed(self, result: LLMResult) -> LLMResult:
         """With the instance or JSON value in `parsed`; None where the text is none, which a paid answer survives."""

@@ -15,7 +15,7 @@ from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError
 
 from durable_llm.attempt import Attempt, bounded, bounded_entries, reason_of
-from durable_llm.categories import Outcome
+from durable_llm.categories import Category, Outcome
 from durable_llm.facts import FailureFacts
 from durable_llm.names import ATTEMPT_ACTIVITY
 from durable_llm.request import AttemptOrder
@@ -62,8 +62,7 @@ class _Reader:
                 timed_out = event.activity_task_timed_out_event_attributes
                 self._update(timed_out.scheduled_event_id, outcome=Outcome.UNKNOWN)
             case EventType.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED:
-                requested = event.activity_task_cancel_requested_event_attributes
-                self._update(requested.scheduled_event_id, outcome=Outcome.CANCELLED)
+                self._cancelled(event)
             case EventType.EVENT_TYPE_TIMER_STARTED:
                 await self._waiting(event)
             case kind if kind in _ENDED_BY_FORCE:
@@ -107,6 +106,15 @@ class _Reader:
             error_code=facts.error_code, message=facts.headline(), duration_s=facts.duration_s,
             request_id=facts.request_id, usage=facts.usage, cost=facts.billed,
         )  # fmt: skip
+
+    def _cancelled(self, event: HistoryEvent) -> None:
+        """An attempt that was given up with its call; what it cost stays unknown."""
+        number = self._number_by_event.get(event.activity_task_cancel_requested_event_attributes.scheduled_event_id)
+        if number is None or (started := self.entries[number].started_at) is None:
+            return
+        took = event.event_time.ToDatetime(tzinfo=UTC) - started
+        update = {"category": Category.CANCELLED, "duration_s": round(took.total_seconds(), 3)}
+        self.entries[number] = self.entries[number].model_copy(update={"outcome": Outcome.CANCELLED, **update})
 
     async def _waiting(self, event: HistoryEvent) -> None:
         """A backoff timer belongs to the attempt before it; the deadline's timer starts before any attempt."""

@@ -17,9 +17,9 @@ from durable_llm import data_converter
 from tests.conftest import stage
 from tests.scripted import answer
 from tests.support_encryption import client_with, key, keys
+from tests.support_processes import ROOT, outcome, start
 from tests.test_dispatcher import fresh_id
 from tests.test_docs import settings_table
-from tests.test_worker_process import ROOT, outcome, start
 from workers.codec_access import COOKIE, Access
 from workers.codec_login import logged_in_page, login_page
 from workers.codec_server import MAX_BODY_BYTES

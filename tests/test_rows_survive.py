@@ -17,7 +17,7 @@ from temporalio.testing import WorkflowEnvironment
 from durable_llm import Category, Dispatcher, LLMConfig, LLMResult, ModelSpec
 from tests.support_attempts import TOOLS
 from tests.support_calls import Turns, completion, in_turn
-from tests.test_worker_process import worker
+from tests.support_processes import worker
 
 
 class Prime(BaseModel):

@@ -16,10 +16,10 @@ from temporalio.testing import WorkflowEnvironment
 from durable_llm import Category, Dispatcher, LLMConfig, LLMResult, ModelSpec
 from tests.support_attempts import TOOLS
 from tests.support_bodies import anthropic, choice, gemini, openai, sent
+from tests.support_processes import worker
 from tests.support_wire import Wire, playing
 from tests.test_images import INLINE, PIXEL, image
 from tests.test_messages import CALL, CLAUDES, HIDDEN, THOUGHT
-from tests.test_worker_process import worker
 
 OPENAI, ANTHROPIC, GEMINI = "openai/gpt-4o-mini", "anthropic/claude-haiku-4-5", "gemini/gemini-2.5-flash"
 QUEUE = "rows-of-answers"

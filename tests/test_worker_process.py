@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,25 @@ async def test_sigterm_drains_and_leaves_with_zero(server_env: WorkflowEnvironme
     assert result.text == "7"
     assert result.attempts_total == 1
     assert len(wire.requests) == 1
+
+
+async def test_attempts_and_status_answer_beside_a_hanging_worker(server_env: WorkflowEnvironment) -> None:
+    """A worker that polls and does not answer keeps nobody waiting: within two seconds the history tells."""
+    async with (
+        playing({"fault": "timeout"}) as wire,
+        worker(server_env, "hanging") as process,
+        Dispatcher(server_env.client, task_queue="hanging") as dispatcher,
+    ):
+        handle = await dispatcher.submit(ModelSpec(name="openai/gpt-4o-mini", api_base=wire.url), "Name a prime.")
+        await wire.asked.wait()
+        process.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        [entry] = await handle.attempts()
+        status = await handle.status()
+        assert time.monotonic() - began < 4
+        await handle.cancel()
+    assert (entry.number, entry.outcome) == (1, None)
+    assert (status.outcome, status.attempts, status.activity) == ("running", 1, "waiting: no worker answers")
 
 
 async def test_a_key_that_the_worker_does_not_have_is_said_and_nothing_is_sent(server_env: WorkflowEnvironment) -> None:

@@ -31,8 +31,6 @@ _DYNAMIC_CONFIG: Final = {
     "history.transferProcessorMaxPollRPS": 2000,
     "history.timerProcessorMaxPollRPS": 2000,
     "history.visibilityProcessorMaxPollRPS": 2000,
-    # 1,200 by default: each awaited call is a long poll, and beyond the limit nobody else is served.
-    "frontend.namespaceCount": 20_000,
 }
 
 
@@ -53,6 +51,8 @@ class ServerOptions:
     """The database file, made if it is missing; None: memory, forgotten at the end."""
     ui_codec: str | None = None
     """Address of the codec server that the UI asks."""
+    long_polls: int = 20_000
+    """Long polls that a namespace is served at once; Temporal's default is 1,200, and beyond it nobody is served."""
 
 
 class DevServer:
@@ -86,9 +86,7 @@ class DevServer:
         self.address = f"{LOOPBACK}:{port}"
         self.ui_url = f"http://{LOOPBACK}:{ui_port}" if ui_port is not None else None
         self._lock = _lock_data(self.data) if self.data is not None else None
-        self.child = await Child.start(
-            "the Temporal server", [binary, *_arguments(port, ui_port, self.data, self._options.ui_codec)]
-        )
+        self.child = await Child.start("the Temporal server", [binary, *_arguments(port, ui_port, self._options)])
         try:
             await _ready(self.address, self.child)
         except BaseException:
@@ -129,15 +127,16 @@ def find_temporal() -> str:
     return found
 
 
-def _arguments(port: int, ui_port: int | None, data: Path | None, ui_codec: str | None) -> list[str]:
+def _arguments(port: int, ui_port: int | None, options: ServerOptions) -> list[str]:
     ui = ["--headless"] if ui_port is None else ["--ui-port", str(ui_port), "--ui-disable-news-fetch"]
-    ui += ["--ui-codec-endpoint", ui_codec] if ui_codec else []
+    ui += ["--ui-codec-endpoint", options.ui_codec] if options.ui_codec else []
+    dynamic = {**_DYNAMIC_CONFIG, "frontend.namespaceCount": options.long_polls}
     attributes = (f"{key.name}={key.indexed_value_type.name.title()}" for key in search_attributes.ALL)
     return [
         *("server", "start-dev", "--ip", LOOPBACK, "--port", str(port), "--log-level", "warn", *ui),
-        *(_database(data) if data is not None else []),
+        *(_database(options.data) if options.data is not None else []),
         *(flag for attribute in attributes for flag in ("--search-attribute", attribute)),
-        *(flag for name, value in _DYNAMIC_CONFIG.items() for flag in ("--dynamic-config-value", f"{name}={value}")),
+        *(flag for name, value in dynamic.items() for flag in ("--dynamic-config-value", f"{name}={value}")),
     ]
 
 

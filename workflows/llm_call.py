@@ -97,25 +97,41 @@ class LLMCall:
 
     async def _within_deadline(self) -> LLMResult:
         """Walk the chain until the call's deadline or its cancellation."""
+        remaining = await self._time_left()
         walk = asyncio.create_task(self._walk_chain())
-        remaining = max(self._deadline - workflow.now(), timedelta(0))
         try:
             await workflow.wait_condition(walk.done, timeout=remaining, timeout_summary="the call's deadline")
         except TimeoutError:
             if not walk.done():  # an answer that arrived in the same moment was paid for, and counts
-                await self._give_up(walk, "deadline", CallOutcome.DEADLINE)
-                self._fail(CallOutcome.DEADLINE, "the deadline passed before a model answered")
+                await self._give_up(walk, "deadline")
+                self._fail_at_deadline()
         except asyncio.CancelledError:
             if not walk.done():
-                await self._give_up(walk, "cancelled", CallOutcome.CANCELLED)
+                await self._give_up(walk, "cancelled")
+                self._show_end(CallOutcome.CANCELLED)
                 raise
         return await walk
 
-    async def _give_up(self, walk: asyncio.Task[LLMResult], why: str, outcome: CallOutcome) -> None:
+    async def _time_left(self) -> timedelta:
+        """Time until the deadline; ends a call for which every worker came too late, with nothing asked."""
+        try:
+            await asyncio.sleep(0)  # a cancellation from before the first worker arrives here
+        except asyncio.CancelledError:
+            self._show_end(CallOutcome.CANCELLED)
+            raise
+        remaining = self._deadline - workflow.now()
+        if remaining <= timedelta(0):
+            self._fail_at_deadline()
+        return remaining
+
+    async def _give_up(self, walk: asyncio.Task[LLMResult], why: str) -> None:
         walk.cancel()
         await asyncio.gather(walk, return_exceptions=True)
         self._ledger.cancelled(why, workflow.now())
-        self._show_end(outcome)
+
+    def _fail_at_deadline(self) -> NoReturn:
+        self._show_end(CallOutcome.DEADLINE)
+        self._fail(CallOutcome.DEADLINE, "the deadline passed before a model answered")
 
     async def _walk_chain(self) -> LLMResult:
         """Attempt, judge, wait, until an answer or the policy's end."""

@@ -1,0 +1,115 @@
+"""Callers and workers of different versions: an upgrade in the middle of a job, on either side, loses no call."""
+
+import uuid
+from typing import Any
+
+import pytest
+from temporalio import workflow
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from durable_llm import CallConflictError, Dispatcher, DurableLLMError, LLMConfig, ModelSpec
+from durable_llm.fingerprint import fingerprint
+from durable_llm.names import MEMO_FINGERPRINT, WORKFLOW
+from durable_llm.prompt import to_prompt
+from tests.conftest import SetStage
+from tests.scripted import answer
+
+MODEL = "openai/gpt-4o-mini"
+TOOL = {"type": "function", "function": {"name": "f"}}
+SPEC = ModelSpec(
+    name=MODEL, api_base="https://llm.example/v1", api_key="os.environ/TEAM_KEY", timeout=5, max_retries=1,
+    extra_params={"temperature": 0.5}, responses_api=True,
+)  # fmt: skip
+
+PLAIN = {
+    "models": "5475cbc781bc2f0d06032a0cfcf3803e",
+    "messages": "e7cac03d7b57fa296db34db3c0be106f",
+    "tools": "4f53cda18c2baa0c0354bb5f9a3ecbe5",
+    "parameters": "bc148f2bccb693502a18cbf8f4bed692",
+}
+FULL = {
+    "models": "f86d600b2bc392a23ab7cf5f28d72024",
+    "messages": "e7cac03d7b57fa296db34db3c0be106f",
+    "tools": "49da429ee74cb70ff638100c92cbe6d7",
+    "parameters": "34e466c647f94ca4d4a9b314ee1e6efc",
+}
+
+
+def fresh_id() -> str:
+    """An id that no other test has."""
+    return f"call-{uuid.uuid4()}"
+
+
+def test_fingerprints_are_what_they_were() -> None:
+    """A call that was submitted by an older version is compared with what that version stored."""
+    plain = fingerprint(LLMConfig(models=[ModelSpec(name=MODEL)]), to_prompt("Name a prime."))
+    full = fingerprint(
+        LLMConfig(models=[SPEC]),
+        to_prompt("Name a prime.", tools=[TOOL], tool_choice="auto", response_format={"type": "json_object"}),
+    )
+    assert (plain, full) == (PLAIN, FULL)
+
+
+def test_a_new_field_and_a_changed_default_are_no_difference() -> None:
+    """What the caller did not write, or wrote as empty, is no part of its request."""
+
+    class Newer(ModelSpec):
+        colour: str = "blue"
+        responses_api: bool = True
+
+    written: dict[str, Any] = {"name": MODEL, "api_base": None, "responses_api": False}
+    prompt = to_prompt("Name a prime.")
+    specs = [ModelSpec(name=MODEL), ModelSpec(**written), Newer(name=MODEL), Newer(**written)]
+    assert [fingerprint(LLMConfig(models=[spec]), prompt) for spec in specs] == [PLAIN] * 4
+
+
+@pytest.mark.parametrize(
+    ("stored", "differing"),
+    [
+        ({part: value for part, value in PLAIN.items() if part != "tools"}, ()),
+        ({**PLAIN, "validators": "of a newer client"}, ()),
+        ({}, ()),
+        ({**PLAIN, "messages": FULL["tools"]}, ("messages",)),
+    ],
+)
+async def test_only_parts_that_both_versions_know_can_differ(
+    on_server: SetStage, stored: dict[str, str], differing: tuple[str, ...]
+) -> None:
+    """A job whose client was upgraded attaches to the calls of its former life."""
+    call_id = fresh_id()
+    async with on_server(answer()) as stage:
+        args = [{"models": [{"name": MODEL}]}, to_prompt("Name a prime.")]
+        memo = {MEMO_FINGERPRINT: stored}
+        await stage.client.start_workflow(WORKFLOW, args=args, id=call_id, task_queue=stage.task_queue, memo=memo)
+        if not differing:
+            assert (await stage.dispatcher.call(MODEL, "Name a prime.", call_id=call_id)).text == "2"
+            return
+        with pytest.raises(CallConflictError) as caught:
+            await stage.dispatcher.submit(MODEL, "Name a prime.", call_id=call_id)
+        assert caught.value.differing == differing
+
+
+@workflow.defn(name=WORKFLOW, sandboxed=False)
+class NewerWorkflow:
+    """A call of a version to come, whose result this client cannot read."""
+
+    @workflow.run
+    async def run(self, request: dict, _prompt: Any) -> RawValue:
+        """Return a result of another shape or of another encoding."""
+        if request["session"] == "shape":
+            return RawValue(workflow.payload_converter().to_payload({"choices": "of another shape"}))
+        return RawValue(Payload(metadata={"encoding": b"binary/of-another-client"}, data=b"?"))
+
+
+@pytest.mark.parametrize("session", ["shape", "encoding"])
+async def test_a_result_that_cannot_be_read_is_a_typed_error(server_env, session: str) -> None:
+    """A client older than the worker says so, instead of raising what its converter raises."""
+    queue = f"newer-{uuid.uuid4()}"
+    dispatcher = Dispatcher(server_env.client, task_queue=queue)
+    async with Worker(
+        server_env.client, task_queue=queue, workflows=[NewerWorkflow], workflow_runner=UnsandboxedWorkflowRunner()
+    ):
+        with pytest.raises(DurableLLMError, match=r"cannot be read .*; upgrade this client"):
+            await dispatcher.call(MODEL, "Name a prime.", session=session)

@@ -11,7 +11,8 @@ from activities.failure import LocalFaultError
 from activities.keys import Passage
 from activities.litellm_setup import FIXED_ARGUMENTS
 from activities.providers import UNOBSERVED
-from durable_llm.config import ModelSpecOnWire, check_address
+from activities.responses_request import for_chat, to_responses
+from durable_llm.config import ModelSpecOnWire, check_address, check_background
 from durable_llm.facts import LocalFault
 from durable_llm.parameters import check_parameters
 from durable_llm.request import Prompt
@@ -48,6 +49,10 @@ def check_provider(provider: str, spec: ModelSpecOnWire) -> None:
         raise LocalFaultError(
             LocalFault.UNSUPPORTED, f"responses_api: {provider} is asked by Chat Completions; leave it out"
         )
+    try:
+        check_background(spec)
+    except ValueError as error:
+        raise LocalFaultError(LocalFault.UNSUPPORTED, str(error)) from None
     if spec.extra_params.get("stream") and provider in _BINARY_STREAMS:
         raise LocalFaultError(
             LocalFault.UNSUPPORTED,
@@ -59,8 +64,18 @@ def check_provider(provider: str, spec: ModelSpecOnWire) -> None:
         )
 
 
-def arguments(spec: ModelSpecOnWire, provider: str, prompt: Prompt, passage: Passage) -> dict[str, Any]:
-    """Arguments for `litellm.acompletion`."""
+def arguments(
+    spec: ModelSpecOnWire, provider: str, prompt: Prompt, passage: Passage, *, all_messages: bool = False
+) -> dict[str, Any]:
+    """Arguments for `litellm.acompletion`, or for `litellm.aresponses` where the spec wants that API.
+
+    Args:
+        spec: Which model to ask, and how.
+        provider: litellm's name of its provider.
+        prompt: What to ask.
+        passage: The key to ask with.
+        all_messages: Whether to send messages that a stored response stands for.
+    """
     asked = {
         "tools": prompt.tools,
         "tool_choice": prompt.tool_choice,
@@ -74,13 +89,12 @@ def arguments(spec: ModelSpecOnWire, provider: str, prompt: Prompt, passage: Pas
         parameters.setdefault("stream_options", {"include_usage": True})
     if not parameters.get("tools"):
         parameters = {name: value for name, value in parameters.items() if name not in ("tools", *_NEED_TOOLS)}
-    return {"model": _name(spec, provider), "messages": prompt.messages, **parameters, **FIXED_ARGUMENTS}
-
-
-def _name(spec: ModelSpecOnWire, provider: str) -> str:
-    """The model in litellm's spelling, which names the API too: it converts prompt and answer by itself then."""
-    name = spec.name.removeprefix(f"{provider}/")
-    return f"{provider}/responses/{name.removeprefix('responses/')}" if spec.responses_api else spec.name
+    if spec.responses_api:
+        name = spec.name.removeprefix(f"{provider}/").removeprefix("responses/")
+        request = {"model": f"{provider}/{name}", "messages": prompt.messages, **parameters, **FIXED_ARGUMENTS}
+        background = {"background": True} if spec.background else {}
+        return {**to_responses(request, provider, all_messages=all_messages), **background}
+    return {"model": spec.name, "messages": for_chat(prompt.messages), **parameters, **FIXED_ARGUMENTS}
 
 
 def _for_gateway(model: str, parameters: dict[str, Any]) -> dict[str, Any]:

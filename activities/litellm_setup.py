@@ -22,6 +22,7 @@ os.environ.setdefault("AIOHTTP_CONNECTOR_LIMIT_PER_HOST", "0")
 import litellm  # reads the variables above
 from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, http2_enabled
+from litellm.types.llms.openai import ResponsesAPIOptionalRequestParams
 
 
 class _NoGateway:
@@ -48,6 +49,7 @@ litellm.disable_end_user_cost_tracking = True
 
 __all__ = [
     "FIXED_ARGUMENTS",
+    "RESPONSES_PARAMETERS",
     "AsyncHTTPHandler",
     "LiteLLMAiohttpTransport",
     "UnknownProviderError",
@@ -71,6 +73,10 @@ FIXED_ARGUMENTS: Final[dict[str, Any]] = {
     "no-log": True,
 }
 """Passed with every call of litellm."""
+
+
+RESPONSES_PARAMETERS: Final = frozenset(ResponsesAPIOptionalRequestParams.__annotations__)
+"""What litellm passes to the Responses API by name; the rest it drops, unless it comes in `extra_body`."""
 
 
 class UnknownProviderError(ValueError):

@@ -81,6 +81,12 @@ async def _until_healthy(client: Client) -> None:
         delay = min(delay * 2, _LONGEST_DELAY_S)
 
 
+def worker_stops() -> bool:
+    """Whether the running attempt was cancelled because its worker shuts down."""
+    details = activity.cancellation_details()
+    return details is not None and details.worker_shutdown
+
+
 def _unreadable(error: Exception) -> LocalFaultError:
     return LocalFaultError(
         LocalFault.PROMPT_UNREADABLE, f"the call's prompt cannot be read from its history: {type(error).__name__}"

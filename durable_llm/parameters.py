@@ -39,6 +39,8 @@ REPLACEMENTS: Final[Mapping[str, str]] = {
     "num_retries": "set the spec's own max_retries",
     "fallbacks": "list the models in LLMConfig(models=[...])",
     "messages": "pass messages to call() or submit()",
+    "background": "set the spec's own background",
+    "previous_response_id": "give the assistant's message its 'response_id'",
 }
 """What to write instead of a refused parameter, where there is an answer."""
 

@@ -8,28 +8,8 @@ from temporalio.exceptions import ApplicationError
 
 from durable_llm.facts import AnswerDefect
 from tests.support_attempts import TOOLS, attempt, order, says
+from tests.support_responses import CALL, TEXT, response
 from tests.support_wire import playing
-
-TEXT = {
-    "id": "m", "type": "message", "role": "assistant", "status": "completed",
-    "content": [{"type": "output_text", "text": "seven", "annotations": []}],
-}  # fmt: skip
-CALL = {
-    "id": "fc_1", "type": "function_call", "call_id": "call_1", "status": "completed", "name": "get_weather",
-    "arguments": '{"city": "Rome"}',
-}  # fmt: skip
-
-
-def response(*output: dict, **fields) -> dict:
-    """A response of OpenAI's with these items."""
-    return {
-        "id": "resp_1", "object": "response", "created_at": 1, "status": "completed", "error": None, "tools": [],
-        "model": "gpt-4o-mini-2024-07-18", "incomplete_details": None, "instructions": None, "metadata": {},
-        "parallel_tool_calls": True, "temperature": 1.0, "tool_choice": "auto", "top_p": 1.0, "output": list(output),
-        "usage": {"input_tokens": 12, "input_tokens_details": {"cached_tokens": 4}, "output_tokens": 3,
-                  "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 15}, **fields,
-    }  # fmt: skip
-
 
 async def served(body: dict, model: str = "openai/gpt-4o-mini", prompt=None, **spec):
     """What the attempt makes of one response, and the one request that the server saw."""

@@ -124,7 +124,9 @@ async def test_a_response_that_ends_badly_is_judged_as_on_chat(end, category):
 
 async def test_length_with_text_is_an_answer():
     """What was said before the budget ran out."""
-    async with keeping(response(TEXT, status="incomplete", incomplete_details={"reason": "max_output_tokens"})) as server:
+    async with keeping(
+        response(TEXT, status="incomplete", incomplete_details={"reason": "max_output_tokens"})
+    ) as server:
         answer = await attempt(asking(server))
 
     assert (answer.choices[0].text, answer.choices[0].finish_reason) == ("seven", "length")
@@ -305,4 +307,6 @@ async def test_only_providers_with_that_api_have_it():
 def test_a_404_is_a_missing_response_only_where_one_was_followed():
     """Everywhere else it is a missing model."""
     assert judged(FailureFacts(http_status=404))[0] == "404"
-    assert judged(FailureFacts(http_status=200, answer_defect=AnswerDefect.EMPTY, response_id="resp_1"))[0] == "no-answer"
+    assert (
+        judged(FailureFacts(http_status=200, answer_defect=AnswerDefect.EMPTY, response_id="resp_1"))[0] == "no-answer"
+    )

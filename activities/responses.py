@@ -52,11 +52,23 @@ async def respond(request: Mapping[str, Any], provider: str, exchange: Exchange,
         access = {name: request[name] for name in _ACCESS if name in request}
         await _Followed(exchange, {**access, "custom_llm_provider": provider}).to_its_end(request, pulse)
     else:
+        await _send(request, exchange)
+    return completion_of(exchange.json())
+
+
+async def _send(request: Mapping[str, Any], exchange: Exchange) -> None:
+    """Send the one request that is billed.
+
+    Raises whatever litellm does, unless the record holds a whole answer: that litellm cannot read it loses nothing.
+    """
+    try:
         response = await litellm.aresponses(**request)
         if hasattr(response, "__aiter__"):
             async for _ in response:
                 pass
-    return completion_of(exchange.json())
+    except Exception:
+        if not (exchange.succeeded and exchange.complete):
+            raise
 
 
 @dataclass
@@ -70,7 +82,8 @@ class _Followed:
     async def to_its_end(self, request: Mapping[str, Any], pulse: Pulse) -> None:
         """Begin the response, or go on with the one that there is, and return when the record holds its end."""
         if self.exchange.response_id is None:
-            if (response_id := await self._begin(request)) is None:
+            await _send(request, self.exchange)
+            if (response_id := self._id()) is None:  # nothing to follow; what came is judged
                 return
             self.exchange.follow(response_id)
             pulse.tell(AttemptHeartbeat(response_id=response_id))
@@ -81,21 +94,8 @@ class _Followed:
                 await self._cancel()
             raise
 
-    async def _begin(self, request: Mapping[str, Any]) -> str | None:
-        """Send the one request that is billed; the response's id, None when there is nothing to follow.
-
-        Raises whatever litellm does where the provider did not take the request.
-        """
-        try:
-            await litellm.aresponses(**request)
-        except Exception:
-            if (response_id := self._id()) is None:
-                raise
-            return response_id  # litellm could not read it, but it was taken and will be billed
-        return self._id()
-
     def _id(self) -> str | None:
-        value = self.exchange.json() if self.exchange.succeeded else None
+        value = self.exchange.json()
         response_id = value.get("id") if isinstance(value, Mapping) else None
         return response_id if isinstance(response_id, str) and response_id else None
 

@@ -35,13 +35,15 @@ def response(*output: dict, **fields) -> dict:
 class ResponsesServer:
     """Begins a response for each POST; `looks` are what the questions meet in turn, the last one for ever.
 
-    `refuses` is the status that a POST gets instead; a `deaf` server never answers to a cancellation.
+    `refuses` is the status that a POST gets instead; a `deaf` server never answers to a cancellation; a `terse` one
+    leaves out most fields.
     """
 
-    def __init__(self, *looks: Look, refuses: int | None = None, deaf: bool = False) -> None:
+    def __init__(self, *looks: Look, refuses: int | None = None, deaf: bool = False, terse: bool = False) -> None:
         self.looks = list(looks)
         self.refuses = refuses
         self.deaf = deaf
+        self.terse = terse
         self.created: list[dict] = []
         self.asked: list[str] = []
         self.cancelled: list[str] = []
@@ -60,7 +62,7 @@ class ResponsesServer:
         if self.refuses is not None:
             return web.json_response({"error": {"message": "no"}}, status=self.refuses)
         status = "queued" if body.get("background") else "completed"
-        return web.json_response(response(id=f"resp_{next(self._ids)}", status=status, usage=None))
+        return web.json_response(self._told(response(id=f"resp_{next(self._ids)}", status=status, usage=None)))
 
     async def look(self, request: web.Request) -> web.Response:
         self.asked.append(request.match_info["id"])
@@ -72,7 +74,10 @@ class ResponsesServer:
             status, headers = (look, {}) if isinstance(look, int) else look
             return web.json_response({"error": {"message": "not now"}}, status=status, headers=headers)
         ended = look if isinstance(look, dict) else response(status="in_progress", usage=None)
-        return web.json_response({**ended, "id": request.match_info["id"]})
+        return web.json_response(self._told({**ended, "id": request.match_info["id"]}))
+
+    def _told(self, whole: dict) -> dict:
+        return {name: whole[name] for name in ("id", "status", "output")} if self.terse else whole
 
     async def cancel(self, request: web.Request) -> web.Response:
         self.cancelled.append(request.match_info["id"])

@@ -92,6 +92,15 @@ async def test_a_question_that_fails_is_asked_again(look):
     assert (len(server.created), len(server.asked)) == (1, 2)
 
 
+async def test_an_answer_that_litellm_cannot_read_is_not_lost():
+    """A server that leaves out most fields has begun a response all the same, and what it says is read."""
+    async with keeping(DONE, terse=True) as server:
+        answer = await attempt(asking(server))
+
+    assert (answer.choices[0].text, answer.response_id, answer.usage) == ("seven", "resp_1", None)
+    assert len(server.created) == 1
+
+
 async def test_a_provider_that_asks_to_wait_is_not_asked_before():
     """Retry-After counts for questions too."""
     async with keeping((429, {"retry-after": "1.5"}), DONE) as server:

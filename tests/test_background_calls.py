@@ -50,8 +50,8 @@ async def test_a_lost_attempt_without_a_response_is_asked_anew(on_skipped_time):
 
 
 async def test_a_response_is_handed_on_until_the_model_is_left(on_skipped_time):
-    """Two lost workers a model; a third one leaves it, and the next model is not told of the response."""
-    async with on_skipped_time(lost(), lost(), lost(), answer()) as stage:
+    """Also by a worker that was lost before its first heartbeat; the next model is not told of the response."""
+    async with on_skipped_time(lost(), lost(None), lost(), answer()) as stage:
         result = await stage.dispatcher.call(PAIR, "Name a prime.")
 
     assert [order.resume for order in stage.provider.orders] == [None, "resp_1", "resp_1", None]

@@ -17,7 +17,7 @@ from activities.exchange import Exchange, recording
 from activities.heartbeats import Pulse
 from activities.litellm_setup import FIXED_ARGUMENTS, litellm
 from activities.responses_answer import completion_of
-from activities.server import worker_stops
+from activities.server import given_up
 from durable_llm.heartbeat import AttemptHeartbeat
 
 FIRST_PAUSE_S: Final = 0.5
@@ -90,7 +90,7 @@ class _Followed:
         try:
             await self._look_until_ended()
         except asyncio.CancelledError:
-            if not worker_stops():  # a worker that stops leaves the response to the next one
+            if await given_up():
                 await self._cancel()
             raise
 

@@ -1,6 +1,7 @@
 """A small Responses server with background mode: it keeps responses, and says when asked how far they are."""
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from itertools import count
 
@@ -46,6 +47,7 @@ class ResponsesServer:
         self.terse = terse
         self.created: list[dict] = []
         self.asked: list[str] = []
+        self.asked_at: list[float] = []
         self.cancelled: list[str] = []
         self.headers: list[dict] = []
         self.port = 0
@@ -66,6 +68,7 @@ class ResponsesServer:
 
     async def look(self, request: web.Request) -> web.Response:
         self.asked.append(request.match_info["id"])
+        self.asked_at.append(time.monotonic())
         self.headers.append(dict(request.headers))
         look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
         if look == DROPPED:

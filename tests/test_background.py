@@ -85,11 +85,12 @@ def test_heartbeats_of_another_version_name_no_response(details):
 @pytest.mark.parametrize("look", [500, 503, 408, DROPPED, (429, {"retry-after": "0"}), 404])
 async def test_a_question_that_fails_is_asked_again(look):
     """The response goes on whatever becomes of the questions; a single 404 may be a replica that is late."""
-    async with keeping(look, DONE) as server:
+    looks = [look, look] if look == DROPPED else [look]  # aiohttp itself repeats a GET once
+    async with keeping(*looks, DONE) as server:
         answer = await attempt(asking(server))
 
     assert answer.choices[0].text == "seven"
-    assert (len(server.created), len(server.asked)) == (1, 2)
+    assert (len(server.created), len(server.asked)) == (1, len(looks) + 1)
 
 
 async def test_an_answer_that_litellm_cannot_read_is_not_lost():
@@ -103,10 +104,11 @@ async def test_an_answer_that_litellm_cannot_read_is_not_lost():
 
 async def test_a_provider_that_asks_to_wait_is_not_asked_before():
     """Retry-After counts for questions too."""
-    async with keeping((429, {"retry-after": "1.5"}), DONE) as server:
-        answer = await attempt(asking(server))
+    async with keeping((429, {"retry-after": "2"}), DONE) as server:
+        await attempt(asking(server))
 
-    assert answer.duration_s >= 2.0  # half a second before the first question, one and a half before the second
+    first, second = server.asked_at
+    assert second - first >= 2.0
 
 
 ENDS = [

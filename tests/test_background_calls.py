@@ -1,15 +1,18 @@
 """Background mode over attempts: what a lost worker leaves behind is followed by the next, asked once and paid once."""
 
 import asyncio
+import dataclasses
 import signal
 
 import pytest
+from temporalio.activity import ActivityCancellationDetails
 
 from durable_llm import AllModelsExhaustedError, Dispatcher, LLMConfig, ModelSpec, Policy
 from durable_llm.categories import Category
 from durable_llm.facts import AnswerDefect, FailureFacts, LocalFault, Sent
 from durable_llm.history import ledger_from_history
-from tests.scripted import answer, http_error
+from tests.scripted import answer, http_error, never
+from tests.support_attempts import attempt, environment, order
 from tests.support_responses import TEXT, UNDER_WAY, keeping, response
 from tests.support_workers import working
 from tests.test_worker_process import outcome, worker
@@ -29,8 +32,11 @@ def lost(response_id: str | None = "resp_1", fault: LocalFault = LocalFault.LOST
 async def test_the_next_attempt_gets_the_response_of_a_lost_one(on_skipped_time, fault):
     """Its order names the response; the ledger shows an unknown attempt and an answered one, and all that was paid."""
     async with on_skipped_time(lost(fault=fault), answer(response_id="resp_1")) as stage:
-        result = await stage.dispatcher.call(SPEC, "Name a prime.")
+        handle = await stage.dispatcher.submit(SPEC, "Name a prime.")
+        result = await handle.result()
+        history = await stage.client.get_workflow_handle(handle.call_id).fetch_history()
 
+    assert b"try 2 of 3, resumes resp_1" in b"".join(event.user_metadata.summary.data for event in history.events)
     first, second = result.attempts
     assert [order.resume for order in stage.provider.orders] == [None, "resp_1"]
     assert (first.outcome, first.category, first.response_id, first.cost) == (
@@ -163,6 +169,27 @@ async def test_a_drained_worker_s_response_is_followed_by_the_next(server_env):
     assert (result.text, result.attempts[0].response_id) == ("seven", "resp_1")
     assert result.attempts[0].outcome == "unknown"
     assert result.cost_complete
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_worker_that_was_taken_for_lost_leaves_the_response_alone(on_server, ended):
+    """Its place was taken by an attempt that follows the same response; only a call that has ended wants it no more."""
+    async with on_server(never) as stage, keeping(UNDER_WAY) as server:
+        handle = await stage.dispatcher.submit(SPEC, "Name a prime.")
+        env = environment(stage.client)
+        env.info = dataclasses.replace(env.info, workflow_id=handle.call_id, workflow_run_id=None)
+        running = asyncio.create_task(
+            attempt(order(SPEC.name, server.url, responses_api=True, background=True), env=env)
+        )
+        while not server.asked:
+            await asyncio.sleep(0.02)
+        if ended:
+            await stage.client.get_workflow_handle(handle.call_id).terminate()
+        env.cancel(ActivityCancellationDetails(not_found=True))
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    assert server.cancelled == (["resp_1"] if ended else [])
 
 
 async def test_a_cancelled_call_cancels_its_response_at_the_provider(server_env):

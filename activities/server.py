@@ -90,7 +90,7 @@ def worker_stops() -> bool:
 async def given_up() -> bool:
     """Whether the attempt that ends was given up: by its own timeout, or together with its call.
 
-    One that the server no longer knows may have been replaced by another, after heartbeats that came late. What it began
+    One that the server no longer knows may have been replaced by another, after late heartbeats. What it began
     is that one's then, unless the call itself has ended.
     """
     details = activity.cancellation_details()

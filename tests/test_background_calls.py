@@ -48,11 +48,23 @@ async def test_the_next_attempt_gets_the_response_of_a_lost_one(on_skipped_time,
 
 async def test_a_lost_attempt_without_a_response_is_asked_anew(on_skipped_time):
     """Nobody knows of a response to follow; the cost stays unknown."""
-    async with on_skipped_time(lost(None), answer()) as stage:
+    async with on_skipped_time(lost(None), answer(response_id="resp_2")) as stage:
         result = await stage.dispatcher.call(SPEC, "Name a prime.")
 
     assert [order.resume for order in stage.provider.orders] == [None, None]
+    assert [entry.response_id for entry in result.attempts] == [None, "resp_2"]
     assert not result.cost_complete
+
+
+async def test_a_response_that_nobody_can_ask_about_stays_unknown(on_skipped_time):
+    """The next worker has no key: it sent nothing, yet the response is billed, and nobody knows how much."""
+    keyless = FailureFacts(local_fault=LocalFault.MISSING_KEY, request_sent=Sent.NO)
+    async with on_skipped_time(lost(), keyless) as stage:
+        with pytest.raises(AllModelsExhaustedError) as raised:
+            await stage.dispatcher.call(SPEC, "Name a prime.")
+
+    assert [entry.cost for entry in raised.value.attempts] == [None, None]
+    assert raised.value.attempts[1].response_id == "resp_1"
 
 
 async def test_a_response_is_handed_on_until_the_model_is_left(on_skipped_time):

@@ -136,8 +136,9 @@ async def test_a_response_that_the_provider_lost_is_not_named_again():
 
 
 async def test_there_is_always_something_to_answer():
-    """A response that nothing follows is no beginning, and a system prompt alone is the question."""
+    """A response that nothing follows is no beginning, an older one is; a system prompt alone is the question."""
     assert [item["role"] for item in (await sent(ASKED, SAID))["input"]] == ["user", "assistant"]
+    assert (await sent(ASKED, {**SAID, "response_id": "resp_0"}, AGAIN, SAID))["previous_response_id"] == "resp_0"
     alone = await sent(SYSTEM)
     assert [item["role"] for item in alone["input"]] == ["system"]
     assert "instructions" not in alone

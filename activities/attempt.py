@@ -19,20 +19,21 @@ from activities.call import arguments, check_provider, check_spec, choices_asked
 from activities.exchange import Exchange, recording
 from activities.failure import facts_of, request_id_of
 from activities.fitting import fitted
-from activities.heartbeats import Heartbeats
+from activities.heartbeats import Heartbeats, Pulse
 from activities.judgement import judge, rejected, unjudged
 from activities.keys import KeyRing
 from activities.litellm_setup import litellm, provider_of
 from activities.media import traces
 from activities.observation import note
 from activities.prompts import Prompts
+from activities.responses import respond
 from activities.scrub import Scrubber
-from activities.server import Server, TemporalServer
+from activities.server import Server, TemporalServer, worker_stops
 from activities.validation.acceptance import Acceptance
 from activities.validation.registry import Registry
 from activities.validation.running import DEFAULT_TIMEOUT_S, BrokenFunctionError, Runner
-from durable_llm.config import ModelSpecOnWire
 from durable_llm.facts import FailureFacts, LocalFault
+from durable_llm.heartbeat import AttemptHeartbeat
 from durable_llm.names import ATTEMPT_ACTIVITY, ATTEMPT_FAILED
 from durable_llm.request import AttemptOrder, Prompt, PromptReference
 from durable_llm.result import Answer
@@ -78,7 +79,8 @@ class ProviderAttempts:
     async def provider_attempt(self, order: AttemptOrder, prompt: Prompt | PromptReference | None) -> Answer:
         """Ask one model once.
 
-        Heartbeats from its start until its completion, without details. Completes only while the server answers.
+        Heartbeats from its start until its completion; the details are an AttemptHeartbeat once there is a background
+        response to follow. Completes only while the server answers.
 
         Args:
             order: What to ask.
@@ -88,8 +90,8 @@ class ProviderAttempts:
             ApplicationError: of type ATTEMPT_FAILED, with FailureFacts as its details; not retryable.
             asyncio.CancelledError: the call was cancelled; the connection is closed.
         """
-        async with self._heartbeats.beating():
-            outcome = await self._outcome(order, prompt)
+        async with self._heartbeats.beating() as pulse:
+            outcome = await self._outcome(order, prompt, pulse)
             await self._hold()
         if isinstance(outcome, FailureFacts):
             # `from None`: litellm's exceptions must not follow into history, they hold keys.
@@ -99,29 +101,35 @@ class ProviderAttempts:
     async def _hold(self) -> None:
         """Wait until the server can take a completion; a stopping worker tries its luck at once."""
         try:
-            if not _worker_stops():
+            if not worker_stops():
                 await self._server.reachable()
         except asyncio.CancelledError:
-            if not _worker_stops():
+            if not worker_stops():
                 raise
 
-    async def _outcome(self, order: AttemptOrder, given: Prompt | PromptReference | None) -> Answer | FailureFacts:
+    async def _outcome(
+        self, order: AttemptOrder, given: Prompt | PromptReference | None, pulse: Pulse
+    ) -> Answer | FailureFacts:
         """An answer or the facts of a failure, with the time that it took."""
         started = time.monotonic()
         exchange = Exchange()
+        if order.resume is not None:
+            exchange.follow(order.resume)
+            pulse.tell(AttemptHeartbeat(response_id=order.resume))
         try:
-            outcome = await self._judged(order, given, exchange)
+            outcome = await self._judged(order, given, exchange, pulse)
         except asyncio.CancelledError:
-            if not _worker_stops():
+            if not worker_stops():
                 raise
             text = "the worker was shut down during the attempt"
             outcome = FailureFacts(text=text, local_fault=LocalFault.DRAINED, request_sent=exchange.sent)
         if isinstance(outcome, FailureFacts):
-            outcome = outcome.model_copy(update={"model": outcome.model or order.spec.name})
+            told = {"model": outcome.model or order.spec.name, "response_id": exchange.response_id}
+            outcome = outcome.model_copy(update=told)
         return outcome.model_copy(update={"duration_s": round(time.monotonic() - started, 3)})
 
     async def _judged(
-        self, order: AttemptOrder, given: Prompt | PromptReference | None, exchange: Exchange
+        self, order: AttemptOrder, given: Prompt | PromptReference | None, exchange: Exchange, pulse: Pulse
     ) -> Answer | FailureFacts:
         """The answer that was asked for, or facts. The timeout is the provider's: an answer that came is judged."""
         scope = asyncio.timeout(order.timeout_s)
@@ -130,7 +138,7 @@ class ProviderAttempts:
             async with scope:
                 prompt = await self._prompts.find(given, order.timeout_s)
                 acceptance = Acceptance.of(order.spec, prompt, self._registry, self._runner)
-                outcome = await self._ask(order.spec, prompt, exchange)
+                outcome = await self._ask(order, prompt, exchange, pulse)
         except Exception as error:  # litellm raises classes of its own, of openai's, of httpx's and plain ones
             if scope.expired():
                 return _timed_out(order, exchange)
@@ -151,18 +159,24 @@ class ProviderAttempts:
             return fitted(accepted)
         return rejected(accepted, answer, exchange, scrubber, _now())
 
-    async def _ask(self, spec: ModelSpecOnWire, prompt: Prompt, exchange: Exchange) -> Answer | FailureFacts:
+    async def _ask(
+        self, order: AttemptOrder, prompt: Prompt, exchange: Exchange, pulse: Pulse
+    ) -> Answer | FailureFacts:
         """Check, resolve the key, send and judge."""
+        spec = order.spec
         check_spec(spec, self._also_allowed)
         provider = provider_of(spec.name, spec.api_base)
         check_provider(provider, spec)
         note(provider=provider, prompt=prompt, exchange=exchange, secrets=self._keys.secrets)
         passage = self._keys.resolve(provider, spec.api_base, spec.api_key)
         exchange.only_host, exchange.forbidden = spec.api_base, passage.forbidden
-        given = arguments(spec, provider, prompt, passage)
-        exchange.must_show = traces(given["messages"])
+        request = arguments(spec, provider, prompt, passage, all_messages=order.all_messages)
         with recording(exchange):
-            response = await whole(await litellm.acompletion(**given))
+            if spec.responses_api:
+                response = await respond(request, provider, exchange, pulse)
+            else:
+                exchange.must_show = traces(request["messages"])
+                response = await whole(await litellm.acompletion(**request))
         outcome = judge(response, exchange, spec.name, self._scrubber(prompt), _now(), asked=choices_asked(spec))
         return outcome.model_copy(update={"provider": provider}) if isinstance(outcome, Answer) else outcome
 
@@ -171,7 +185,8 @@ class ProviderAttempts:
 
 
 def _timed_out(order: AttemptOrder, exchange: Exchange) -> FailureFacts:
-    received = f"; {len(exchange.raw_body)} bytes of a response had come" if exchange.raw_body else ""
+    follows = exchange.response_id is not None
+    received = f"; {len(exchange.raw_body)} bytes of a response had come" if exchange.raw_body and not follows else ""
     return FailureFacts(
         http_status=exchange.status,
         text=f"no answer within {order.timeout_s:g} s{received}",
@@ -185,11 +200,6 @@ def _failed(facts: FailureFacts) -> ApplicationError:
     return ApplicationError(
         facts.headline(), facts, type=ATTEMPT_FAILED, non_retryable=True, category=ApplicationErrorCategory.BENIGN
     )
-
-
-def _worker_stops() -> bool:
-    details = activity.cancellation_details()
-    return details is not None and details.worker_shutdown
 
 
 def _now() -> datetime:

@@ -4,7 +4,7 @@ What litellm is given decides what it sends, so what a caller wrote is checked h
 the rules, or not ours at all.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any, Final
 
 from activities.failure import LocalFaultError
@@ -12,20 +12,15 @@ from activities.keys import Passage
 from activities.litellm_setup import FIXED_ARGUMENTS
 from activities.messages import for_provider
 from activities.providers import UNOBSERVED
+from activities.responses_request import to_responses
 from activities.structured import for_model
 from activities.tools import tool_parameters, without_empty_calls
-from durable_llm.config import ModelSpecOnWire, check_address
+from durable_llm.config import ModelSpecOnWire, check_address, check_background
 from durable_llm.facts import LocalFault
 from durable_llm.parameters import check_parameters
 from durable_llm.request import Prompt
 
 _WITH_RESPONSES: Final = frozenset({"openai", "azure"})
-_NOT_OF_RESPONSES: Final = (
-    "audio", "frequency_penalty", "logit_bias", "logprobs", "modalities", "n", "prediction", "presence_penalty",
-    "safety_settings", "seed", "stop", "stop_sequences", "top_k", "top_logprobs", "web_search_options",
-)  # fmt: skip
-"""Parameters of Chat Completions that litellm drops on the way to Responses, or their answer on the way back."""
-
 _BINARY_STREAMS: Final = frozenset({"bedrock", "bedrock_converse", "sagemaker", "sagemaker_chat"})
 
 
@@ -56,11 +51,10 @@ def check_provider(provider: str, spec: ModelSpecOnWire) -> None:
         raise LocalFaultError(
             LocalFault.UNSUPPORTED, f"responses_api: {provider} is asked by Chat Completions; leave it out"
         )
-    if spec.responses_api and (lost := _lost(spec.extra_params)):
-        raise LocalFaultError(
-            LocalFault.UNSUPPORTED,
-            f"responses_api: {', '.join(lost)} would be lost; leave it out of this spec, or ask by Chat Completions",
-        )
+    try:
+        check_background(spec)
+    except ValueError as error:
+        raise LocalFaultError(LocalFault.UNSUPPORTED, str(error)) from None
     if spec.extra_params.get("stream") and provider in _BINARY_STREAMS:
         raise LocalFaultError(
             LocalFault.UNSUPPORTED,
@@ -72,13 +66,18 @@ def check_provider(provider: str, spec: ModelSpecOnWire) -> None:
         )
 
 
-def _lost(parameters: Mapping[str, Any]) -> list[str]:
-    """Parameters that say something and that a Response would not heed."""
-    return [name for name in _NOT_OF_RESPONSES if parameters.get(name) not in (None, False, 1 if name == "n" else None)]
+def arguments(
+    spec: ModelSpecOnWire, provider: str, prompt: Prompt, passage: Passage, *, all_messages: bool = False
+) -> dict[str, Any]:
+    """Arguments for `litellm.acompletion`, or for `litellm.aresponses` where the spec wants that API.
 
-
-def arguments(spec: ModelSpecOnWire, provider: str, prompt: Prompt, passage: Passage) -> dict[str, Any]:
-    """Arguments for `litellm.acompletion`."""
+    Args:
+        spec: Which model to ask, and how.
+        provider: litellm's name of its provider.
+        prompt: What to ask.
+        passage: The key to ask with.
+        all_messages: Whether to send messages that a stored response stands for.
+    """
     prompt = for_model(prompt, spec.name, provider)
     asked = {
         "tools": prompt.tools,
@@ -92,20 +91,19 @@ def arguments(spec: ModelSpecOnWire, provider: str, prompt: Prompt, passage: Pas
     if parameters.get("stream"):  # else the provider does not say what a streamed answer took
         parameters.setdefault("stream_options", {"include_usage": True})
     parameters = tool_parameters(provider, parameters)
+    if spec.responses_api:
+        name = spec.name.removeprefix(f"{provider}/").removeprefix("responses/")
+        request = {"model": f"{provider}/{name}", "messages": prompt.messages, **parameters, **FIXED_ARGUMENTS}
+        background = {"background": True} if spec.background else {}
+        return {**to_responses(request, provider, all_messages=all_messages), **background}
     messages = without_empty_calls(for_provider(prompt.messages, provider, spec.name))
-    return {"model": _name(spec, provider), "messages": messages, **parameters, **FIXED_ARGUMENTS}
+    return {"model": spec.name, "messages": messages, **parameters, **FIXED_ARGUMENTS}
 
 
 def choices_asked(spec: ModelSpecOnWire) -> int:
     """How many choices the spec asks for."""
     asked = spec.extra_params.get("n")
     return asked if isinstance(asked, int) else 1
-
-
-def _name(spec: ModelSpecOnWire, provider: str) -> str:
-    """The model in litellm's spelling, which names the API too: it converts prompt and answer by itself then."""
-    name = spec.name.removeprefix(f"{provider}/")
-    return f"{provider}/responses/{name.removeprefix('responses/')}" if spec.responses_api else spec.name
 
 
 def _for_gateway(model: str, parameters: dict[str, Any]) -> dict[str, Any]:

@@ -54,6 +54,11 @@ class Exchange:
     """Credentials of this worker that are not this attempt's."""
     sent: Sent = Sent.NO
     requests: int = 0
+    """Requests that may be billed: one at most."""
+    response_id: str | None = None
+    """The background response that is followed: questions about it pass besides the one request, and bill nothing."""
+    looks: int = 0
+    """Questions about that response."""
     host: str | None = None
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
@@ -67,16 +72,19 @@ class Exchange:
     refusal: str = ""
 
     def admit(self, request: httpx.Request) -> None:
-        """Let the attempt's one request pass.
+        """Let the attempt's one request pass, and questions about the response that it began.
+
+        The record is that of the last one; a key may go nowhere with a question where it may not go with a request.
 
         Raises:
             RefusedError: it is a second one, asks by another method, goes to another host than the spec's, carries a
                 foreign credential, or lacks a part of the prompt.
         """
-        if self.requests:
+        looks = self.response_id is not None and _is_about(self.response_id, request)
+        if self.requests and not looks:
             raise RefusedError("one attempt is one request", request=request)
         target = request.url.netloc.decode()
-        if request.method not in self.methods:
+        if not looks and request.method not in self.methods:
             text = f"the provider's adapter would {request.method} something from {target} beside asking; {INLINE}"
             self._refuse(LocalFault.UNSUPPORTED, text, request)
         if self.only_host is not None and not _same_host(self.only_host, request.url):
@@ -89,11 +97,20 @@ class Exchange:
                 "a reference, or list the pair in DURABLE_LLM_KEYS"
             )
             self._refuse(LocalFault.KEY_NOT_ALLOWED, text, request)
-        if _lacks(request, self.must_show):
+        if not looks and _lacks(request, self.must_show):
             text = "the provider's adapter leaves out an image or a file of the prompt; ask a model that takes it"
             self._refuse(LocalFault.UNSUPPORTED, text, request)
-        self.requests, self.host, self.sent = 1, target, Sent.UNKNOWN
+        self.requests, self.host, self.only_host = 1, target, self.only_host or str(request.url)
         self.refused, self.refusal = None, ""  # a refused question about the model before it does not matter
+        if looks:
+            self.looks += 1
+            self._begin_anew()
+        else:
+            self.sent = Sent.UNKNOWN
+
+    def follow(self, response_id: str) -> None:
+        """Let questions about this response pass from now on, and nothing else: it was asked for, and is paid for."""
+        self.response_id, self.requests, self.sent = response_id, 1, Sent.YES
 
     def refuse_unobserved(self, request: httpx.Request) -> None:
         """Refuse a request on a path that an attempt can neither observe nor cancel.
@@ -119,7 +136,7 @@ class Exchange:
     def broke(self, error: BaseException, *, connected: bool) -> None:
         """Record that the transport gave up."""
         self.error = error
-        self.sent = Sent.YES if connected else Sent.NO
+        self.sent = Sent.YES if connected or self.response_id is not None else Sent.NO
 
     @property
     def succeeded(self) -> bool:
@@ -151,6 +168,10 @@ class Exchange:
         except ValueError:
             return None
 
+    def _begin_anew(self) -> None:
+        self.status, self.headers, self.raw_body = None, {}, bytearray()
+        self.complete, self.error = False, None
+
     def _refuse(self, fault: LocalFault, text: str, request: httpx.Request) -> None:
         self.refused, self.refusal = fault, text
         raise RefusedError(text, request=request)
@@ -172,6 +193,13 @@ def recording(exchange: Exchange) -> Iterator[Exchange]:
         yield exchange
     finally:
         _current.reset(token)
+
+
+def _is_about(response_id: str, request: httpx.Request) -> bool:
+    """Whether a request only asks how far a response is, or cancels it."""
+    path = f"/responses/{response_id}"
+    looks = request.method == "GET" and request.url.path.endswith(path)
+    return looks or (request.method == "POST" and request.url.path.endswith(f"{path}/cancel"))
 
 
 def _same_host(allowed: str, url: httpx.URL) -> bool:

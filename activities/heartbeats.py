@@ -7,7 +7,8 @@ The contract, which every attempt keeps from its start until it completes:
 - The interval is the worker's setting (5 s), stretched so that a process sends at most sixty beats a second, and never
   above a third of the heartbeat timeout: two beats may be late or lost. A thousand attempts at one beat every five
   seconds would spend the worker's CPU on beats.
-- A beat carries nothing. What an attempt knows is worth nothing to the next one, which asks anew.
+- A beat carries the id of a background response, which the next attempt follows; otherwise it carries nothing, and the
+  next attempt asks anew.
 - An attempt without a beat for the heartbeat timeout (60 s) counts as lost: outcome unknown, category worker_lost. The
   workflow goes on without it, and what it may still bring is refused by the server.
 - The answer to a beat is how a cancellation, or the news that the attempt counts as lost, reaches a worker that lives:
@@ -25,8 +26,26 @@ from typing import Final
 
 from temporalio import activity
 
+from durable_llm.heartbeat import AttemptHeartbeat
+
 PER_SECOND: Final = 60.0
 """Heartbeats that one process sends at most in a second."""
+
+
+class Pulse:
+    """The heartbeats of one attempt."""
+
+    def __init__(self) -> None:
+        self._details: tuple[AttemptHeartbeat, ...] = ()
+
+    def tell(self, details: AttemptHeartbeat) -> None:
+        """Heartbeat at once, and carry `details` from now on."""
+        self._details = (details,)
+        self.beat()
+
+    def beat(self) -> None:
+        """Heartbeat, with what was told."""
+        activity.heartbeat(*self._details)
 
 
 class Heartbeats:
@@ -41,12 +60,13 @@ class Heartbeats:
         self._in_flight = 0
 
     @contextlib.asynccontextmanager
-    async def beating(self) -> AsyncIterator[None]:
+    async def beating(self) -> AsyncIterator[Pulse]:
         """Heartbeat while the block runs."""
         self._in_flight += 1
-        beats = asyncio.create_task(self._beat())
+        pulse = Pulse()
+        beats = asyncio.create_task(self._beat(pulse))
         try:
-            yield
+            yield pulse
         finally:
             self._in_flight -= 1
             beats.cancel()
@@ -56,8 +76,8 @@ class Heartbeats:
         stretched = max(self._interval_s, self._in_flight / PER_SECOND)
         return min(stretched, timeout.total_seconds() / 3) if timeout else stretched
 
-    async def _beat(self) -> None:
+    async def _beat(self, pulse: Pulse) -> None:
         timeout = activity.info().heartbeat_timeout
         while True:
             await asyncio.sleep(self.interval_s(timeout))  # the server counts from the start: no heartbeat is due then
-            activity.heartbeat()
+            pulse.beat()

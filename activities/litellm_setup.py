@@ -27,6 +27,7 @@ from litellm.litellm_core_utils.prompt_templates.factory import THOUGHT_SIGNATUR
 from litellm.litellm_core_utils.url_utils import SSRFError
 from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, http2_enabled
+from litellm.types.llms.openai import ResponsesAPIOptionalRequestParams
 
 
 class _NoGateway:
@@ -53,6 +54,7 @@ litellm.disable_end_user_cost_tracking = True
 
 __all__ = [
     "FIXED_ARGUMENTS",
+    "RESPONSES_PARAMETERS",
     "THOUGHT_SEPARATOR",
     "AsyncHTTPHandler",
     "LiteLLMAiohttpTransport",
@@ -78,6 +80,10 @@ FIXED_ARGUMENTS: Final[dict[str, Any]] = {
     "no-log": True,
 }
 """Passed with every call of litellm."""
+
+
+RESPONSES_PARAMETERS: Final = frozenset(ResponsesAPIOptionalRequestParams.__annotations__)
+"""What litellm passes to the Responses API by name; the rest it drops, unless it comes in `extra_body`."""
 
 
 class UnknownProviderError(ValueError):

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Final, Protocol
 
 from temporalio import activity
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.failure import LocalFaultError
@@ -82,6 +82,33 @@ async def _until_healthy(client: Client) -> None:
                 return
         await asyncio.sleep(delay)
         delay = min(delay * 2, _LONGEST_DELAY_S)
+
+
+def worker_stops() -> bool:
+    """Whether the running attempt was cancelled because its worker shuts down."""
+    details = activity.cancellation_details()
+    return details is not None and details.worker_shutdown
+
+
+async def given_up() -> bool:
+    """Whether the attempt that ends was given up: by its own timeout, or together with its call.
+
+    One that the server no longer knows may have been replaced by another, after late heartbeats. What it began
+    is that one's then, unless the call itself has ended.
+    """
+    details = activity.cancellation_details()
+    if details is None or details.cancel_requested:
+        return True
+    return details.not_found and not await _call_runs()
+
+
+async def _call_runs() -> bool:
+    info = activity.info()
+    handle = activity.client().get_workflow_handle(info.workflow_id or "", run_id=info.workflow_run_id)
+    try:
+        return (await handle.describe(rpc_timeout=_CHECK)).status is WorkflowExecutionStatus.RUNNING
+    except RPCError:  # nobody can tell
+        return True
 
 
 def _unreadable(error: Exception) -> LocalFaultError:

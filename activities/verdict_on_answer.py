@@ -25,7 +25,16 @@ _BROKEN_CALL: Final = frozenset({
     "malformed_tool_use", "malformed_model_output", "malformed_response", "error_tool_call",
 })  # fmt: skip
 _CUT: Final = frozenset(
-    {"error", "insufficient_system_resource", "network_error", "abort", "cancelled", "engine_error"}
+    {
+        "error",
+        "insufficient_system_resource",
+        "network_error",
+        "abort",
+        "cancelled",
+        "engine_error",
+        "failed",
+        "incomplete",
+    }
 )
 _REFUSED: Final = frozenset({"refusal"})
 

@@ -63,13 +63,18 @@ class Attempt(Wire):
     delay_reason: str | None = None
     request_id: str | None = None
     """The provider's id of the request."""
+    response_id: str | None = None
+    """The provider's id of the answer; of a background response, also before it has ended."""
     usage: Usage | None = None
     """Tokens, where the provider counted; a rejected answer has them too."""
     cost: float | None = None
     """USD; None when unknown, 0.0 only when nothing can have been billed."""
 
 
-_CLIPPED: Final = {"model": 100, "error_code": 60, "rule": 60, "delay_reason": 100, "request_id": 80}
+_CLIPPED: Final = {
+    "model": 100, "error_code": 60, "rule": 60, "delay_reason": 100, "request_id": 80,
+    "response_id": 100,
+}  # fmt: skip
 
 
 def bounded(entry: Attempt) -> Attempt:

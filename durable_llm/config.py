@@ -43,6 +43,8 @@ class ModelSpecOnWire(Wire):
     """Request-shaping parameters, passed to the provider as they are."""
     responses_api: bool = False
     """Whether to use OpenAI's Responses API instead of Chat Completions."""
+    background: bool = False
+    """Whether the provider works on the response by itself and is asked how far it is; needs `responses_api`."""
 
 
 class ModelSpec(ModelSpecOnWire, Strict):
@@ -50,7 +52,7 @@ class ModelSpec(ModelSpecOnWire, Strict):
 
     Raises:
         pydantic.ValidationError: (a ValueError) on an unknown field, a literal key, a credential in the address or in
-            `extra_params`, or a parameter that steers litellm.
+            `extra_params`, a parameter that steers litellm, or `background` without what it needs.
     """
 
     model_config = Strict.model_config
@@ -79,6 +81,7 @@ class ModelSpec(ModelSpecOnWire, Strict):
     @model_validator(mode="after")
     def _parameters_shape_the_request(self) -> Self:
         check_parameters(self.extra_params, also_allowed())
+        check_background(self)
         return self
 
     @classmethod
@@ -133,6 +136,22 @@ class LLMConfig(Strict):
 def also_allowed() -> frozenset[str]:
     """Parameters that the operator added, on this machine as on the workers, in DURABLE_LLM_EXTRA_PARAMS."""
     return frozenset(name.strip() for name in os.environ.get(EXTRA_PARAMS_VARIABLE, "").split(",") if name.strip())
+
+
+def check_background(spec: ModelSpecOnWire) -> None:
+    """Refuse a background mode that could not be followed.
+
+    Raises:
+        ValueError: saying what to write instead.
+    """
+    if not spec.background:
+        return
+    if not spec.responses_api:
+        raise ValueError("background: only the Responses API has it; set responses_api=True too")
+    if spec.extra_params.get("store") is False:
+        raise ValueError("background: a response that is not stored cannot be followed; leave 'store' out")
+    if spec.extra_params.get("stream"):
+        raise ValueError("background: an answer that is asked for now and then is no stream; leave 'stream' out")
 
 
 def check_address(address: str) -> None:

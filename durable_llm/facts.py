@@ -124,6 +124,19 @@ class FailureFacts(Wire):
     """USD of a rejected answer; None when unknown."""
     answer: Answer | None = None
     """The answer that a broken validator left unjudged; it was paid for."""
+    response_id: str | None = None
+    """Id of the background response that the attempt followed."""
+
+    @property
+    def resumable(self) -> str | None:
+        """Id of the response that went on when its attempt's worker did not; another attempt can follow it."""
+        return self.response_id if self.local_fault in (LocalFault.LOST, LocalFault.DRAINED) else None
+
+    @property
+    def lacks_previous_response(self) -> bool:
+        """Whether the provider does not have the response that the messages were to go on from."""
+        named = self.error_code == "previous_response_not_found" or self.error_param == "previous_response_id"
+        return named and self.http_status in (400, 404)
 
     @property
     def outcome(self) -> Outcome:
@@ -136,11 +149,13 @@ class FailureFacts(Wire):
         """USD that the attempt cost; None when nobody knows.
 
         Nothing was billed when nothing was sent, or when the provider refused with an HTTP error; a paid answer that
-        was rejected has its own cost; all else is unknown.
+        was rejected has its own cost; all else is unknown. A background response is billed, whatever became of the
+        questions how far it is.
         """
-        if self.request_sent == Sent.NO:
+        if self.request_sent == Sent.NO and self.response_id is None:
             return 0.0
-        if self.answer is not None or self.answer_defect not in (None, AnswerDefect.ERROR_BODY):
+        rejected = self.answer_defect not in (None, AnswerDefect.ERROR_BODY)
+        if rejected or self.answer is not None or self.response_id is not None:
             return self.cost
         return 0.0 if self.http_status is not None and self.http_status >= 400 else None
 

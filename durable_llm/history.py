@@ -17,11 +17,12 @@ from temporalio.exceptions import ApplicationError
 from durable_llm.attempt import Attempt, bounded, bounded_entries, reason_of
 from durable_llm.categories import Category, Outcome
 from durable_llm.facts import FailureFacts
+from durable_llm.heartbeat import AttemptHeartbeat
 from durable_llm.names import ATTEMPT_ACTIVITY
 from durable_llm.request import AttemptOrder
 from durable_llm.result import Answer
 
-_M = TypeVar("_M", AttemptOrder, Answer, str)
+_M = TypeVar("_M", AttemptOrder, AttemptHeartbeat, Answer, str)
 
 _ENDED_BY_FORCE = {
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED: Outcome.CANCELLED,
@@ -59,8 +60,7 @@ class _Reader:
             case EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED:
                 await self._failed(event)
             case EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT:
-                timed_out = event.activity_task_timed_out_event_attributes
-                self._update(timed_out.scheduled_event_id, outcome=Outcome.UNKNOWN)
+                await self._timed_out(event)
             case EventType.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED:
                 self._cancelled(event)
             case EventType.EVENT_TYPE_TIMER_STARTED:
@@ -82,6 +82,7 @@ class _Reader:
             spec_index=order.spec_index,
             try_number=order.try_number,
             started_at=event.event_time.ToDatetime(tzinfo=UTC),
+            response_id=order.resume,
         )
 
     async def _completed(self, event: HistoryEvent) -> None:
@@ -91,7 +92,8 @@ class _Reader:
         answer = await self._decode(done.result.payloads[0], Answer)
         self._update(
             done.scheduled_event_id, outcome=Outcome.ANSWERED, http_status=answer.http_status,
-            duration_s=answer.duration_s, request_id=answer.request_id, usage=answer.usage, cost=answer.cost,
+            duration_s=answer.duration_s, request_id=answer.request_id, response_id=answer.response_id,
+            usage=answer.usage, cost=answer.cost,
         )  # fmt: skip
 
     async def _failed(self, event: HistoryEvent) -> None:
@@ -104,7 +106,7 @@ class _Reader:
         self._update(
             failed.scheduled_event_id, outcome=facts.outcome, http_status=facts.http_status,
             error_code=facts.error_code, message=facts.headline(), duration_s=facts.duration_s,
-            request_id=facts.request_id, usage=facts.usage, cost=facts.billed,
+            request_id=facts.request_id, response_id=facts.response_id, usage=facts.usage, cost=facts.billed,
         )  # fmt: skip
 
     def _cancelled(self, event: HistoryEvent) -> None:
@@ -115,6 +117,13 @@ class _Reader:
         took = event.event_time.ToDatetime(tzinfo=UTC) - started
         update = {"category": Category.CANCELLED, "duration_s": round(took.total_seconds(), 3)}
         self.entries[number] = self.entries[number].model_copy(update={"outcome": Outcome.CANCELLED, **update})
+
+    async def _timed_out(self, event: HistoryEvent) -> None:
+        timed_out = event.activity_task_timed_out_event_attributes
+        beats = timed_out.failure.timeout_failure_info.last_heartbeat_details.payloads
+        told = await self._decode(beats[0], AttemptHeartbeat) if beats else AttemptHeartbeat()
+        resumable = {"response_id": told.response_id} if told.response_id else {}
+        self._update(timed_out.scheduled_event_id, outcome=Outcome.UNKNOWN, **resumable)
 
     async def _waiting(self, event: HistoryEvent) -> None:
         """A backoff timer belongs to the attempt before it; the deadline's timer starts before any attempt."""

@@ -41,6 +41,8 @@ REPLACEMENTS: Final[Mapping[str, str]] = {
     "messages": "pass messages to call() or submit()",
     "tool_parser": "set LLMConfig's own tool_parser to a name",
     "response_validator": "set LLMConfig's own response_validator to a name, or pass validators to call() or submit()",
+    "background": "set the spec's own background",
+    "previous_response_id": "give the assistant's message its 'response_id'",
 }
 """What to write instead of a refused parameter, where there is an answer."""
 

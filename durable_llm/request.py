@@ -100,3 +100,7 @@ class AttemptOrder(Wire):
     """Seconds that the attempt may take: the spec's timeout, or what is left until the deadline."""
     previous: Attempt | None = None
     """The ledger entry before this one, so that the history alone tells the whole story."""
+    resume: str | None = None
+    """Id of the background response that a lost attempt began: it is followed, and nothing is asked anew."""
+    all_messages: bool = False
+    """Whether every message is sent, since the provider no longer has the response that they could go on from."""

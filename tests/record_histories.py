@@ -27,6 +27,11 @@ PAIR = LLMConfig(
     models=[ModelSpec(name="openai/gpt-4o-mini", max_retries=1), ModelSpec(name="anthropic/claude-haiku-4-5")]
 )
 ONE = LLMConfig(models=[ModelSpec(name="openai/gpt-4o-mini", max_retries=1)])
+BACKGROUND = LLMConfig(
+    models=[ModelSpec(name="openai/gpt-4o-mini", responses_api=True, background=True, max_retries=1)]
+)
+FOLLOWED = FailureFacts(local_fault=LocalFault.DRAINED, request_sent=Sent.YES, response_id="resp_1")
+FORGOTTEN = http_error(400, "previous_response_not_found", "Previous response with id 'resp_0' not found.")
 LOST = FailureFacts(local_fault=LocalFault.LOST, text="its heartbeats stopped", request_sent=Sent.UNKNOWN)
 TIMED_OUT = FailureFacts(local_fault=LocalFault.TIMEOUT, text="no answer within 5 s", request_sent=Sent.YES)
 EMPTY = FailureFacts(http_status=200, answer_defect="empty", cost=0.001, request_sent=Sent.YES)
@@ -79,6 +84,8 @@ SCENES: dict[str, tuple[Drive, list[Step]]] = {
     "cancellation-in-wait": (cancelled_in_wait, [http_error(429, retry_after_s=30.0), answer()]),
     "deadline": (submit(deadline=timedelta(seconds=2)), [never]),
     "worker-lost": (submit(), [LOST, answer()]),
+    "background-resumed": (submit(BACKGROUND), [FOLLOWED, answer(response_id="resp_1")]),
+    "previous-response-lost": (submit(BACKGROUND), [FORGOTTEN, answer()]),
     "timeout": (submit(), [TIMED_OUT, TIMED_OUT, answer()]),
     "unusable-answers": (submit(), [EMPTY, EMPTY, answer()]),
     "on-unknown-fail": (submit(policy=Policy(on_unknown="fail")), [LOST]),

@@ -3,6 +3,7 @@
 import dataclasses
 from datetime import timedelta
 
+from temporalio.client import Client
 from temporalio.testing import ActivityEnvironment
 
 from activities.attempt import ProviderAttempts
@@ -52,9 +53,9 @@ def says(text: str = "Name a prime.", **prompt) -> Prompt:
     return Prompt(messages=[{"role": "user", "content": text}], **prompt)
 
 
-def environment() -> ActivityEnvironment:
+def environment(client: Client | None = None) -> ActivityEnvironment:
     """A place to run an activity in, with a heartbeat timeout of 6 s."""
-    env = ActivityEnvironment()
+    env = ActivityEnvironment(client)
     env.info = dataclasses.replace(env.info, heartbeat_timeout=timedelta(seconds=6))
     return env
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 import durable_llm
-from durable_llm import Attempt, DurableLLMError, LLMResult, Outcome
+from durable_llm import Attempt, DurableLLMError, LLMResult, Outcome, Usage
 from durable_llm import errors as errors_module
 from durable_llm.attempt import ENTRY_BYTES, bounded, bounded_entries, clip
 from durable_llm.facts import FailureFacts
@@ -22,7 +22,8 @@ def test_a_ledger_entry_is_at_most_one_kilobyte(letter: str) -> None:
     entry = Attempt(
         number=1000, model=long, spec_index=49, try_number=1000, started_at=datetime.now(UTC), duration_s=1234.5678,
         outcome=Outcome.FAILED, category="context_window", http_status=500, error_code=long, message=long,
-        decision="retry", rule=long, delay_s=1234.567, delay_reason=long, request_id=long, cost=0.123456789,
+        decision="retry", rule=long, delay_s=1234.567, delay_reason=long, request_id=long, response_id=long,
+        usage=Usage(prompt_tokens=123456, completion_tokens=123456, cache_read_tokens=123456), cost=0.123456789,
     )  # fmt: skip
     size = len(bounded(entry).model_dump_json().encode())
     assert size <= ENTRY_BYTES
@@ -102,3 +103,15 @@ def test_a_fingerprint_is_of_what_was_written() -> None:
     bare = fingerprint(durable_llm.LLMConfig(models=[durable_llm.ModelSpec(name="m")]), prompt)
     spelt = durable_llm.ModelSpec(name="m", api_base=None, responses_api=False, timeout=600.0)
     assert fingerprint(durable_llm.LLMConfig(models=[spelt]), prompt) == bare
+
+
+def test_a_fingerprint_tells_how_a_model_is_asked() -> None:
+    """Another API or the background is another request; to spell out that it is neither is not."""
+    prompt = to_prompt("Name a prime.")
+
+    def models(**spec: bool) -> str:
+        config = durable_llm.LLMConfig(models=[durable_llm.ModelSpec(name="m", **spec)])
+        return fingerprint(config, prompt)["models"]
+
+    assert models(responses_api=False, background=False) == models()
+    assert len({models(), models(responses_api=True), models(responses_api=True, background=True)}) == 3

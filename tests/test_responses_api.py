@@ -1,34 +1,14 @@
 """OpenAI's Responses API: one request, converted both ways, judged by the body on the wire."""
 
-import json
-
 import pytest
 from llmock.testing import LLMockServer
 from temporalio.exceptions import ApplicationError
 
 from durable_llm.facts import AnswerDefect
 from tests.support_attempts import TOOLS, attempt, order, says
+from tests.support_responses import CALL, TEXT, response
 from tests.support_wire import playing
-
-TEXT = {
-    "id": "m", "type": "message", "role": "assistant", "status": "completed",
-    "content": [{"type": "output_text", "text": "seven", "annotations": []}],
-}  # fmt: skip
-CALL = {
-    "id": "fc_1", "type": "function_call", "call_id": "call_1", "status": "completed", "name": "get_weather",
-    "arguments": '{"city": "Rome"}',
-}  # fmt: skip
-
-
-def response(*output: dict, **fields) -> dict:
-    """A response of OpenAI's with these items."""
-    return {
-        "id": "resp_1", "object": "response", "created_at": 1, "status": "completed", "error": None, "tools": [],
-        "model": "gpt-4o-mini-2024-07-18", "incomplete_details": None, "instructions": None, "metadata": {},
-        "parallel_tool_calls": True, "temperature": 1.0, "tool_choice": "auto", "top_p": 1.0, "output": list(output),
-        "usage": {"input_tokens": 12, "input_tokens_details": {"cached_tokens": 4}, "output_tokens": 3,
-                  "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 15}, **fields,
-    }  # fmt: skip
+from workflows.policy.versions import CURRENT, VERSIONS
 
 
 async def served(body: dict, model: str = "openai/gpt-4o-mini", prompt=None, **spec):
@@ -61,19 +41,6 @@ async def test_the_responses_api_is_asked_once(model, path):
     assert answer.choices[0].text == "seven"
 
 
-async def test_prompt_and_parameters_are_converted():
-    """Messages, tools and limits arrive in that API's words."""
-    prompt = says(tools=TOOLS, response_format={"type": "json_object"})
-    _, request = await served(response(TEXT), prompt=prompt, extra_params={"max_tokens": 30, "temperature": 0.5})
-    sent = json.loads(request.partition(b"\r\n\r\n")[2])
-
-    assert sent["model"] == "gpt-4o-mini"
-    assert sent["input"][0]["content"] == [{"type": "input_text", "text": "Name a prime."}]
-    assert sent["tools"][0]["name"] == "get_weather"
-    assert (sent["max_output_tokens"], sent["temperature"]) == (30, 0.5)
-    assert sent["text"] == {"format": {"type": "json_object"}}
-
-
 async def test_an_answer_is_that_of_any_api():
     """Text, tokens, price and id; a tool call with its arguments."""
     text, _ = await served(response(TEXT))
@@ -85,11 +52,84 @@ async def test_an_answer_is_that_of_any_api():
     assert call.choices[0].tool_calls[0].function.parsed_arguments() == {"city": "Rome"}
 
 
+def message(*parts: dict) -> dict:
+    """An output item that says something."""
+    return {"id": "m", "type": "message", "role": "assistant", "status": "completed", "content": list(parts)}
+
+
+def said(text: str, **fields) -> dict:
+    """A part of an answer."""
+    return {"type": "output_text", "text": text, "annotations": [], **fields}
+
+
+async def test_everything_of_an_answer_is_kept():
+    """All its texts, the summary of the reasoning, log probabilities, and each call under the id that answers it."""
+    logprob = {"token": "s", "logprob": -0.1, "bytes": [115], "top_logprobs": []}
+    reasoning = {"id": "rs_1", "type": "reasoning", "summary": [
+        {"type": "summary_text", "text": "First."}, {"type": "summary_text", "text": "Then."}]}  # fmt: skip
+    output = (reasoning, message(said("se", logprobs=[logprob]), said("ven")), message(said("!")), CALL,
+              {**CALL, "id": "fc_2", "call_id": "call_2", "arguments": ""})  # fmt: skip
+    answer, _ = await served(response(*output), prompt=says(tools=TOOLS))
+
+    [choice] = answer.choices
+    assert (choice.text, choice.finish_reason) == ("seven!", "tool_calls")
+    assert [call.id for call in choice.tool_calls] == ["call_1", "call_2"]
+    assert choice.logprobs == {"content": [logprob]}
+    assert answer.reasoning_content == "First.\n\nThen."
+
+
+async def test_an_open_model_s_reasoning_is_kept():
+    """Servers of open models tell the reasoning itself, and may leave out what OpenAI tells."""
+    reasoning = {
+        "id": "rs_1",
+        "type": "reasoning",
+        "summary": [],
+        "content": [{"type": "reasoning_text", "text": "Hm."}],
+    }
+    answer, _ = await served(response(reasoning, TEXT, usage=None))
+
+    assert (answer.choices[0].text, answer.reasoning_content) == ("seven", "Hm.")
+    assert (answer.usage, answer.cost) == (None, None)
+
+
+async def test_cached_tokens_cost_less():
+    """The price counts what came from the provider's cache."""
+    whole = {"input_tokens": 1000, "output_tokens": 1, "input_tokens_details": {"cached_tokens": 0}}
+    cached = {**whole, "input_tokens_details": {"cached_tokens": 1000}}
+    dear, _ = await served(response(TEXT, usage=whole))
+    cheap, _ = await served(response(TEXT, usage=cached))
+
+    assert cheap.usage.cache_read_tokens == 1000
+    assert 0 < cheap.cost < dear.cost
+
+
+REFUSAL = message({"type": "refusal", "refusal": "I cannot help with that."})
+
+
+@pytest.mark.parametrize("item", [REFUSAL, message(said("Well, "), {"type": "refusal", "refusal": "no."})])
+async def test_a_refusal_is_one_as_on_chat(item):
+    """Also where something was said before it; the model's words are the reason."""
+    facts, _ = await served(response(item))
+
+    assert (facts.answer_defect, facts.cost > 0) == (AnswerDefect.REFUSAL, True)
+    assert facts.text in ("I cannot help with that.", "no.")
+
+
 ENDS = [
     (response(status="failed", error={"code": "server_error", "message": "Sorry."}), AnswerDefect.ERROR_BODY),
     (response(status="incomplete", incomplete_details={"reason": "max_output_tokens"}), AnswerDefect.LENGTH),
     (response(TEXT, status="incomplete", incomplete_details={"reason": "content_filter"}), AnswerDefect.CONTENT_FILTER),
     (response(TEXT, status="cancelled"), AnswerDefect.CUT),
+    (response(TEXT, status="failed"), AnswerDefect.CUT),
+    (response(TEXT, status="incomplete"), AnswerDefect.CUT),
+    (response({"id": "rs", "type": "reasoning", "summary": []}), AnswerDefect.EMPTY),
+    (
+        response(
+            {**CALL, "arguments": '{"ci'}, status="incomplete", incomplete_details={"reason": "max_output_tokens"}
+        ),
+        AnswerDefect.LENGTH,
+    ),
+    (response({**CALL, "arguments": "[1]"}), AnswerDefect.INVALID_TOOL_ARGUMENTS),
     (response(), AnswerDefect.EMPTY),
 ]
 
@@ -100,6 +140,24 @@ async def test_a_response_that_is_no_answer_is_a_failure(body, defect):
     facts, _ = await served(body)
 
     assert facts.answer_defect == defect
+
+
+FAILED = [
+    ("rate_limit_exceeded", "rate_limited"),
+    ("server_error", "server_error"),
+    ("invalid_prompt", "invalid_request"),
+    ("image_content_policy_violation", "refused"),
+    ("insufficient_quota", "quota_exhausted"),
+]
+
+
+@pytest.mark.parametrize(("code", "category"), FAILED)
+async def test_a_failed_response_is_judged_by_its_code(code, category):
+    """The error object inside says what an error's body says on chat."""
+    facts, _ = await served(response(status="failed", error={"code": code, "message": "Sorry."}, usage=None))
+
+    assert (facts.error_code, facts.text) == (code, "Sorry.")
+    assert VERSIONS[CURRENT].classify(facts).category == category
 
 
 async def test_length_with_text_is_an_answer():

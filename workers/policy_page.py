@@ -15,6 +15,12 @@ _MEANING = {
     "resend": f"same model after up to 2 s, {LOST_PER_MODEL} times per model, outside its `max_retries`; then the next",
 }
 
+_ALSO = {
+    "never-fits": "limit < requested",
+    "response-gone": "asked how far a background response is",
+    "previous-response": "said of `previous_response_id`",
+}
+
 _SECTIONS = (
     ("What our own side did", "It comes first: nothing a provider says matters when we could not ask it.", OUR_SIDE),
     ("A 200 that is no answer", "Read from the body, not from litellm's object, which invents finish reasons.",
@@ -84,7 +90,7 @@ def _condition(rule: Rule) -> str:
         *([f"status {_ranges(rule.status)}"] if rule.status else []),
         *([f"litellm's {', '.join(sorted(rule.exception))}"] if rule.exception else []),
         *([f"says so in {_where(rule)}"] if rule.said or rule.text else []),
-        *(["limit < requested"] if rule.name == "never-fits" else []),
+        *([_ALSO[rule.name]] if rule.name in _ALSO else []),
     ]
     return "; ".join(parts) or "always"
 

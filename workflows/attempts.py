@@ -13,6 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from durable_llm.attempt import clip
     from durable_llm.errors import DecryptionError
     from durable_llm.facts import TEXT_LIMIT, FailureFacts, LocalFault, Sent
+    from durable_llm.heartbeat import response_of
     from durable_llm.names import ATTEMPT_ACTIVITY, ATTEMPT_FAILED, HEARTBEAT_TIMEOUT_FUNCTION, WORKER_SHUTDOWN
     from durable_llm.request import INLINE_PROMPT_BYTES, AttemptOrder
     from durable_llm.result import Answer
@@ -46,8 +47,13 @@ async def run_attempt(order: AttemptOrder, prompt: RawValue, summary: str) -> An
     except ActivityError as error:
         if is_cancelled_exception(error):
             raise
-        return facts_of(error)
+        return _still_followed(facts_of(error), order.resume)
     return answer
+
+
+def _still_followed(facts: FailureFacts, resume: str | None) -> FailureFacts:
+    """A worker that was lost before its first heartbeat was following the response that its order named."""
+    return facts if facts.response_id or not resume else facts.model_copy(update={"response_id": resume})
 
 
 def _heartbeat_timeout() -> timedelta:
@@ -75,8 +81,8 @@ def facts_of(error: ActivityError) -> FailureFacts:
             )
         case ApplicationError(type=kind) as cause:
             return FailureFacts(exception=kind, text=clip(cause.message, TEXT_LIMIT))
-        case TemporalTimeoutError(type=kind):
-            return _timed_out(kind)
+        case TemporalTimeoutError(type=kind, last_heartbeat_details=details):
+            return _timed_out(kind, response_of(details))
     return FailureFacts(local_fault=LocalFault.LOST, text=clip(str(error.cause), TEXT_LIMIT))
 
 
@@ -87,8 +93,10 @@ def _reported(cause: ApplicationError) -> FailureFacts:
         return FailureFacts(exception=cause.type, text=clip(cause.message, TEXT_LIMIT))
 
 
-def _timed_out(kind: TimeoutType | None) -> FailureFacts:
+def _timed_out(kind: TimeoutType | None, response_id: str | None) -> FailureFacts:
     if kind in (TimeoutType.SCHEDULE_TO_START, TimeoutType.SCHEDULE_TO_CLOSE):
         return FailureFacts(local_fault=LocalFault.LOST, text="no worker took the attempt", request_sent=Sent.NO)
     why = "its heartbeats stopped" if kind == TimeoutType.HEARTBEAT else "it never ended"
-    return FailureFacts(local_fault=LocalFault.LOST, text=f"the worker was lost during the attempt: {why}")
+    return FailureFacts(
+        local_fault=LocalFault.LOST, text=f"the worker was lost during the attempt: {why}", response_id=response_id
+    )

@@ -19,18 +19,25 @@ class CallLedger:
         self.entries: list[Attempt] = []
         self._by_category: Counter[str] = Counter()
         self._cost = 0.0
-        self._cost_complete = True
+        self._unknown_costs = 0
 
     @property
     def last(self) -> Attempt | None:
         """The newest entry, open or closed."""
         return self.entries[-1] if self.entries else None
 
-    def open(self, *, model: str, spec_index: int, try_number: int, now: datetime) -> Attempt:
-        """Begin an entry for an attempt that starts now."""
+    def open(
+        self, *, model: str, spec_index: int, try_number: int, now: datetime, resumes: str | None = None
+    ) -> Attempt:
+        """Begin an entry for an attempt that starts now.
+
+        With `resumes` it follows the response of the attempt before it, whose unknown cost it will tell.
+        """
+        self._unknown_costs -= resumes is not None
         entry = Attempt(
-            number=len(self.entries) + 1, model=model, spec_index=spec_index, try_number=try_number, started_at=now
-        )
+            number=len(self.entries) + 1, model=model, spec_index=spec_index, try_number=try_number, started_at=now,
+            response_id=resumes,
+        )  # fmt: skip
         self.entries.append(entry)
         return entry
 
@@ -38,7 +45,7 @@ class CallLedger:
         """Close the entry with an answer."""
         self._close(
             now, answer.cost, outcome=Outcome.ANSWERED, http_status=answer.http_status, duration_s=answer.duration_s,
-            request_id=answer.request_id, usage=answer.usage,
+            request_id=answer.request_id, response_id=answer.response_id, usage=answer.usage,
         )  # fmt: skip
 
     def failed(self, facts: FailureFacts, verdict: Verdict, decision: Decision, now: datetime) -> None:
@@ -48,7 +55,7 @@ class CallLedger:
             now, facts.billed, outcome=facts.outcome, category=verdict.category,
             http_status=facts.http_status, error_code=facts.error_code, message=facts.headline(),
             decision=decision.action, rule=decision.rule, duration_s=facts.duration_s, request_id=facts.request_id,
-            usage=facts.usage, delay_reason=decision.reason,
+            response_id=facts.response_id, usage=facts.usage, delay_reason=decision.reason,
         )  # fmt: skip
 
     def waits(self, seconds: float) -> None:
@@ -68,7 +75,7 @@ class CallLedger:
             attempts_total=len(self.entries),
             attempts_by_category=dict(self._by_category),
             total_cost=self._cost,
-            cost_complete=self._cost_complete,
+            cost_complete=not self._unknown_costs,
         )
 
     def _close(self, now: datetime, cost: float | None, **fields: object) -> None:
@@ -76,6 +83,6 @@ class CallLedger:
         if fields.get("duration_s") is None and entry.started_at is not None:
             fields["duration_s"] = round((now - entry.started_at).total_seconds(), 3)
         self._cost += cost or 0.0
-        self._cost_complete = self._cost_complete and cost is not None
+        self._unknown_costs += cost is None
         self.entries[-1] = bounded(entry.model_copy(update={**fields, "cost": cost}))
         self._on_closed(self.entries[-1])

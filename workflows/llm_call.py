@@ -17,7 +17,7 @@ from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from durable_llm import search_attributes
-    from durable_llm.attempt import Attempt, bounded_entries, wait_summary
+    from durable_llm.attempt import Attempt, bounded_entries, clip, wait_summary
     from durable_llm.categories import Action, CallOutcome, Category
     from durable_llm.errors import (
         AllModelsExhaustedError,
@@ -63,6 +63,7 @@ class LLMCall:
         self._activity = "starting"
         self._wait_ends: datetime | None = None
         self._shown: dict[str, object] = {}
+        self._forgotten: set[int] = set()
 
     @workflow.run
     async def run(self, request: RawValue, prompt: RawValue = _ABSENT) -> LLMResult:
@@ -136,8 +137,9 @@ class LLMCall:
     async def _walk_chain(self) -> LLMResult:
         """Attempt, judge, wait, until an answer or the policy's end."""
         progress = Progress(budgets=tuple(spec.max_retries for spec in self._request.models))
+        resume: str | None = None
         while True:
-            outcome = await self._attempt(progress)
+            outcome = await self._attempt(progress, resume)
             if isinstance(outcome, Answer):
                 return self._answered(outcome, progress)
             decision = self._judge(outcome, progress)
@@ -146,14 +148,19 @@ class LLMCall:
                 self._fail(decision.outcome or CallOutcome.EXHAUSTED, self._last_words(decision, outcome), outcome)
             if decision.waits:
                 await self._wait(decision)
+            if outcome.lacks_previous_response:
+                self._forgotten.add(progress.spec_index)
+            resume = outcome.resumable if decision.action == Action.RETRY else None
             progress = decision.progress
 
-    async def _attempt(self, progress: Progress) -> Answer | FailureFacts:
+    async def _attempt(self, progress: Progress, resume: str | None) -> Answer | FailureFacts:
+        """One attempt on the present model; `resume` names the response that a lost worker left behind."""
         spec = self._request.models[progress.spec_index]
         previous = self._ledger.last
         entry = self._ledger.open(
-            model=spec.name, spec_index=progress.spec_index, try_number=progress.tries + 1, now=workflow.now()
-        )
+            model=spec.name, spec_index=progress.spec_index, try_number=progress.tries + 1, now=workflow.now(),
+            resumes=resume,
+        )  # fmt: skip
         self._doing(f"attempt {entry.number}: {spec.name}")
         remaining = max((self._deadline - workflow.now()).total_seconds(), 0.1)
         order = AttemptOrder(
@@ -163,8 +170,11 @@ class LLMCall:
             try_number=entry.try_number,
             timeout_s=min(spec.timeout or remaining, remaining),
             previous=previous,
+            resume=resume,
+            all_messages=progress.spec_index in self._forgotten,
         )
-        summary = f"{spec.name}, try {entry.try_number} of {progress.budget + 1 + progress.lost}"
+        resumes = f", resumes {clip(resume, 60)}" if resume else ""
+        summary = f"{spec.name}, try {entry.try_number} of {progress.budget + 1 + progress.lost}{resumes}"
         return await run_attempt(order, self._prompt, summary)
 
     def _judge(self, facts: FailureFacts, progress: Progress) -> Decision:

@@ -56,7 +56,7 @@ _SHOULD_RETRY_MAY_OVERRIDE: Final = {Category.PERMISSION, Category.NOT_FOUND, Ca
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a failure is, and the row of the table that says so; `demand` where the preset says what to do."""
+    """What a failure is, and the row of the table that says so; `demand` where that row or the preset has its own."""
 
     category: Category
     rule: str
@@ -219,12 +219,14 @@ class _Case:
         return Decision(Action.RETRY, self.rule, f"{self.verdict.category}: {source}", progress, asked, spread)
 
     def resend(self) -> Decision:
-        if self.policy.on_unknown == "fail" and self.facts.request_sent != Sent.NO:
+        resumed = self.facts.resumable is not None
+        if self.policy.on_unknown == "fail" and self.facts.request_sent != Sent.NO and not resumed:
             return self.end("on_unknown", "the attempt's outcome is unknown and it must not be paid twice")
         if self.progress.lost > LOST_PER_MODEL:
             return self.leave("lost-per-model", f"{self.progress.lost} workers were lost with this model's request")
         known = "nothing was sent" if self.facts.request_sent == Sent.NO else "outcome unknown"
-        reason = f"{self.verdict.category}: {known}, asking again"
+        what = "its response goes on, following it" if resumed else f"{known}, asking again"
+        reason = f"{self.verdict.category}: {what}"
         return Decision(Action.RETRY, self.rule, reason, self.progress, 0.0, LOST_SPREAD_S)
 
     def leave(self, rule: str, reason: str) -> Decision:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from durable_llm.categories import Category
 from durable_llm.facts import AnswerDefect, FailureFacts, LocalFault
 from workflows.policy import patterns as p
+from workflows.policy.decide import Demand
 
 Predicate = Callable[[FailureFacts], bool]
 
@@ -36,6 +37,8 @@ class Rule:
     also: Predicate | None = None
     final: bool = False
     """Whether the call ends, whatever a preset or the caller's own rules say."""
+    demand: Demand | None = None
+    """What is done about it, where that is not what its category demands."""
 
     def fits(self, facts: FailureFacts) -> bool:
         """Whether every condition of this row holds."""
@@ -120,6 +123,13 @@ _ANY_4XX = frozenset(range(400, 500))
 _5XX = frozenset(range(500, 600))
 
 BY_STATUS = (
+    # A response that is not there, which is no missing model.
+    Rule("response-gone", C.UNUSABLE_ANSWER, "the provider no longer has the background response; a new one is begun",
+         status={404, 410}, also=lambda facts: facts.response_id is not None),
+    Rule("previous-response", C.NOT_FOUND, "the response that the messages go on from is not there: the same model is "
+         "asked once more, with all of them", status={400, 404}, also=lambda facts: facts.lacks_previous_response,
+         demand="retry_once"),
+
     # Every 4xx that says so in its code: codes are the provider's own verdict, and they beat the status.
     Rule("window-code", C.CONTEXT_WINDOW, "the code names the context window, whatever the status",
          status=_ANY_4XX, said=p.WINDOW_CODE),

@@ -25,7 +25,7 @@ class PolicyVersion:
     def classify(self, facts: FailureFacts) -> Verdict:
         """What a failure is: the first row that fits."""
         rule = next(row for row in self.rules if row.fits(facts))
-        return Verdict(rule.category, rule.name, final=rule.final)
+        return Verdict(rule.category, rule.name, rule.demand, final=rule.final)
 
     def judge(
         self, facts: FailureFacts, progress: Progress, policy: PolicyOnWire, remaining_s: float

@@ -123,7 +123,8 @@ def with_history(old, **changes):
 
 def with_requests(*more, without=lambda _: False):
     """The good run with more requests, and without some of its own."""
-    return GOOD.model_copy(update={"requests": [*(one for one in GOOD.requests if not without(one)), *more]})
+    kept = [one for one in GOOD.requests if not without(one)]
+    return GOOD.model_copy(update={"requests": sorted([*kept, *more], key=lambda one: one.started_at)})
 
 
 def with_kills(*kills):
@@ -204,6 +205,12 @@ def test_a_fault_breaks_its_rules_and_no_other(case, rules):
     """Each fault is found by the rules that are about it, and fails the verdict."""
     assert broken(case) == rules
     assert not judge(case, TERMS).passed
+
+
+def test_a_call_need_not_keep_a_wait_that_nobody_lived_to_tell_it():
+    """A refusal whose worker died before it could report is none for the call."""
+    unheard = request(STRUCK, 10.1, 14.1, status=429, retry_after=60.0)
+    assert broken(with_requests(unheard, without=lambda one: (one.call_id, one.started_at) == (STRUCK, 10.1))) == set()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ the checker, a program that takes nobody's word, recounts from the provider's jo
     server.py     the Temporal server, which starts again on its file
     stage.py      starts the parts and stops them
     director.py   kills
+    at_work.py    which worker is at work
     account.py    what became of the requests, and how soon calls went on after a kill
     checker.py    the verdict
     figures.py    what it counts

@@ -1,4 +1,4 @@
-"""Kills: one victim after the other while the job runs, and every one is replaced."""
+"""Kills: one victim after the other while the job runs, of the workers the busiest, and every one is replaced."""
 
 import asyncio
 from typing import NoReturn
@@ -70,12 +70,22 @@ class Director:
         match victim:
             case "worker":
                 await self._another_ready()
-                await self._stage.kill("worker", self._ready.pop(0))
+                self._ready.remove(busiest := await self._busiest())
+                await self._stage.kill("worker", busiest)
             case "server":
                 await self._stage.kill_server()
             case "job":
                 await self._stage.kill("job", self._job)
                 self._job = await self._stage.cast_job()
+
+    async def _busiest(self) -> Child:
+        """The worker with the most attempts, as soon as there is any; without a job, any worker."""
+        while True:
+            attempts = await self._stage.attempts_by_worker()
+            busiest = max(self._ready, key=lambda worker: attempts[worker.pid])
+            if attempts[busiest.pid] or self._job.returncode is not None:
+                return busiest
+            await asyncio.sleep(_POLL_S)
 
     async def _keep_worker(self) -> NoReturn:
         """Have a worker, and a new one when it was killed.

@@ -7,7 +7,7 @@ from typing import Final
 
 from workers.dev_server import DevServer, ServerOptions
 
-_AWAY_S: Final = 1.0
+_AWAY_S: Final = 0.5
 """Seconds that nobody listens, over those that a start takes."""
 
 

@@ -33,6 +33,6 @@ FULL: Final = Size(
 )  # fmt: skip
 
 SHORT: Final = Size(
-    calls=40, at_once=12, workers=3, victims=("worker", "job", "server", "worker"),
-    least_kills=2, pause_s=2.0, heartbeat_timeout_s=3, limit_s=150.0,
+    calls=40, at_once=12, workers=3, victims=("worker", "job", "worker", "server"),
+    least_kills=2, pause_s=2.0, heartbeat_timeout_s=5, limit_s=150.0,
 )  # fmt: skip

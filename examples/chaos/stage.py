@@ -1,10 +1,14 @@
 """The chaos run's stage: one simulated provider beside a Temporal server that can be killed."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from temporalio.client import Client
+
 from examples.chaos import script
+from examples.chaos.at_work import attempts_by_worker
 from examples.chaos.figures import ChaosVerdict
 from examples.chaos.server import RestartedServer
 from examples.chaos.size import Size
@@ -21,6 +25,7 @@ class Stage(stage.Stage):
     """
 
     programs = "examples.chaos"
+    _client: Client
 
     def __init__(self, folder: Path, say: Callable[[str], None], size: Size) -> None:
         self._temporal = RestartedServer(folder / "temporal.db")
@@ -39,6 +44,10 @@ class Stage(stage.Stage):
             "--calls", str(self.size.calls), "--at-once", str(self.size.at_once),
             "--openai", self._provider.base_of("openai"), "--anthropic", self._provider.base_of("anthropic"),
         )  # fmt: skip
+
+    async def attempts_by_worker(self) -> Counter[int]:
+        """How many attempts each worker makes now, by its process id."""
+        return await attempts_by_worker(self._client)
 
     async def kill_server(self) -> None:
         """Kill the Temporal server and start it again on its file."""
@@ -60,3 +69,4 @@ class Stage(stage.Stage):
         await self._parts.enter_async_context(self._provider)
         await self._provider.ready()
         await self._provider.script(script.scenario(self.size.calls))
+        self._client = await Client.connect(self._temporal.address)

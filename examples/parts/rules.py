@@ -101,11 +101,17 @@ def waits(case: Case) -> Iterator[str]:
 
 
 def _retries(case: Case) -> Iterator[tuple[Request, Request]]:
-    """Requests whose refusal named a wait, each with the next one of its call to the same model."""
+    """Refusals that named a wait and reached the call, each with the call's next request to the same model."""
     for history in case.histories:
+        told = [
+            request
+            for number, requests in matched(case, history).items()
+            for request in requests
+            if number is not None and history.tries[number - 1].ending == "failed"
+        ]
         for refused, following in pairwise(requests_of(case, history.call_id)):
             same = (refused.provider, refused.model) == (following.provider, following.model)
-            if same and refused.status >= 400 and refused.retry_after:
+            if same and refused.status >= 400 and refused.retry_after and refused in told:
                 yield refused, following
 
 

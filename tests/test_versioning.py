@@ -129,7 +129,10 @@ async def test_a_worker_without_a_version_asks_nothing_and_is_not_versioned(
     chosen = WorkerSettings(task_queue=deployment)
     await say_who_gets_calls(server_env.client, chosen)
     assert not caplog.records
-    async with versioned(server_env.client, chosen, answer("7")), Dispatcher(server_env.client, task_queue=deployment) as d:
+    async with (
+        versioned(server_env.client, chosen, answer("7")),
+        Dispatcher(server_env.client, task_queue=deployment) as d,
+    ):
         assert (await d.call(MODEL, "Name a prime.")).text == "7"
 
 

@@ -49,7 +49,9 @@ class WorkerSettings(BaseSettings):
         False, description="Whether workflow code runs in Temporal's sandbox: slower; tests and CI switch it on."
     )
     keys: str = Field(
-        "", repr=False, description='Where keys may go beyond their own provider: "MY_KEY=openai, TEAM_API_KEY=llm.internal".'
+        "",
+        repr=False,
+        description='Where keys may go beyond their own provider: "MY_KEY=openai, TEAM_API_KEY=llm.internal".',
     )
     api_base_hosts: str = Field(
         "", description='Hosts that a call\'s api_base may name: "127.0.0.1, llm.internal:8000".'
@@ -61,7 +63,8 @@ class WorkerSettings(BaseSettings):
         (), description="Provider parameters to let through beyond the built-in list, separated by commas."
     )
     deployment_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]*$", max_length=100)] = Field(
-        "", description="Temporal's worker deployment that this worker is part of; empty for a worker without a version."
+        "",
+        description="Temporal's worker deployment that this worker is part of; empty: it has no version.",
     )
     build_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+-]*$", max_length=100)] = Field(
         "", description="This worker's version within its deployment, for example an image's tag."

@@ -1,7 +1,7 @@
 """A worker that runs versioned: which version of the code it is, as Temporal's worker deployments count.
 
-Temporal gives a versioned worker nothing to do until its version, or another of its deployment, has been made the current
-one: without a word in the log a new deployment would look like a dead one.
+Temporal gives a deployment's workers nothing to do until one of its versions has been made the current one: without a
+word in the log a new deployment would look like a dead one.
 """
 
 import logging

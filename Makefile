@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test check fmt bench-overhead wheel clean
+.PHONY: help install demo dev test check fmt bench-overhead exits wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -25,9 +25,12 @@ demo: install ## ten calls through rate limits, overflows, quotas and killed pro
 dev: install ## Temporal with its UI and a worker, in this terminal
 	$(BIN)/python -m workers dev
 
+# Once more in Temporal's sandbox, and with each call replayed from its history at every step.
+WORKFLOW_TESTS := tests/test_llm_call.py tests/test_dispatcher.py tests/test_replay.py
+
 test: install ## all tests
 	$(BIN)/python -m pytest -n auto --dist loadscope
-	DURABLE_LLM_TEST_SANDBOX=1 DURABLE_LLM_TEST_CACHE=0 $(BIN)/python -m pytest tests/test_llm_call.py tests/test_replay.py
+	DURABLE_LLM_TEST_SANDBOX=1 DURABLE_LLM_TEST_CACHE=0 $(BIN)/python -m pytest -n auto --dist loadscope $(WORKFLOW_TESTS)
 
 check: install ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
@@ -41,6 +44,9 @@ fmt: install ## format and mend what can be mended
 
 bench-overhead: install ## time and rate of a call over the floor (a no-op workflow with a no-op activity)
 	$(BIN)/python -m benchmarks.overhead
+
+exits: install ## run every program hundreds of times and check how it leaves (five minutes)
+	$(BIN)/python -m benchmarks.exits_programs
 
 wheel: install ## build the wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .

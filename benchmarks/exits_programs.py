@@ -1,8 +1,8 @@
 """`make exits`: every program of ours leaves with the status that it means.
 
-The SDK's threads can abort an interpreter at its own exit, now and then, after all work is done; who reads the status
-then takes a finished call for a failed one. What happens one time in eight is seen in many runs only, so each way to end
-is run again and again, against one server.
+The SDK's threads can abort an interpreter at its own exit, now and then, after all work is done; a script that reads
+the status then takes a finished call for a failed one. What happens one time in eight is seen in many runs only, so
+each way to end is run again and again, against one server.
 """
 
 import argparse

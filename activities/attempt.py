@@ -115,7 +115,7 @@ class ProviderAttempts:
                 return await self._ask(order.spec, prompt, exchange)
         except Exception as error:  # litellm raises classes of its own, of openai's, of httpx's and plain ones
             if scope.expired():
-                return _timed_out(order, exchange)
+                return _timed_out(order, exchange, self._scrubber(prompt))
             return facts_of(error, exchange, self._scrubber(prompt), _now())
 
     async def _ask(self, spec: ModelSpecOnWire, prompt: Prompt, exchange: Exchange) -> Answer | FailureFacts:
@@ -134,13 +134,13 @@ class ProviderAttempts:
         return Scrubber(self._keys.secrets(), prompt.messages if prompt else None)
 
 
-def _timed_out(order: AttemptOrder, exchange: Exchange) -> FailureFacts:
+def _timed_out(order: AttemptOrder, exchange: Exchange, scrubber: Scrubber) -> FailureFacts:
     received = f"; {len(exchange.raw_body)} bytes of a response had come" if exchange.raw_body else ""
     return FailureFacts(
         http_status=exchange.status,
         text=f"no answer within {order.timeout_s:g} s{received}",
         local_fault=LocalFault.TIMEOUT,
-        request_id=request_id_of(exchange.headers),
+        request_id=scrubber.clean_name(request_id_of(exchange.headers) or "") or None,
         request_sent=exchange.sent,
     )
 

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 import httpx
 
 from activities.event_stream import fold, is_event_stream
+from activities.known_secrets import LONG_SECRET
 from durable_llm.facts import LocalFault, Sent
 
 FAILURE_BYTES: Final = 256 * 1024
@@ -25,9 +26,6 @@ FAILURE_BYTES: Final = 256 * 1024
 
 ANSWER_BYTES: Final = 64 * 1024 * 1024
 """Bytes that are kept of an answer's body; a streamed answer takes a few hundred for each token."""
-
-_LONG_SECRET: Final = 20
-"""Characters from which a secret is looked for in a body too; a short one may be an ordinary word."""
 
 
 class RefusedError(httpx.RequestError):
@@ -40,14 +38,14 @@ class Exchange:
 
     only_host: str | None = None
     """Host and port that may be asked; None: the provider's own."""
-    forbidden: Collection[str] = ()
+    forbidden: Collection[str] = field(default=(), repr=False)
     """Credentials of this worker that are not this attempt's."""
     sent: Sent = Sent.NO
     requests: int = 0
     host: str | None = None
     status: int | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-    raw_body: bytearray = field(default_factory=bytearray)
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    raw_body: bytearray = field(default_factory=bytearray, repr=False)
     complete: bool = False
     """Whether the body was read to its end."""
     error: BaseException | None = None
@@ -172,7 +170,7 @@ def _carries(request: httpx.Request, secrets: Collection[str]) -> bool:
     if any(secret in head for secret in secrets):
         return True
     body = request.content if hasattr(request, "_content") else b""
-    return any(len(secret) >= _LONG_SECRET and secret.encode() in body for secret in secrets)
+    return any(len(secret) >= LONG_SECRET and secret.encode() in body for secret in secrets)
 
 
 def _basic(authorization: str) -> list[str]:

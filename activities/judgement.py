@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from activities.answer import finished, read_answer
+from activities.answer import finished, read_answer, without_keys
 from activities.exchange import Exchange
 from activities.failure import LocalFaultError, facts_of_answer, facts_of_response
 from activities.scrub import Scrubber
@@ -35,6 +35,7 @@ def judge(response: Any, exchange: Exchange, model: str, scrubber: Scrubber, now
         answer = answer.model_copy(update={"usage": None, "cost": None})  # litellm's own guesses
     if served := _model_of_response(value):
         answer = answer.model_copy(update={"model": served})
+    answer = without_keys(answer, scrubber)
     verdict = _verdict(answer, exchange, value)
     if verdict is None:
         return finished(answer, natives(value))

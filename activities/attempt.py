@@ -114,9 +114,21 @@ class ProviderAttempts:
                 prompt = prompt or await self._server.prompt()
                 return await self._ask(order.spec, prompt, exchange)
         except Exception as error:  # litellm raises classes of its own, of openai's, of httpx's and plain ones
-            if scope.expired():
-                return _timed_out(order, exchange, self._scrubber(prompt))
-            return facts_of(error, exchange, self._scrubber(prompt), _now())
+            return self._facts_of(None if scope.expired() else error, order, prompt, exchange)
+
+    def _facts_of(
+        self, error: Exception | None, order: AttemptOrder, prompt: Prompt | None, exchange: Exchange
+    ) -> FailureFacts:
+        """The facts of a failure, None for the timeout; where reading them fails in turn, what is known without them.
+
+        No exception may leave from here: Temporal would store the one that it began with, litellm's, which holds keys.
+        """
+        try:
+            scrubber = self._scrubber(prompt)
+            return facts_of(error, exchange, scrubber, _now()) if error else _timed_out(order, exchange, scrubber)
+        except Exception as fault:  # a body that nobody thought of, or a fault of ours
+            text = f"the failure cannot be read: {type(fault).__name__}"
+            return FailureFacts(text=text, http_status=exchange.status, request_sent=exchange.sent)
 
     async def _ask(self, spec: ModelSpecOnWire, prompt: Prompt, exchange: Exchange) -> Answer | FailureFacts:
         """Check, resolve the key, send and judge."""

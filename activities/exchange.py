@@ -127,7 +127,7 @@ class Exchange:
             return fold(self.body)
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
     def _refuse(self, fault: LocalFault, text: str, request: httpx.Request) -> None:

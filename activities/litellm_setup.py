@@ -39,7 +39,10 @@ _gateway = types.ModuleType("litellm.responses.mcp.litellm_proxy_mcp_handler")
 _gateway.__dict__["LiteLLM_Proxy_MCP_Handler"] = _NoGateway
 sys.modules[_gateway.__name__] = _gateway
 
-logging.getLogger("LiteLLM").setLevel(logging.WARNING)  # two lines of its own for each request
+# LiteLLM writes two lines for each request; OPENAI_LOG and LITELLM_LOG make all of them write prompts, headers, and
+# addresses with keys in them, whatever the worker's own log level is.
+for _talker in ("LiteLLM", "openai", "httpx"):
+    logging.getLogger(_talker).setLevel(logging.WARNING)
 litellm.suppress_debug_info = True
 litellm.telemetry = False
 litellm.drop_params = False  # a parameter that a model cannot take is a failure that the caller should see

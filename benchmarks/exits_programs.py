@@ -194,6 +194,9 @@ async def stage(address: str, task_queue: str) -> AsyncIterator[tuple[str, dict[
 
 async def main(runs: int, workers: int) -> int:
     """Run, print and write the figures; 0 when every run ended as it should."""
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background job has it ignored, and so its children
     programs = chain(turns(COMMAND_LINE, runs), turns(WORKING, workers), turns(REFUSING, workers // 5))
     async with (
         DevServer(ServerOptions(port=0, ui_port=None, data=None)) as server,

@@ -61,6 +61,7 @@ class KeyRing:
         self._hosts = frozenset(hosts)
         self._secrets_dir = secrets_dir
         self._secrets = self._in_environment()
+        self.secrets()  # what a rotation replaces was seen before it
 
     @classmethod
     def from_settings(cls, environment: Mapping[str, str], *, keys: str, hosts: str, secrets_dir: Path | None) -> Self:

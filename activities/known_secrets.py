@@ -34,7 +34,7 @@ _MASKED = re.compile(r"(?<![\w+~-])([\w+~-]{4,}+)(?:\*{2,}|\.{2,}|…+|•+|\Z)(
 
 def secrets_in(value: str) -> set[str]:
     """What has to stay secret of a credential: itself, and the long pieces of a document like Google's JSON."""
-    return _worth({value, *_RUN.findall(value)})
+    return _worth({value, *_RUN.findall(value.replace("\\n", "\n"))})
 
 
 def passwords_in(value: str) -> set[str]:
@@ -55,12 +55,8 @@ class KnownSecrets:
 
     def __init__(self, secrets: Collection[str]) -> None:
         self._secrets = sorted(secrets, key=len, reverse=True)  # one that holds another goes first
-        self._words = [secret for secret in self._secrets if _ONE_WORD.fullmatch(secret)]
-
-    @property
-    def long_words(self) -> list[str]:
-        """Those of which a part counts as the whole; paths and documents hold parts that are ordinary words."""
-        return [secret for secret in self._words if len(secret) >= LONG_SECRET]
+        # Those of which a part counts as the whole: parts of paths and of documents are ordinary words.
+        self.long_words = [s for s in self._secrets if len(s) >= LONG_SECRET and _ONE_WORD.fullmatch(s)]
 
     def cut_whole(self, text: str, shortest: int = 0) -> str:
         """`text` without whole secrets of at least `shortest` characters, in any spelling."""
@@ -75,7 +71,7 @@ class KnownSecrets:
 
     def _masked(self, found: re.Match[str]) -> str:
         begin, end = found[1], found[2]
-        ours = any(word.startswith(begin) or (len(end) > 2 and word.endswith(end)) for word in self._words)
+        ours = any(word.startswith(begin) or (len(end) > 2 and word.endswith(end)) for word in self.long_words)
         return KEY_MARK if ours else found[0]
 
 

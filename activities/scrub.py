@@ -29,7 +29,7 @@ _PATTERNS: Final = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=*-]{8,}"), rf"\1 {KEY_MARK}"),
     # A masked key: a few characters, stars or dots, a few characters ("sk-ab***yz", "AIza...Qx8c").
     (re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]++\*{3,}[A-Za-z0-9_-]*|\*{4,}[A-Za-z0-9_-]+"), KEY_MARK),
-    (re.compile(r"\b(?:sk|pk|gsk|xai|hf|key|AIza)[-_A-Za-z0-9]*(?:\.{3}|…)[A-Za-z0-9_-]*"), KEY_MARK),
+    (re.compile(r"\b(?:sk|pk|gsk|xai|hf|key|AIza)[-_A-Za-z0-9]{0,100}(?:\.{3}|…)[A-Za-z0-9_-]*"), KEY_MARK),
 )
 
 

@@ -83,7 +83,7 @@ ECHOES: dict[str, Callable[[str], web.Response]] = {
     )),
     "redirect": lambda k: web.Response(status=307, headers={"location": f"http://127.0.0.1:1/?api_key={k}"}),
     "page": lambda k: text(500, f"<title>{k}</title><pre>Traceback (most recent call last):\n  {k}</pre>", "text/html"),
-    "deep": lambda k: text(401, "[" * 100_000 + k),
+    "deep": lambda k: text(401, f'["{k}"' + ", [" * 5_000),
     "long": lambda k: error(404, "no such model " + "x" * 1980 + " " + k),
     "details": lambda k: error(429, "quota", details=[
         {"reason": k, "metadata": {"quota_limit": k, "quota_limit_value": "x" * 150 + " " + k}, "retryDelay": k}
@@ -91,6 +91,7 @@ ECHOES: dict[str, Callable[[str], web.Response]] = {
     "escaped": lambda k: text(500, json.dumps({"error": {"message": json.dumps({"seen": k + '"'})}})),
     "body": lambda k: text(200, json.dumps({"error": {"message": k, "code": k}})),
     "event": lambda k: text(200, f'event: error\ndata: {{"error": {{"message": "{k}"}}}}\n\n', "text/event-stream"),
+    "types": lambda k: text(200, json.dumps({"id": k, "choices": [{"message": {"content": ""}}], "usage": k, "model": 5})),
     "nonsense": lambda k: text(200, f"{k} is your key", "text/plain"),
 }  # fmt: skip
 """Ways to fail that tell the key; each leads to the next model."""

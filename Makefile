@@ -28,9 +28,12 @@ chaos: install ## 200 calls through a faulty provider while workers, the server 
 dev: install ## Temporal with its UI and a worker, in this terminal
 	$(BIN)/python -m workers dev
 
+# Once more in Temporal's sandbox, and with each call replayed from its history at every step.
+WORKFLOW_TESTS := tests/test_llm_call.py tests/test_dispatcher.py tests/test_replay.py
+
 test: install ## all tests
 	$(BIN)/python -m pytest -n auto --dist loadscope
-	DURABLE_LLM_TEST_SANDBOX=1 DURABLE_LLM_TEST_CACHE=0 $(BIN)/python -m pytest tests/test_llm_call.py tests/test_replay.py
+	DURABLE_LLM_TEST_SANDBOX=1 DURABLE_LLM_TEST_CACHE=0 $(BIN)/python -m pytest -n auto --dist loadscope $(WORKFLOW_TESTS)
 
 check: install ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
@@ -51,8 +54,9 @@ bench-handles: install ## 2,000 results awaited in one process, and fresh calls 
 outage: install ## 50 answers arrive while the Temporal server is away for 30 s: killed, then stopped (2 minutes)
 	$(BIN)/python -m benchmarks.outage
 
-exits: install ## hundreds of programs, each run to its end: the exit status is right every time (some minutes)
+exits: install ## hundreds of programs, each run to its end: the exit status is right every time (ten minutes)
 	$(BIN)/python -m benchmarks.exits
+	$(BIN)/python -m benchmarks.exits_programs
 
 wheel: install ## build the wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .

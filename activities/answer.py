@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from activities.exchange import Exchange
 from activities.failure import request_id_of
 from activities.litellm_setup import THOUGHT_SEPARATOR, litellm, price
+from activities.scrub import Scrubber
 from activities.verdict_on_answer import Native, judge_choice
 from durable_llm.attempt import Usage, clip
 from durable_llm.result import Answer, Choice, FunctionCall, ToolCall
@@ -70,6 +71,16 @@ def read_usage(response: Any) -> Usage | None:
         cache_read_tokens=read or 0,
         cache_creation_tokens=created or 0,
     )
+
+
+def without_keys(answer: Answer, scrubber: Scrubber) -> Answer:
+    """`answer` without this worker's keys: a provider that echoes what it heard may put them anywhere."""
+    document = answer.model_dump_json()
+    cleaned = scrubber.clean_document(document)
+    if cleaned != document:
+        answer = Answer.model_validate_json(cleaned)
+    names = {name: getattr(answer, name) for name in ("model", "response_id", "request_id")}
+    return answer.model_copy(update={name: value and scrubber.clean_name(value) for name, value in names.items()})
 
 
 def sound(answer: Answer, native: list[Native]) -> Answer:

@@ -140,12 +140,24 @@ class ProviderAttempts:
                 acceptance = Acceptance.of(order.spec, prompt, self._registry, self._runner)
                 outcome = await self._ask(order, prompt, exchange, pulse)
         except Exception as error:  # litellm raises classes of its own, of openai's, of httpx's and plain ones
-            if scope.expired():
-                return _timed_out(order, exchange)
-            return facts_of(error, exchange, self._scrubber(prompt), _now())
+            return self._facts_of(None if scope.expired() else error, order, prompt, exchange)
         if isinstance(outcome, FailureFacts):
             return outcome
         return await self._accepted(outcome, acceptance, exchange, self._scrubber(prompt))
+
+    def _facts_of(
+        self, error: Exception | None, order: AttemptOrder, prompt: Prompt | None, exchange: Exchange
+    ) -> FailureFacts:
+        """The facts of a failure, None for the timeout; where reading them fails in turn, what is known without them.
+
+        No exception may leave from here: Temporal would store the one that it began with, litellm's, which holds keys.
+        """
+        try:
+            scrubber = self._scrubber(prompt)
+            return facts_of(error, exchange, scrubber, _now()) if error else _timed_out(order, exchange, scrubber)
+        except Exception as fault:  # a body that nobody thought of, or a fault of ours
+            text = f"the failure cannot be read: {type(fault).__name__}"
+            return FailureFacts(text=text, http_status=exchange.status, request_sent=exchange.sent)
 
     async def _accepted(
         self, answer: Answer, acceptance: Acceptance, exchange: Exchange, scrubber: Scrubber
@@ -184,14 +196,14 @@ class ProviderAttempts:
         return Scrubber(self._keys.secrets(), prompt.messages if prompt else None)
 
 
-def _timed_out(order: AttemptOrder, exchange: Exchange) -> FailureFacts:
+def _timed_out(order: AttemptOrder, exchange: Exchange, scrubber: Scrubber) -> FailureFacts:
     follows = exchange.response_id is not None
     received = f"; {len(exchange.raw_body)} bytes of a response had come" if exchange.raw_body and not follows else ""
     return FailureFacts(
         http_status=exchange.status,
         text=f"no answer within {order.timeout_s:g} s{received}",
         local_fault=LocalFault.TIMEOUT,
-        request_id=request_id_of(exchange.headers),
+        request_id=scrubber.clean_name(request_id_of(exchange.headers) or "") or None,
         request_sent=exchange.sent,
     )
 

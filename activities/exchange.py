@@ -18,6 +18,7 @@ from urllib.parse import unquote
 import httpx
 
 from activities.event_stream import fold, is_event_stream
+from activities.known_secrets import LONG_SECRET
 from durable_llm.facts import LocalFault, Sent
 
 FAILURE_BYTES: Final = 64 * 1024
@@ -32,9 +33,6 @@ INLINE: Final = (
 )
 """What to write instead of an address that a provider cannot read by itself."""
 
-_LONG_SECRET: Final = 20
-"""Characters from which a secret is looked for in a body too; a short one may be an ordinary word."""
-
 
 class RefusedError(httpx.RequestError):
     """The guard did not let a request out."""
@@ -48,9 +46,9 @@ class Exchange:
     """HTTP methods that the attempt's request may have."""
     only_host: str | None = None
     """Host and port that may be asked; None: the provider's own."""
-    must_show: Collection[str] = ()
+    must_show: Collection[str] = field(default=(), repr=False)
     """Pieces of the prompt's images and files: a request without them asks something else."""
-    forbidden: Collection[str] = ()
+    forbidden: Collection[str] = field(default=(), repr=False)
     """Credentials of this worker that are not this attempt's."""
     sent: Sent = Sent.NO
     requests: int = 0
@@ -61,8 +59,8 @@ class Exchange:
     """Questions about that response."""
     host: str | None = None
     status: int | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-    raw_body: bytearray = field(default_factory=bytearray)
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    raw_body: bytearray = field(default_factory=bytearray, repr=False)
     complete: bool = False
     """Whether the body was read to its end."""
     error: BaseException | None = None
@@ -165,7 +163,7 @@ class Exchange:
             return fold(self.body)
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
     def _begin_anew(self) -> None:
@@ -219,7 +217,7 @@ def _carries(request: httpx.Request, secrets: Collection[str]) -> bool:
     if any(secret in head for secret in secrets):
         return True
     body = _content(request)
-    return any(len(secret) >= _LONG_SECRET and secret.encode() in body for secret in secrets)
+    return any(len(secret) >= LONG_SECRET and secret.encode() in body for secret in secrets)
 
 
 def _lacks(request: httpx.Request, pieces: Collection[str]) -> bool:

@@ -6,7 +6,7 @@ A worker parses them at its start, so that a slip of the pen stops the worker wi
 import re
 from typing import Final
 
-from durable_llm.key_reference import ENVIRONMENT, SECRET_FILE
+from durable_llm.key_reference import ENVIRONMENT, SECRET_FILE, find_literal_key
 
 KEYS_VARIABLE: Final = "DURABLE_LLM_KEYS"
 HOSTS_VARIABLE: Final = "DURABLE_LLM_API_BASE_HOSTS"
@@ -26,7 +26,7 @@ def parse_keys(text: str) -> frozenset[tuple[str, str]]:
     Raises:
         ValueError: an entry is no pair, or names one of the worker's own settings.
     """
-    return frozenset(_pair(entry) for entry in _entries(text))
+    return frozenset(_pair(number, entry) for number, entry in enumerate(_entries(text), 1))
 
 
 def parse_hosts(text: str) -> frozenset[str]:
@@ -35,27 +35,29 @@ def parse_hosts(text: str) -> frozenset[str]:
     Raises:
         ValueError: an entry is no host; wildcards are none.
     """
-    hosts = frozenset(entry.lower() for entry in _entries(text))
-    for host in hosts:
-        if not _TARGET.fullmatch(host):
+    hosts = [entry.lower() for entry in _entries(text)]
+    for number, host in enumerate(hosts, 1):
+        if not _TARGET.fullmatch(host) or find_literal_key(host):
+            # It may be an address with a key in it, so it is not repeated.
             raise ValueError(
-                f"{HOSTS_VARIABLE}: {host!r} is not a host; write hosts like 'llm.internal, 127.0.0.1:8000'"
+                f"{HOSTS_VARIABLE}: entry {number} is not a host; write hosts like 'llm.internal, 127.0.0.1:8000'"
             )
-    return hosts
+    return frozenset(hosts)
 
 
 def _entries(text: str) -> list[str]:
     return [entry.strip() for entry in text.split(",") if entry.strip()]
 
 
-def _pair(entry: str) -> tuple[str, str]:
+def _pair(number: int, entry: str) -> tuple[str, str]:
     name, equals, target = (part.strip() for part in entry.partition("="))
     name = name.removeprefix(ENVIRONMENT)
-    if not equals or not _NAME.fullmatch(name) or not _TARGET.fullmatch(target):
-        # What stands after the sign may be a key that someone pasted, so it is not repeated.
-        shown = f"the entry that starts with {name[:20]!r}" if equals else "an entry"
+    fits = equals and _NAME.fullmatch(name) and _TARGET.fullmatch(target)
+    if not fits or find_literal_key(entry):
+        # Either side may be a key that someone pasted, so neither is repeated.
         raise ValueError(
-            f"{KEYS_VARIABLE}: {shown} is no pair; write 'NAME=provider' or 'NAME=host', separated by commas"
+            f"{KEYS_VARIABLE}: entry {number} is no pair; write 'NAME=provider' or 'NAME=host', separated by commas, "
+            "where NAME is the name of a variable or 'secrets/FILE', never a key itself"
         )
     if name.upper().startswith(RESERVED):
         raise ValueError(f"{KEYS_VARIABLE}: {name} is one of the worker's own settings and never resolves")

@@ -11,15 +11,13 @@ from typing import Final, Self
 from urllib.parse import urlsplit
 
 from activities.key_settings import HOSTS_VARIABLE, KEYS_VARIABLE, RESERVED, parse_hosts, parse_keys
+from activities.known_secrets import passwords_in, secrets_in
 from activities.providers import is_own, key_variables, looks_like_credential
 from durable_llm import key_reference
 from durable_llm.facts import LocalFault
 
 DUMMY_KEY: Final = "no-key"
 """Sent to an `api_base` that no key was asked for: without one litellm would take the worker's own."""
-
-SHORTEST_SECRET: Final = 8
-"""Characters from which a value is treated as a secret; shorter ones are parts of ordinary words."""
 
 
 class KeyRefusedError(Exception):
@@ -58,11 +56,12 @@ class KeyRing:
         hosts: Collection[str] = (),
         secrets_dir: Path | None = None,
     ) -> None:
-        self._environment = dict(environment)
+        self._environment = {name: value.strip() for name, value in environment.items()}
         self._pairs = frozenset(pairs)
         self._hosts = frozenset(hosts)
         self._secrets_dir = secrets_dir
-        self._secrets = self._collect()
+        self._secrets = self._in_environment()
+        self.secrets()  # what a rotation replaces was seen before it
 
     @classmethod
     def from_settings(cls, environment: Mapping[str, str], *, keys: str, hosts: str, secrets_dir: Path | None) -> Self:
@@ -77,8 +76,13 @@ class KeyRing:
         return f"KeyRing({len(self._secrets)} secrets)"
 
     def secrets(self) -> frozenset[str]:
-        """Every credential value that this worker knows."""
+        """Every credential value that this worker knows or has known; files are read anew, since they are rotated."""
+        for path in self._secret_files():
+            self._remember(_content(path))
         return self._secrets
+
+    def _remember(self, value: str) -> None:
+        self._secrets |= secrets_in(value)
 
     def resolve(self, provider: str, api_base: str | None, reference: str | None) -> Passage:
         """What a request to `provider` at `api_base` may carry.
@@ -89,13 +93,13 @@ class KeyRing:
         if api_base is not None:
             host = self._listed_host(api_base)
             key = DUMMY_KEY if reference is None else self._read(reference, host)
-            return Passage(key, self._secrets - {key})
+            return Passage(key, self.secrets() - secrets_in(key))
         own = self._own_values(provider)
         if reference is None:
             self._require_own(provider, own)
-            return Passage(None, self._secrets - own)
+            return Passage(None, self.secrets() - own)
         key = self._read(reference, {provider.lower()}, own_of=provider)
-        return Passage(key, self._secrets - own - {key})
+        return Passage(key, self.secrets() - own - secrets_in(key))
 
     def _listed_host(self, api_base: str) -> set[str]:
         """The two spellings of a listed host, without and with its port."""
@@ -136,19 +140,14 @@ class KeyRing:
                 f"the key {listed} may not go there; the operator may add '{pair}' to {KEYS_VARIABLE}",
             )
 
-    def _read_file(self, name: str) -> str | None:
-        if self._secrets_dir is None:
-            return None
-        try:
-            value = (self._secrets_dir / name).read_text().strip()
-        except (OSError, UnicodeDecodeError):
-            return None
-        if len(value) >= SHORTEST_SECRET:
-            self._secrets |= {value}  # a file may have been added or rotated since the start
+    def _read_file(self, name: str) -> str:
+        value = _content(self._secrets_dir / name) if self._secrets_dir else ""
+        self._remember(value)
         return value
 
     def _own_values(self, provider: str) -> frozenset[str]:
-        return frozenset(value for name, value in self._environment.items() if value and is_own(name, provider))
+        own = [value for name, value in self._environment.items() if is_own(name, provider)]
+        return frozenset(secret for value in own for secret in (value, *secrets_in(value)) if secret)
 
     def _require_own(self, provider: str, own: frozenset[str]) -> None:
         names = key_variables(provider)
@@ -158,24 +157,28 @@ class KeyRing:
                 f"no key for {provider} on this worker: set {' or '.join(names)}, or the spec's api_key to a reference",
             )
 
-    def _collect(self) -> frozenset[str]:
-        named = {
-            value for name, value in self._environment.items() if looks_like_credential(name) or self._is_listed(name)
-        }
-        files = {self._read_file_quietly(path) for path in self._secret_files()}
-        return frozenset(value.strip() for value in named | files if len(value.strip()) >= SHORTEST_SECRET)
+    def _in_environment(self) -> frozenset[str]:
+        secrets: set[str] = set()
+        for name, value in self._environment.items():
+            secrets |= (
+                secrets_in(value) if looks_like_credential(name) or self._is_listed(name) else passwords_in(value)
+            )
+        return frozenset(secrets)
 
     def _is_listed(self, variable: str) -> bool:
         return any(name == variable for name, _ in self._pairs)
 
     def _secret_files(self) -> list[Path]:
-        if self._secrets_dir is None or not self._secrets_dir.is_dir():
-            return []
-        return [path for path in self._secrets_dir.iterdir() if path.is_file()]
-
-    @staticmethod
-    def _read_file_quietly(path: Path) -> str:
+        """The files beside each other; Kubernetes' are links into a folder that a rotation replaces as a whole."""
         try:
-            return path.read_text()
-        except (OSError, UnicodeDecodeError):
-            return ""
+            return [path for path in self._secrets_dir.iterdir() if path.is_file()] if self._secrets_dir else []
+        except OSError:  # there is none, or it may not be listed; a file in it may still be read by its name
+            return []
+
+
+def _content(path: Path) -> str:
+    """A secret file's text without the line break that editors put at its end; "" where there is none."""
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

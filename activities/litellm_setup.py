@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import types
+import warnings
 from typing import Any, Final
 
 # litellm ships the same price list; fetching it delays the start and fails where there is no way out.
@@ -45,7 +46,12 @@ _gateway = types.ModuleType("litellm.responses.mcp.litellm_proxy_mcp_handler")
 _gateway.__dict__["LiteLLM_Proxy_MCP_Handler"] = _NoGateway
 sys.modules[_gateway.__name__] = _gateway
 
-logging.getLogger("LiteLLM").setLevel(logging.WARNING)  # two lines of its own for each request
+# LiteLLM writes two lines for each request; OPENAI_LOG and LITELLM_LOG make all of them write prompts, headers, and
+# addresses with keys in them, whatever the worker's own log level is.
+for _talker in ("LiteLLM", "openai", "httpx"):
+    logging.getLogger(_talker).setLevel(logging.WARNING)
+# What a provider sent in the place of something else is quoted there, and warnings go to the worker's stderr.
+warnings.filterwarnings("ignore", message="Pydantic serializer warnings")
 litellm.suppress_debug_info = True
 litellm.telemetry = False
 litellm.drop_params = False  # a parameter that a model cannot take is a failure that the caller should see

@@ -8,16 +8,16 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
+from activities.known_secrets import KEY_MARK, LONG_SECRET, SHORTEST_PART, KnownSecrets
 from durable_llm.attempt import clip
 from durable_llm.facts import TEXT_LIMIT
 from durable_llm.key_reference import redact_literal_keys
 
-KEY_MARK: Final = "[key]"
 PROMPT_MARK: Final = "[prompt]"
 ECHO_CHARS: Final = 24
 """Characters that a text must share with the prompt to count as an echo of it."""
 
-_BLOCK: Final = ECHO_CHARS // 2
+NAME_LIMIT: Final = 200
 _PROMPT_CHARS: Final = 256 * 1024
 _TEXT_CHARS: Final = 4 * TEXT_LIMIT
 _VALUE = r"[^\s\"'&,;)}\]]{4,}"
@@ -28,8 +28,8 @@ _PATTERNS: Final = (
     (re.compile(rf"(?i)(authorization{_SIGN}(?:bearer|basic|token)?\s*){_VALUE}"), rf"\1{KEY_MARK}"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=*-]{8,}"), rf"\1 {KEY_MARK}"),
     # A masked key: a few characters, stars or dots, a few characters ("sk-ab***yz", "AIza...Qx8c").
-    (re.compile(r"[A-Za-z0-9_-]+\*{3,}[A-Za-z0-9_-]*|\*{4,}[A-Za-z0-9_-]+"), KEY_MARK),
-    (re.compile(r"\b(?:sk|pk|gsk|xai|hf|key|AIza)[-_A-Za-z0-9]*(?:\.{3}|…)[A-Za-z0-9_-]*"), KEY_MARK),
+    (re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]++\*{3,}[A-Za-z0-9_-]*|\*{4,}[A-Za-z0-9_-]+"), KEY_MARK),
+    (re.compile(r"\b(?:sk|pk|gsk|xai|hf|key|AIza)[-_A-Za-z0-9]{0,100}(?:\.{3}|…)[A-Za-z0-9_-]*"), KEY_MARK),
 )
 
 
@@ -42,21 +42,34 @@ class Scrubber:
     """
 
     def __init__(self, secrets: Collection[str] = (), prompt: Any = None) -> None:
-        self._secrets = sorted(secrets, key=len, reverse=True)  # a secret that holds another one goes first
+        self._known = KnownSecrets(secrets)
         self._prompt = prompt
 
     def clean(self, text: str, limit: int = TEXT_LIMIT) -> str:
         """`text` without keys and without prompt text, at most `limit` UTF-8 bytes."""
         if not text:
             return ""
-        for secret in self._secrets:  # before the cut, which could leave a part of one that nobody recognises
-            text = text.replace(secret, KEY_MARK)
-        text = self._without_key_shapes(text[:_TEXT_CHARS])
-        return clip(self._without_prompt(text), limit)
+        return clip(self._without_prompt(self._without_keys(text)), limit)
+
+    def clean_name(self, name: str) -> str:
+        """An id or a name that a provider gave, without keys."""
+        return clip(self._without_keys(name), NAME_LIMIT)
 
     def clean_all(self, texts: Collection[str], limit: int = 200) -> list[str]:
         """`clean` for each of `texts`."""
         return [self.clean(text, limit) for text in texts]
+
+    def clean_document(self, document: str) -> str:
+        """A JSON document without the worker's long keys; its values may be anybody's words, so nothing else is cut."""
+        return self._known.cut_whole(document, shortest=LONG_SECRET)
+
+    def _without_keys(self, text: str) -> str:
+        text = self._known.cut_whole(text)  # before the cut, which could leave a part of one that nobody recognises
+        return self._without_key_shapes(self._without_parts(text[:_TEXT_CHARS]))
+
+    def _without_parts(self, text: str) -> str:
+        text = self._known.cut_masked(text)
+        return _cut(text, _merge(_echoes(text, "\n".join(self._known.long_words), SHORTEST_PART)), KEY_MARK)
 
     def _without_key_shapes(self, text: str) -> str:
         text = redact_literal_keys(text, KEY_MARK)
@@ -68,7 +81,7 @@ class Scrubber:
         if len(text) < ECHO_CHARS or self._prompt is None:
             return text
         prompt = "\n".join(_texts(self._prompt))[:_PROMPT_CHARS]
-        return _cut(text, _merge(_echoes(text, prompt)))
+        return _cut(text, _merge(_echoes(text, prompt, ECHO_CHARS)), PROMPT_MARK)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -84,33 +97,34 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(inner)
 
 
-def _echoes(text: str, prompt: str) -> Iterator[tuple[int, int]]:
-    """Spans of `text` that are in `prompt`.
+def _echoes(text: str, source: str, shortest: int) -> Iterator[tuple[int, int]]:
+    """Spans of `text` that are in `source`, of `shortest` characters at least.
 
-    Of a shared substring of ECHO_CHARS characters at least one aligned block of the prompt is wholly inside it; looking
-    blocks up costs milliseconds where comparing all windows would cost seconds.
+    Of a shared substring of that length at least one aligned block of the source, half as long, is wholly inside it;
+    looking blocks up costs milliseconds where comparing all windows would cost seconds.
     """
+    size = shortest // 2
     blocks: dict[str, list[int]] = {}
-    for start in range(0, len(prompt) - _BLOCK + 1, _BLOCK):
-        blocks.setdefault(prompt[start : start + _BLOCK], []).append(start)
+    for start in range(0, len(source) - size + 1, size):
+        blocks.setdefault(source[start : start + size], []).append(start)
     done = 0
-    for at in range(len(text) - _BLOCK + 1):
+    for at in range(len(text) - size + 1):
         if at < done:
             continue
-        for start in blocks.get(text[at : at + _BLOCK], ())[:50]:
-            first, last = _extend(text, at, prompt, start)
-            if last - first >= ECHO_CHARS:
-                done = max(done, last - _BLOCK)
+        for start in blocks.get(text[at : at + size], ())[:50]:
+            first, last = _extend(text, at, source, start, size)
+            if last - first >= shortest:
+                done = max(done, last - size)
                 yield first, last
 
 
-def _extend(text: str, at: int, prompt: str, start: int) -> tuple[int, int]:
-    """The longest span of `text` around `at` that equals the prompt around `start`."""
+def _extend(text: str, at: int, source: str, start: int, size: int) -> tuple[int, int]:
+    """The longest span of `text` around `at` that equals the source around `start`, where `size` characters do."""
     before = 0
-    while before < min(at, start) and text[at - before - 1] == prompt[start - before - 1]:
+    while before < min(at, start) and text[at - before - 1] == source[start - before - 1]:
         before += 1
-    after = _BLOCK
-    while at + after < len(text) and start + after < len(prompt) and text[at + after] == prompt[start + after]:
+    after = size
+    while at + after < len(text) and start + after < len(source) and text[at + after] == source[start + after]:
         after += 1
     return at - before, at + after
 
@@ -125,7 +139,7 @@ def _merge(spans: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-def _cut(text: str, spans: list[tuple[int, int]]) -> str:
+def _cut(text: str, spans: list[tuple[int, int]], mark: str) -> str:
     for first, last in reversed(spans):
-        text = text[:first] + PROMPT_MARK + text[last:]
+        text = text[:first] + mark + text[last:]
     return text

@@ -172,7 +172,7 @@ def _text(value: Any) -> str | None:
 def _is_object(arguments: str) -> bool:
     try:
         return isinstance(json.loads(arguments or "{}"), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
@@ -191,4 +191,6 @@ def _stops_early(text: str) -> bool:
         json.loads(text)
     except json.JSONDecodeError as error:
         return text[:1] in ("{", "[") and error.pos >= len(text) - 1
+    except (ValueError, RecursionError):  # a number or a depth that no answer has
+        return False
     return False

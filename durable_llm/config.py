@@ -6,7 +6,7 @@ ignore unknown ones: they are what a worker reads.
 
 import os
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -19,6 +19,9 @@ EXTRA_PARAMS_VARIABLE = "DURABLE_LLM_EXTRA_PARAMS"
 DEFAULT_TIMEOUT_S = 600.0
 LMI_TIMEOUT_S = 60.0
 DEFAULT_MAX_RETRIES = 3
+
+_QUERY_CREDENTIALS = frozenset({"key", "code", "sig", "signature", "auth"})
+"""What is a credential in an address and an ordinary word elsewhere."""
 
 _GEMINI_SAFETY = tuple(
     {"category": f"HARM_CATEGORY_{harm}", "threshold": "BLOCK_ONLY_HIGH"}
@@ -62,6 +65,8 @@ class ModelSpec(ModelSpecOnWire, Strict):
     def _name_is_a_model(cls, name: str) -> str:
         if name != name.strip() or not name.isprintable():
             raise ValueError("name: expected litellm's 'provider/model', without spaces around it")
+        if key_reference.find_literal_key(name):
+            raise ValueError(f"name: holds what looks like a key and is shown everywhere; {key_reference.HOW_TO_WRITE}")
         return name
 
     @field_validator("api_key")
@@ -169,5 +174,6 @@ def check_address(address: str) -> None:
         raise ValueError("api_base: expected an address like 'https://host:port/path'")
     if parts.username is not None or parts.password is not None or key_reference.find_literal_key(address):
         raise ValueError(f"api_base: holds a credential; {key_reference.HOW_TO_WRITE}")
-    if any(is_credential_name(pair.partition("=")[0]) or pair.startswith("key=") for pair in parts.query.split("&")):
+    names = [name.lower() for name, _ in parse_qsl(f"{parts.query}&{parts.fragment}", keep_blank_values=True)]
+    if any(is_credential_name(name) or name in _QUERY_CREDENTIALS for name in names):
         raise ValueError(f"api_base: holds a credential in its query; {key_reference.HOW_TO_WRITE}")

@@ -80,7 +80,8 @@ def load_settings(profile: str | None = None) -> Any:
         settings: Any = ClientConfig.load_client_connect_config(profile=profile)
     except Exception as error:  # envconfig raises plain exceptions of several kinds
         raise InvalidRequestError(f"Temporal's connection settings: {error}") from None
-    settings.setdefault("target_host", DEFAULT_ADDRESS)
+    if "@" in settings.setdefault("target_host", DEFAULT_ADDRESS):  # every message names the address
+        raise InvalidRequestError("Temporal's address: expected HOST:PORT; credentials go into TEMPORAL_API_KEY")
     return settings
 
 

@@ -24,6 +24,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from durable_llm.attempt import Attempt
+from durable_llm.key_reference import redact_literal_keys
 from durable_llm.result import LLMResult
 
 
@@ -37,6 +38,7 @@ class DurableLLMError(Exception):
     """
 
     def __init__(self, message: str, *, call_id: str | None = None, attempts: Sequence[Attempt] = ()) -> None:
+        message = redact_literal_keys(message)  # it may quote a word that a key was pasted for
         super().__init__(message)
         self.message = message
         self.call_id = call_id

@@ -21,12 +21,13 @@ HOW_TO_WRITE: Final = (
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 # Shapes that issuers document or that secret scanners agree on. A digit is demanded where a prefix is also a word, so
-# that `os.environ/...`, prose and identifiers match none of them.
+# that `os.environ/...`, prose and identifiers match none of them; it is looked for so far and no further, since a text
+# of nothing but prefixes would hold up whoever reads it.
 _LITERAL_KEY = re.compile(
     r"""
-      \bsk[-_](?=[A-Za-z0-9_\-]*[0-9*])[A-Za-z0-9_\-*]{12,}           # OpenAI, Anthropic and many others
+      \bsk[-_](?=[A-Za-z0-9_\-]{0,99}[0-9*])[A-Za-z0-9_\-*]{12,}     # OpenAI, Anthropic and many others
     | \bsk-[A-Za-z0-9]{20,}
-    | \b(?:gsk_|xai-|pplx-|nvapi-|hf_|r8_|fw_|csk-|tgp_v1_)(?=[A-Za-z0-9_\-]*[0-9])[A-Za-z0-9_\-]{20,}
+    | \b(?:gsk_|xai-|pplx-|nvapi-|hf_|r8_|fw_|csk-|tgp_v1_)(?=[A-Za-z0-9_\-]{0,99}[0-9])[A-Za-z0-9_\-]{20,}
     | \b[pr]k_(?:live|test)_[A-Za-z0-9]{12,}                           # Stripe
     | \bkey-[0-9a-f]{32}                                               # Mailgun
     | \bAIza[A-Za-z0-9_\-]{20,}                                        # Google

@@ -6,6 +6,7 @@ without any, `base_url` went around `api_base`. So what may pass is a list, and 
 anything is sent. The worker's operator may add to the list.
 """
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
@@ -56,6 +57,9 @@ _CREDENTIAL_ENDINGS = ("-key", "_key", "-token", "_token", "-secret", "_secret",
 _NOT_CREDENTIALS = frozenset(
     {"prompt_cache_key", "cache_key", "logit_bias_token", "stop_token", "eos_token", "pad_token"}
 )
+_AUTHORIZES = re.compile(r"(?i)\s*(?:bearer|basic|token|apikey)\s+\S")
+"""A header's value that is a credential, whatever the header is called."""
+
 _STEERING_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 
 
@@ -78,14 +82,17 @@ def check_parameters(parameters: Mapping[str, Any], also_allowed: Collection[str
     for name in parameters:
         if name not in ALLOWED and name not in also_allowed:
             raise ValueError(_refusal(name))
-    for header in _headers(parameters):
-        if is_credential_name(header) or header.lower() in _STEERING_HEADERS:
-            raise ValueError(f"extra_headers: {header!r} is refused; credentials go into api_key as a reference")
+    for header, value in _headers(parameters).items():
+        if is_credential_name(header) or header.lower() in _STEERING_HEADERS or _AUTHORIZES.match(str(value)):
+            shown = redact_literal_keys(header)
+            raise ValueError(f"extra_headers: {shown!r} is refused; credentials go into api_key as a reference")
     if parameters.get("stream") and (parameters.get("n") or 1) != 1:
         raise ValueError(
             "extra_params: 'stream' is refused together with 'n': a streamed answer is put together as one"
         )
     for name, value in parameters.items():
+        if is_credential_name(name) and isinstance(value, str):
+            raise ValueError(f"{name}: a credential is refused here; a key goes into api_key as a reference")
         _check_nested(name, value)
 
 
@@ -110,6 +117,8 @@ def _check_nested(path: str, value: Any) -> None:
     if isinstance(value, Mapping):
         for name, inner in value.items():
             # A JSON Schema may well describe a property called "token"; only real values count.
+            if find_literal_key(str(name)):
+                raise ValueError(f"{path}: a name in it looks like a key; a key goes into api_key as a reference")
             if is_credential_name(str(name)) and isinstance(inner, str):
                 raise ValueError(f"{path}.{name}: a credential is refused here; a key goes into api_key as a reference")
             _check_nested(f"{path}.{name}", inner)

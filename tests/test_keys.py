@@ -6,6 +6,7 @@ from activities.key_settings import parse_hosts, parse_keys
 from activities.keys import DUMMY_KEY, KeyRefusedError, KeyRing
 from activities.providers import looks_like_credential
 from durable_llm.facts import LocalFault
+from tests.support_canary import Mount
 
 ENVIRONMENT = {
     "OPENAI_API_KEY": "own-openai-value",
@@ -109,6 +110,51 @@ def test_secret_files_are_read_when_asked_for(tmp_path):
     assert {first, second} <= keys.secrets()
 
 
+def test_a_rotation_by_kubernetes_is_heeded_in_files_that_nobody_asked_for_too(tmp_path):
+    """What a platform puts there is forbidden elsewhere and scrubbed at once, and what was there stays so."""
+    mount = Mount(tmp_path)
+    mount.put(team="first-team-value", other="first-other-value")
+    keys = ring("secrets/team=openai", tmp_path)
+    mount.put(team="second-team-value", other="second-other-value")
+    passage = keys.resolve("openai", None, "secrets/team")
+
+    assert passage.api_key == "second-team-value"
+    assert {"first-other-value", "second-other-value", "first-team-value"} <= passage.forbidden
+    mount.put(team="third-team-value", other="third-other-value")
+    assert {"third-team-value", "third-other-value", "first-other-value"} <= keys.secrets()
+
+
+def test_a_secrets_directory_that_cannot_be_listed_is_no_secrets(tmp_path):
+    """A worker without secret files, or with a file in their place, is a worker."""
+    (tmp_path / "file").write_text("no directory at all")
+
+    assert KeyRing({}, secrets_dir=tmp_path / "file").secrets() == KeyRing({}, secrets_dir=tmp_path / "none").secrets()
+
+
+def test_a_line_break_at_a_variables_end_is_no_part_of_its_key():
+    """Platforms put files into variables as they are; the key must not be taken for somebody else's."""
+    keys = KeyRing(
+        {"TEAM_API_KEY": "team-value-1234\n", "OPENAI_API_KEY": "own-openai-value\r\n"},
+        pairs=parse_keys("TEAM_API_KEY=openai"),
+    )
+
+    assert keys.resolve("openai", None, "os.environ/TEAM_API_KEY").api_key == "team-value-1234"
+    assert keys.resolve("openai", None, None).forbidden == {"team-value-1234"}
+
+
+def test_secrets_inside_of_values_are_secrets():
+    """A document of credentials tells them in pieces, and an address holds a password whatever its variable's name."""
+    line = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7"
+    keys = KeyRing({
+        "VERTEX_CREDENTIALS": f'{{"private_key": "-----BEGIN PRIVATE KEY-----\\n{line}\\n"}}',
+        "DATABASE_URL": "postgres://user:hunter2-hunter2@db/x",
+        "HOME": "/home/somebody/with/a/long/name/of/a/directory",
+    })  # fmt: skip
+
+    assert {line, "hunter2-hunter2"} <= keys.secrets()
+    assert not any("home" in secret for secret in keys.secrets())
+
+
 def test_a_ring_shows_no_values():
     """Logging a ring or what it resolved prints no key."""
     keys = ring()
@@ -141,6 +187,8 @@ def test_settings_parse_to_pairs_and_hosts():
     [
         ("HF_TOKEN", True),
         ("AWS_ACCESS_KEY_ID", True),
+        ("TEMPORAL_GRPC_META_AUTHORIZATION", True),
+        ("TEMPORAL_TLS_CLIENT_KEY_DATA", True),
         ("X_PASSWORD", True),
         ("PGPASSWORD", True),
         ("KEYBOARD", False),

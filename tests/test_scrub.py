@@ -1,6 +1,10 @@
 """What error texts lose before they are stored."""
 
+import base64
+import html
+import json
 import time
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -26,6 +30,60 @@ ROWS = [
 def test_keys_are_removed(text, expected):
     """Known values, recognisable keys, masked ones, and what stands where a key belongs."""
     assert expected in Scrubber({SECRET}).clean(text)
+
+
+ODD = "q7Zx+plain/secret&0001=="
+SPELLINGS = [
+    (f"key {quote(ODD, safe='')} in an address", "key [key] in an address"),
+    ("key q7Zx%2bplain%2fsecret%260001%3d%3d in an address", "key [key] in an address"),
+    (f"key {quote_plus(ODD)}.", "key [key]."),
+    (f"{json.dumps(json.dumps({'seen': ODD}))} inside", "[key]"),
+    (f"page {html.escape(ODD)} here", "page [key] here"),
+    (f"as {base64.b64encode(ODD.encode()).decode()} only", "as [key] only"),
+    (f"as {base64.b64encode(f'user:{ODD}'.encode()).decode()} only", "as [key] only"),
+    (f"as {base64.urlsafe_b64encode(f'me:{ODD}:x'.encode()).decode()} only", "as [key] only"),
+    (f"begins with {SECRET[:14]}, ends with {SECRET[9:]}", "begins with [key], ends with [key]"),
+    (f"key {SECRET[:5]}...{SECRET[-4:]} is bad", "key [key] is bad"),
+    (f"key {SECRET[:4]}…{SECRET[-4:]} is bad", "key [key] is bad"),
+    (f"key wrong..{SECRET[-4:]} is bad", "key [key] is bad"),
+    (f"cut off in the key {SECRET[:6]}", "cut off in the key [key]"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), SPELLINGS)
+def test_a_known_key_is_removed_however_it_is_spelled(text, expected):
+    """Escaped for an address, JSON or HTML, in base64 at any offset, in part, masked, or cut off at the end."""
+    assert expected in Scrubber({SECRET, ODD}).clean(text)
+
+
+@pytest.mark.parametrize("part", ["q7Z", "0001", "plain-secret"[:8]])
+def test_a_few_letters_of_a_key_are_a_word(part):
+    """Too little to tell a key by is left as it was written."""
+    assert Scrubber({SECRET}).clean(f"a {part} b") == f"a {part} b"
+
+
+def test_a_path_or_a_short_secret_takes_no_words_along():
+    """A variable that names a file, or a password that is a word, leaves the words that it is made of."""
+    secrets = {"/etc/secrets/google-model-account.json", "overloaded", "capacity-1"}
+    text = "The model at /etc/secrets/google-model is at capacity... try the model"
+
+    assert Scrubber(secrets).clean(text) == text
+
+
+def test_documents_lose_long_keys_only():
+    """An answer is anybody's words: a short password that is a word of it stays, a long key does not."""
+    document = f'{{"text": "postgres uses {SECRET} and sk-abcdefghijklmnop1234"}}'
+
+    assert Scrubber({"postgres", SECRET}).clean_document(document) == document.replace(SECRET, "[key]")
+
+
+@pytest.mark.parametrize("letter", ["a", "A1", "sk-", "a.", "a*", "%41", "=", "/+"])
+def test_a_hostile_text_costs_milliseconds(letter):
+    """A provider cannot hold the worker's event loop by what it writes."""
+    started = time.process_time()
+    Scrubber({SECRET, ODD}).clean(letter * (100_000 // len(letter)))
+
+    assert time.process_time() - started < 0.5
 
 
 @pytest.mark.parametrize(

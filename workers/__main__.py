@@ -90,6 +90,21 @@ def reclassify(
     _leave(run_reclassify(paths or [], query, limit, as_json=as_json))
 
 
+@app.command()
+def replay(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Exported histories, or directories of them; none: ask the server.")
+    ] = None,
+    query: Annotated[str | None, typer.Option(help="Which calls: 'ExecutionStatus=\"Running\"'.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most calls that are read from the server.")] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Run recorded calls again with this code: status 1 when one would take another path."""
+    from workers.replay import run_replay  # noqa: PLC0415  # as above
+
+    _leave(run_replay(paths or [], query, limit, as_json=as_json))
+
+
 def _refuse_foreign_modules() -> None:
     """Leave with a sentence where an import of `workflows` would lead to somebody else's."""
     try:

@@ -5,32 +5,21 @@ followed otherwise. Each is judged where the recorded call stood at that moment:
 decision, nobody knows.
 """
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import timedelta
 from pathlib import Path
-from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from temporalio.client import Client, WorkflowHistory
+from temporalio.client import WorkflowHistory
 from temporalio.converter import DataConverter
-from temporalio.service import RPCError, RPCStatusCode
 
-from durable_llm.connection import connect_client, translate
-from durable_llm.encryption import data_converter
-from durable_llm.names import WORKFLOW
 from workers.recorded_calls import RecordedCall, RecordedFailure, UnreadableCallError, read_call
+from workers.recorded_histories import chosen
 from workflows.policy.decide import Decision, Progress
 from workflows.policy.versions import CURRENT, VERSIONS, PolicyVersion
-
-AT_ONCE: Final = 10
-"""Histories that are fetched at the same time."""
-
-_CONNECT_WAIT: Final = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
@@ -135,52 +124,13 @@ async def reclassify(histories: AsyncIterator[WorkflowHistory | str], converter:
     return Report(calls, attempts, found, unreadable)
 
 
-async def from_files(paths: Sequence[Path]) -> AsyncIterator[WorkflowHistory | str]:
-    """The histories in these files, and in the JSON files of these directories."""
-    for path in paths:
-        for file in sorted(path.rglob("*.json")) if path.is_dir() else [path]:
-            try:
-                yield WorkflowHistory.from_json(file.stem, file.read_text())
-            except Exception as error:  # no file, no JSON, or what protobuf makes of JSON that is no history
-                yield f"{file}: no history: {type(error).__name__}"
-
-
-async def from_server(client: Client, query: str | None, limit: int) -> AsyncIterator[WorkflowHistory | str]:
-    """The histories of the newest calls that `query` finds.
-
-    Raises:
-        RPCError: the server refused the query or went away.
-    """
-    asked = f"WorkflowType = '{WORKFLOW}'" + (f" AND ({query})" if query else "")
-    listed = [(call.id, call.run_id) async for call in client.list_workflows(asked, limit=limit)]
-    for begin in range(0, len(listed), AT_ONCE):
-        for history in await asyncio.gather(*(_fetched(client, *ids) for ids in listed[begin : begin + AT_ONCE])):
-            yield history
-
-
-async def _fetched(client: Client, call_id: str, run_id: str) -> WorkflowHistory | str:
-    try:
-        return await client.get_workflow_handle(call_id, run_id=run_id).fetch_history()
-    except RPCError as error:
-        if error.status != RPCStatusCode.NOT_FOUND:
-            raise
-        return f"{call_id}: its history is gone"  # retention passed between the list and this
-
-
 async def run_reclassify(paths: Sequence[Path], query: str | None, limit: int, *, as_json: bool) -> int:
     """Print the report; the status is 1 when a history could not be read.
 
     Raises:
         DurableLLMError: no server, or it refused the query.
     """
-    if paths:
-        report = await reclassify(from_files(paths), data_converter())
-    else:
-        client = await connect_client(wait=_CONNECT_WAIT)
-        try:
-            report = await reclassify(from_server(client, query, limit), client.data_converter)
-        except RPCError as error:
-            raise translate(error, client) from error
+    report = await reclassify(*await chosen(paths, query, limit))
     console = Console()
     if as_json:
         print(json.dumps(asdict(report), indent=2))

@@ -5,7 +5,7 @@ configuration). A worker that starts has checked them all.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -52,7 +52,9 @@ class WorkerSettings(BaseSettings):
         False, description="Whether workflow code runs in Temporal's sandbox: slower; tests and CI switch it on."
     )
     keys: str = Field(
-        "", description='Where keys may go beyond their own provider: "MY_KEY=openai, TEAM_API_KEY=llm.internal".'
+        "",
+        repr=False,
+        description='Where keys may go beyond their own provider: "MY_KEY=openai, TEAM_API_KEY=llm.internal".',
     )
     api_base_hosts: str = Field(
         "", description='Hosts that a call\'s api_base may name: "127.0.0.1, llm.internal:8000".'
@@ -78,6 +80,16 @@ class WorkerSettings(BaseSettings):
     )
     validator_timeout_s: Annotated[float, Field(ge=0.1, le=600)] = Field(
         30.0, description="Seconds that one validator or tool parser may take; one that takes longer is broken."
+    )
+    deployment_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]*$", max_length=100)] = Field(
+        "",
+        description="Temporal's worker deployment that this worker is part of; empty: it has no version.",
+    )
+    build_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+-]*$", max_length=100)] = Field(
+        "", description="This worker's version within its deployment, for example an image's tag."
+    )
+    versioning: Literal["auto-upgrade", "pinned"] = Field(
+        "auto-upgrade", description="Whether a running call moves to a new current version, or ends where it began."
     )
     connect_wait_s: Annotated[float, Field(ge=0.1, le=3600)] = Field(
         30.0, description="Seconds that a starting worker tries to reach the Temporal server."
@@ -106,12 +118,20 @@ def load_settings() -> WorkerSettings:
         data_converter()
     except InvalidRequestError as error:
         raise SettingsError(error.message) from None
+    _check_together(settings)
+    return settings
+
+
+def _check_together(settings: WorkerSettings) -> None:
+    """Refuse settings that are sound alone and not beside each other."""
     if settings.heartbeat_interval_s * 2 > settings.heartbeat_timeout_s:
         raise SettingsError(
             f"{PREFIX}HEARTBEAT_INTERVAL_S: expected at most half of {PREFIX}HEARTBEAT_TIMEOUT_S "
             f"({settings.heartbeat_timeout_s:g} s), or one late heartbeat loses an attempt"
         )
-    return settings
+    if bool(settings.deployment_name) != bool(settings.build_id):
+        absent, given = ("BUILD_ID", "DEPLOYMENT_NAME") if settings.deployment_name else ("DEPLOYMENT_NAME", "BUILD_ID")
+        raise SettingsError(f"{PREFIX}{absent}: expected beside {PREFIX}{given}; a version has a name and a build")
 
 
 def store_of(settings: WorkerSettings) -> Store | None:

@@ -26,6 +26,7 @@ from durable_llm import search_attributes
 from durable_llm.connection import check_namespace, connect_client, missing_search_attributes
 from workers.heartbeat_timeout import HeartbeatTimeout
 from workers.settings import SettingsError, WorkerSettings, store_of
+from workers.versioning import say_who_gets_calls, versioning_options
 from workflows.llm_call import LLMCall
 
 logger = logging.getLogger("durable_llm.worker")
@@ -67,6 +68,7 @@ def worker_options(settings: WorkerSettings) -> dict[str, Any]:
         "graceful_shutdown_timeout": timedelta(seconds=settings.graceful_shutdown_s),
         "max_heartbeat_throttle_interval": heartbeat_interval,
         "default_heartbeat_throttle_interval": heartbeat_interval,
+        **versioning_options(settings),
     }
 
 
@@ -124,6 +126,7 @@ async def run_worker(settings: WorkerSettings, announce: Callable[[str], None], 
     client = await connect_client(wait=wait)
     await check_namespace(client, want_search_attributes=False, wait=wait)
     await _warn_of_missing_search_attributes(client)
+    await say_who_gets_calls(client, settings)
     stop = _stop_on_signals()
     worker = build_worker(client, settings, attempts, plugins)
     working = asyncio.create_task(worker.run())

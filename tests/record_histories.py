@@ -48,6 +48,9 @@ DRAINED = FailureFacts(local_fault=LocalFault.DRAINED, text="the worker was shut
 CUT_OFF = ApplicationError("worker is shutting down", type=WORKER_SHUTDOWN, non_retryable=True)
 UNREACHABLE = FailureFacts(local_fault=LocalFault.CONNECT, text="connection refused", request_sent=Sent.NO)
 NO_KEY = FailureFacts(local_fault=LocalFault.MISSING_KEY, text="OPENAI_API_KEY is not set", request_sent=Sent.NO)
+UNJUDGED = FailureFacts(
+    local_fault=LocalFault.BROKEN_VALIDATOR, text="validator prime: KeyError", request_sent=Sent.YES, answer=answer()
+)
 QUICK = Policy(backoff_initial=timedelta(milliseconds=1), backoff_cap=timedelta(milliseconds=1))
 
 
@@ -157,6 +160,7 @@ SCENES: dict[str, Scene] = {
     "workers-lost-too-often": Scene(submit(policy=QUICK), [LOST, LOST, LOST, answer()]),
     "timeout": Scene(submit(), [TIMED_OUT, TIMED_OUT, answer()]),
     "unusable-answers": Scene(submit(), [unusable("empty"), unusable("empty"), answer()]),
+    "broken-validator": Scene(submit(), [UNJUDGED]),
     "on-unknown-fail": Scene(submit(policy=Policy(on_unknown="fail")), [LOST]),
     "lmi-preset": Scene(
         submit(policy=Policy(preset="lmi")), [http_error(429, exception="RateLimitError"), answer()]

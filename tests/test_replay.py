@@ -133,9 +133,9 @@ async def _for_twice_as_long(self: LLMCall, decision: Decision) -> None:
     await LLMCall._wait(self, replace(decision, floor_s=decision.floor_s * 2, spread_s=decision.spread_s * 2))
 
 
-async def _after_a_moment(self: LLMCall, progress: Progress) -> Answer | FailureFacts:
+async def _after_a_moment(self: LLMCall, progress: Progress, *rest: object) -> Answer | FailureFacts:
     await workflow.sleep(1)
-    return await LLMCall._attempt(self, progress)
+    return await LLMCall._attempt(self, progress, *rest)
 
 
 def _leniently(self: LLMCall, facts: FailureFacts, progress: Progress) -> Decision:

@@ -75,7 +75,7 @@ async def test_everything_of_an_answer_is_kept():
     assert (choice.text, choice.finish_reason) == ("seven!", "tool_calls")
     assert [call.id for call in choice.tool_calls] == ["call_1", "call_2"]
     assert choice.logprobs == {"content": [logprob]}
-    assert answer.reasoning_content == "First.\n\nThen."
+    assert answer.choices[0].reasoning_content == "First.\n\nThen."
 
 
 async def test_an_open_model_s_reasoning_is_kept():
@@ -88,7 +88,7 @@ async def test_an_open_model_s_reasoning_is_kept():
     }
     answer, _ = await served(response(reasoning, TEXT, usage=None))
 
-    assert (answer.choices[0].text, answer.reasoning_content) == ("seven", "Hm.")
+    assert (answer.choices[0].text, answer.choices[0].reasoning_content) == ("seven", "Hm.")
     assert (answer.usage, answer.cost) == (None, None)
 
 

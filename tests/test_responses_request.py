@@ -1,6 +1,7 @@
 """What goes out to the Responses API: chat's messages, tools and parameters in that API's words."""
 
 import json
+from contextlib import suppress
 
 import pytest
 from llmock.scenarios import Reply, ToolCall
@@ -36,7 +37,8 @@ async def sent(*messages: dict, model: str = MODEL, all_messages: bool = False, 
     async with playing({"body": response(TEXT)}) as wire:
         asked = order(model, wire.url, responses_api=True, extra_params=extra_params)
         asked = asked.model_copy(update={"all_messages": all_messages})
-        await attempt(asked, Prompt(messages=list(messages) or [ASKED], **(prompt or {})))
+        with suppress(ApplicationError):  # the answer is always the same, and not what every request asks for
+            await attempt(asked, Prompt(messages=list(messages) or [ASKED], **(prompt or {})))
     [request] = wire.requests
     return json.loads(request.partition(b"\r\n\r\n")[2])
 

@@ -30,6 +30,10 @@ ONE = LLMConfig(models=[ModelSpec(name="openai/gpt-4o-mini", max_retries=1)])
 LOST = FailureFacts(local_fault=LocalFault.LOST, text="its heartbeats stopped", request_sent=Sent.UNKNOWN)
 TIMED_OUT = FailureFacts(local_fault=LocalFault.TIMEOUT, text="no answer within 5 s", request_sent=Sent.YES)
 EMPTY = FailureFacts(http_status=200, answer_defect="empty", cost=0.001, request_sent=Sent.YES)
+REJECTED = FailureFacts(http_status=200, answer_defect="rejected", cost=0.001, request_sent=Sent.YES)
+BROKEN = FailureFacts(
+    http_status=200, local_fault=LocalFault.BROKEN_VALIDATOR, answer=answer(), cost=0.01, request_sent=Sent.YES
+)
 LIMITED = http_error(429, "rate_limit_exceeded", "slow down", retry_after_s=1.5, retry_after_source="retry-after")
 
 Drive = Callable[[Stage], Awaitable[CallHandle]]
@@ -82,6 +86,8 @@ SCENES: dict[str, tuple[Drive, list[Step]]] = {
     "timeout": (submit(), [TIMED_OUT, TIMED_OUT, answer()]),
     "unusable-answers": (submit(), [EMPTY, EMPTY, answer()]),
     "on-unknown-fail": (submit(policy=Policy(on_unknown="fail")), [LOST]),
+    "rejected-answers": (submit(validators=["prime"]), [REJECTED, answer()]),
+    "broken-validator": (submit(validators=["prime"], policy=Policy(rules={"misconfigured": "retry"})), [BROKEN]),
     "lmi-preset": (submit(policy=Policy(preset="lmi")), [http_error(429, exception="RateLimitError"), answer()]),
 }
 

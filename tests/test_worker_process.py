@@ -67,6 +67,8 @@ async def worker(env: WorkflowEnvironment, task_queue: str, **settings: str) -> 
         ("DURABLE_LLM_KEYS", "TEMPORAL_API_KEY=openai", "DURABLE_LLM_KEYS"),
         ("DURABLE_LLM_API_BASE_HOSTS", "*", "DURABLE_LLM_API_BASE_HOSTS"),
         ("DURABLE_LLM_LOG_LEVEL", "LOUD", "DURABLE_LLM_LOG_LEVEL"),
+        ("DURABLE_LLM_PLUGINS", "no_such_module", "DURABLE_LLM_PLUGINS"),
+        ("DURABLE_LLM_VALIDATOR_TIMEOUT_S", "0", "DURABLE_LLM_VALIDATOR_TIMEOUT_S"),
     ],
 )
 async def test_an_unusable_setting_is_named_and_the_worker_does_not_start(name: str, value: str, says: str) -> None:

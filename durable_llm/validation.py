@@ -81,7 +81,7 @@ HOW_TO_REGISTER: Final = (
     "@tool_parser('name') in a module that the worker loads (DURABLE_LLM_PLUGINS), and write its name"
 )
 
-ValidatorLike = str | Mapping[str, Any] | ValidatorOnWire
+ValidatorLike = str | Mapping[str, Any] | Validator
 """A validator's name, {"name": ..., "parameters": {...}}, or a Validator."""
 
 

@@ -160,7 +160,10 @@ SCENES: dict[str, Scene] = {
     "workers-lost-too-often": Scene(submit(policy=QUICK), [LOST, LOST, LOST, answer()]),
     "timeout": Scene(submit(), [TIMED_OUT, TIMED_OUT, answer()]),
     "unusable-answers": Scene(submit(), [unusable("empty"), unusable("empty"), answer()]),
-    "broken-validator": Scene(submit(), [UNJUDGED]),
+    "rejected-answers": Scene(submit(validators=["prime"]), [unusable("rejected"), answer()]),
+    "broken-validator": Scene(
+        submit(validators=["prime"], policy=Policy(rules={"misconfigured": "retry"})), [UNJUDGED]
+    ),
     "on-unknown-fail": Scene(submit(policy=Policy(on_unknown="fail")), [LOST]),
     "lmi-preset": Scene(
         submit(policy=Policy(preset="lmi")), [http_error(429, exception="RateLimitError"), answer()]

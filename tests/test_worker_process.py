@@ -26,6 +26,8 @@ from tests.support_wire import playing
         ("DURABLE_LLM_LOG_LEVEL", "LOUD", "DURABLE_LLM_LOG_LEVEL"),
         ("DURABLE_LLM_ENCRYPTION_KEYS", "a=c2hvcnQ=", "DURABLE_LLM_ENCRYPTION_KEYS: entry 1 has 5 bytes and needs 32"),
         ("DURABLE_LLM_ENCRYPTION_KEYS_FILE", "/nonesuch", "DURABLE_LLM_ENCRYPTION_KEYS_FILE: cannot read /nonesuch"),
+        ("DURABLE_LLM_PLUGINS", "no_such_module", "DURABLE_LLM_PLUGINS"),
+        ("DURABLE_LLM_VALIDATOR_TIMEOUT_S", "0", "DURABLE_LLM_VALIDATOR_TIMEOUT_S"),
     ],
 )
 async def test_an_unusable_setting_is_named_and_the_worker_does_not_start(name: str, value: str, says: str) -> None:

@@ -54,7 +54,6 @@ class LongPolls:
             async with self._place() as place:
                 await _closed(workflow)
                 self._turns.pop(place, None)  # reading the result may take as long as its codec wants
-                place.reschedule(None)
                 return await workflow.result()
 
     @asynccontextmanager

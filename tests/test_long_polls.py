@@ -1,7 +1,7 @@
 """Taking turns over few long polls: how many are open, who gets the next place, and what comes through."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -110,7 +110,7 @@ async def test_a_newcomer_gets_a_place_at_once_and_keeps_it(namespace: Namespace
 
 
 async def test_a_cancelled_waiter_frees_its_place(namespace: Namespace) -> None:
-    """Whether it polled, queued, or was given its place in that very moment."""
+    """Whether it polled or queued."""
     polls = LongPolls(limit=4)
     waiting = [awaited(polls, Call(namespace)) for _ in range(20)]
     await settle()
@@ -120,6 +120,25 @@ async def test_a_cancelled_waiter_frees_its_place(namespace: Namespace) -> None:
     left.ended.set()
     assert await asyncio.wait_for(last, 2) == "left"
     assert namespace.open == 0
+    await all_places_are_free(polls, namespace)
+
+
+async def test_a_place_is_not_lost_with_a_waiter_that_gets_it_and_is_cancelled_at_once(namespace: Namespace) -> None:
+    """It goes to the next one."""
+    polls = LongPolls(limit=4)
+    calls = [Call(namespace) for _ in range(5)]
+    first = awaited(polls, calls[0])
+
+    async def end_and_cancel_the_next() -> None:
+        await polls.result(calls[1])
+        first.cancel()
+
+    waiting = [asyncio.create_task(end_and_cancel_the_next()), *(awaited(polls, call) for call in calls[2:])]
+    await settle()  # the fifth came, and the first made room for it and queues
+    calls[1].ended.set()
+    await asyncio.gather(waiting[0], first, return_exceptions=True)
+    assert first.cancelled()
+    await cancelled(waiting[1:])
     await all_places_are_free(polls, namespace)
 
 
@@ -155,7 +174,7 @@ async def all_places_are_free(polls: LongPolls, namespace: Namespace) -> None:
     await cancelled(waiting)
 
 
-async def cancelled(tasks: list[asyncio.Task[str]]) -> None:
+async def cancelled(tasks: Sequence[asyncio.Task[object]]) -> None:
     """Cancel and await."""
     for task in tasks:
         task.cancel()

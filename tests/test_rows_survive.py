@@ -18,6 +18,7 @@ from durable_llm import Category, Dispatcher, LLMConfig, LLMResult, ModelSpec
 from tests.support_attempts import TOOLS
 from tests.support_calls import Turns, completion, in_turn
 from tests.support_processes import worker
+from tests.support_responses import TEXT, response
 
 
 class Prime(BaseModel):
@@ -38,6 +39,12 @@ class Row:
 
 
 ROWS = [
+    Row(
+        "the Responses API",
+        response(TEXT),
+        lambda result: result.text == "seven" and str(result.response_id).startswith("resp_"),
+        spec={"responses_api": True},
+    ),
     Row(
         "tools",
         completion(None, ("get_weather", '{"city": "Rome"}')),

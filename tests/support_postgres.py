@@ -6,8 +6,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,8 +58,7 @@ class Postgres:
         for _ in range(200):
             if subprocess.run(command, check=False).returncode == 0:
                 return
-            with suppress(subprocess.TimeoutExpired):
-                subprocess.run(["sleep", "0.1"], timeout=1, check=False)
+            time.sleep(0.1)
         raise AssertionError("PostgreSQL did not start")
 
 
@@ -82,19 +82,7 @@ def installed_postgres() -> Iterator[Postgres]:
         root.chmod(0o755)
         password_file = root / "password"
         password_file.write_text(f"{PASSWORD}\n")
-        command = [
-            *(
-                programs / "initdb",
-                "-D",
-                root / "data",
-                "-U",
-                USER,
-                "--pwfile",
-                password_file,
-                "--auth",
-                "scram-sha-256",
-            ),
-            *("--no-sync", "--no-locale", "--encoding", "UTF8"),
-        ]
+        command = [programs / "initdb", "-D", root / "data", "-U", USER, "--pwfile", password_file]
+        command += ["--auth", "scram-sha-256", "--no-sync", "--no-locale", "--encoding", "UTF8"]
         subprocess.run(command, user=account, check=True, capture_output=True, timeout=60)
         yield Postgres(free_port(), root / "data", programs, password_file, account)

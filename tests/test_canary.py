@@ -27,6 +27,7 @@ from tests.support_cli import run
 from workers.children import Child
 from workers.dev import WORKER_COMMAND, WORKER_READY
 
+pytestmark = pytest.mark.timeout(300)  # a worker, seven calls and six runs of the command line, on a busy machine
 QUEUE = "canary"
 MODEL = "openai/gpt-4o-mini"
 

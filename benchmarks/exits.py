@@ -1,6 +1,6 @@
 """`make exits`: programs run many times, and the status that each leaves with.
 
-An interpreter in which Temporal's SDK ran may abort while it tears itself down, once in ten runs or once in a hundred.
+An interpreter in which Temporal's SDK ran may abort or hang while it tears itself down, once in ten runs or a hundred.
 So each kind of program is run often, to its own kind of end, and every status is counted; a negative one is the signal
 that the program died of.
 """
@@ -8,6 +8,7 @@ that the program died of.
 import asyncio
 import json
 import os
+import signal
 import sys
 import uuid
 from collections import Counter
@@ -49,17 +50,15 @@ KINDS: Final = (Kind(name="a job that leaves with a result pending", runs=200, r
 
 
 async def status_of(arguments: list[str], env: Environment) -> int:
-    """The status that a Python program leaves with.
-
-    Raises:
-        TimeoutError: it did not end within RUN_WITHIN_S.
-    """
+    """The status that a Python program leaves with; one that hangs is killed, so SIGKILL's."""
     child = await Child.start("the program", [sys.executable, *arguments], env=env)
     try:
-        async with asyncio.timeout(RUN_WITHIN_S):
-            return await child.wait()
+        await asyncio.wait_for(child.wait(), RUN_WITHIN_S)
+    except TimeoutError:
+        child.signal(signal.SIGKILL)
     finally:
-        await child.stop(0.0)
+        status = await child.stop()
+    return status
 
 
 async def statuses(kind: Kind, env: Environment, runs: int | None = None) -> Counter[int]:

@@ -99,6 +99,7 @@ class Dispatcher:
         wait: timedelta = timedelta(seconds=10),
         profile: str | None = None,
         search_attributes: bool = True,
+        max_long_polls: int = DEFAULT_LIMIT,
     ) -> "Connecting":
         """Connect as the TEMPORAL_* environment or a profile says: `async with` it, or `await` it.
 
@@ -109,6 +110,7 @@ class Dispatcher:
             wait: How long to try before giving up.
             profile: A profile of Temporal's configuration file.
             search_attributes: False to do without search attributes, in a namespace that cannot have them.
+            max_long_polls: How many results are polled for at once; when more are awaited, they take turns.
 
         Raises:
             DispatcherUnavailableError: no server, no namespace or no search attributes; says where and what to do.
@@ -119,7 +121,10 @@ class Dispatcher:
             store = store_from_environment()
             client = await connect_client(wait=wait, profile=profile)
             await check_namespace(client, want_search_attributes=search_attributes, wait=wait)
-            return cls(client, task_queue=task_queue, search_attributes=search_attributes, store=store)
+            return cls(
+                client, task_queue=task_queue, search_attributes=search_attributes, store=store,
+                max_long_polls=max_long_polls,
+            )  # fmt: skip
 
         return Connecting(connect())
 

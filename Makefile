@@ -28,12 +28,15 @@ chaos: install ## 200 calls through a faulty provider while workers, the server 
 dev: install ## Temporal with its UI and a worker, in this terminal
 	$(BIN)/python -m workers dev
 
+# Most of what the tests do is wait for each other's processes, so there are more of them than cores.
+JOBS ?= 4
+
 # Once more in Temporal's sandbox, and with each call replayed from its history at every step.
 WORKFLOW_TESTS := tests/test_llm_call.py tests/test_dispatcher.py tests/test_replay.py
 
 test: install ## all tests
-	$(BIN)/python -m pytest -n auto --dist loadscope
-	DURABLE_LLM_TEST_SANDBOX=1 DURABLE_LLM_TEST_CACHE=0 $(BIN)/python -m pytest -n auto --dist loadscope $(WORKFLOW_TESTS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
+	DURABLE_LLM_TEST_SANDBOX=1 DURABLE_LLM_TEST_CACHE=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(WORKFLOW_TESTS)
 
 check: install ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

@@ -25,6 +25,18 @@ from workflows.llm_call import LLMCall
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
+LONGEST = (
+    "test_readme_walk", "test_canary", "test_chaos", "test_resilience", "test_demo", "test_drain", "test_worker_loss",
+    "test_outage", "test_server_loss", "test_packaging", "test_rows_survive", "test_rows_survive_answers", "test_exits",
+)  # fmt: skip
+"""Modules of a test or two that take their time: begun last, one of them would keep the whole run waiting."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest modules first; the order within each is kept."""
+    first = {f"tests.{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: first.get(getattr(item, "module", item).__name__, len(first)))
+
 
 def binary(name: str) -> str:
     """Path of a program beside this Python, or on PATH."""

@@ -5,6 +5,7 @@ dropped in silence, a system prompt is lost where a conversation goes on from a 
 servers are exchanged for others. So the request is written here; litellm sends it.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -22,6 +23,7 @@ _CONVERTED: Final = frozenset({
 _SYSTEM: Final = ("system", "developer")
 _LOGPROBS: Final = "message.output_text.logprobs"
 _CHAT_ID: Final = "chatcmpl"
+_JSON: Final = "json"
 
 Item = dict[str, Any]
 
@@ -57,13 +59,22 @@ def to_responses(request: Mapping[str, Any], provider: str, *, all_messages: boo
     instructions = [text for text in (parameters.pop("instructions", None), turns.instructions) if text]
     asked = {
         **parameters,
-        "input": turns.input,
+        "input": [*_word_for_json(parameters, turns.input, instructions), *turns.input],
         "instructions": "\n\n".join(instructions) or None,
         "previous_response_id": turns.previous_response_id,
     }
     passed = {name: value for name, value in asked.items() if name in _PASSED_ON and value is not None}
     body |= {name: value for name, value in asked.items() if name not in _PASSED_ON}
     return {**passed, **({"extra_body": body} if body else {})}
+
+
+def _word_for_json(parameters: Mapping[str, Any], items: list[Item], instructions: Sequence[str]) -> list[Item]:
+    """JSON mode wants its name in the input; chat took it from the system prompt, which is no part of the input here."""
+    format_ = parameters.get("text", {}).get("format")
+    asked = isinstance(format_, Mapping) and format_.get("type") == "json_object"
+    if not asked or _JSON not in "".join(instructions).lower() or _JSON in json.dumps(items).lower():
+        return []
+    return [{"type": "message", "role": "system", "content": [{"type": "input_text", "text": "Respond with JSON."}]}]
 
 
 def to_turns(messages: Sequence[Mapping[str, Any]], provider: str | None) -> Turns:

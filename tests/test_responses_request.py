@@ -256,3 +256,29 @@ async def test_a_provider_s_tool_call_is_answered_to():
     assert "previous_response_id" not in begun
     assert gone_on["previous_response_id"] == first.response_id
     assert gone_on["input"] == [{"type": "function_call_output", "call_id": call.id, "output": "sunny"}]
+
+
+PRIME = {"type": "json_schema", "json_schema": {"name": "prime", "schema": {
+    "type": "object", "properties": {"prime": {"type": "integer"}}, "required": ["prime"]}}}  # fmt: skip
+
+
+@pytest.mark.parametrize("before", [[ASKED], [SYSTEM, ASKED]], ids=["no system prompt", "a system prompt"])
+async def test_the_word_about_json_is_sent_with_every_response(before):
+    """A system message in the middle is not sent where a conversation goes on from a stored response."""
+    middle = {"role": "system", "content": "In between."}
+    body = await sent(*before, middle, SAID, AGAIN, model="openai/qwen3", prompt={"response_format": PRIME})
+
+    assert body["previous_response_id"] == "resp_1"
+    assert "follows this JSON schema" in body["instructions"]
+    assert body["instructions"].startswith("Be terse.") == (before[0] == SYSTEM)
+
+
+async def test_json_mode_is_named_in_the_input():
+    """There the system prompt is no part of the input, in which JSON mode wants the word; said once is enough."""
+    mode = {"response_format": {"type": "json_object"}}
+    word = {"type": "message", "role": "system", "content": [text("Respond with JSON.")]}
+    told = {"role": "system", "content": "Answer in JSON."}
+
+    assert (await sent(told, ASKED, prompt=mode))["input"][0] == word
+    assert len((await sent(told, {"role": "user", "content": "As JSON."}, prompt=mode))["input"]) == 1
+    assert len((await sent(ASKED, prompt=mode))["input"]) == 1

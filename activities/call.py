@@ -10,7 +10,7 @@ from typing import Any, Final
 from activities.failure import LocalFaultError
 from activities.keys import Passage
 from activities.litellm_setup import FIXED_ARGUMENTS
-from activities.messages import for_provider
+from activities.messages import for_provider, for_responses, tools_for
 from activities.providers import UNOBSERVED
 from activities.responses_request import to_responses
 from activities.structured import for_model
@@ -91,9 +91,16 @@ def arguments(
     if parameters.get("stream"):  # else the provider does not say what a streamed answer took
         parameters.setdefault("stream_options", {"include_usage": True})
     parameters = tool_parameters(provider, parameters)
+    if tools := parameters.get("tools"):
+        parameters["tools"] = tools_for(tools, provider, spec.name)
     if spec.responses_api:
         name = spec.name.removeprefix(f"{provider}/").removeprefix("responses/")
-        request = {"model": f"{provider}/{name}", "messages": prompt.messages, **parameters, **FIXED_ARGUMENTS}
+        request = {
+            "model": f"{provider}/{name}",
+            "messages": for_responses(prompt.messages),
+            **parameters,
+            **FIXED_ARGUMENTS,
+        }
         background = {"background": True} if spec.background else {}
         return {**to_responses(request, provider, all_messages=all_messages), **background}
     messages = without_empty_calls(for_provider(prompt.messages, provider, spec.name))

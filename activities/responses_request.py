@@ -122,10 +122,11 @@ def _items(index: int, message: Mapping[str, Any]) -> Iterator[Item]:
             content = message.get("content") or ""
             output = content if isinstance(content, str) else _parts(content, "input_text")
             yield {"type": "function_call_output", "call_id": message.get("tool_call_id"), "output": output}
-        case "assistant":
+        case "assistant" if not message.get("function_call"):
             yield from _said(message)
-        case "function":
-            text = f"messages[{index}]: the Responses API has no role 'function'; write a tool call and its result"
+        case "assistant" | "function" as role:
+            name = "role 'function'" if role == "function" else "'function_call'"
+            text = f"messages[{index}]: the Responses API has no {name}; write a tool call and its result"
             raise LocalFaultError(LocalFault.REQUEST_NOT_BUILT, text)
         case role:
             yield {"type": "message", "role": role, "content": _parts(message.get("content"), "input_text")}

@@ -69,7 +69,7 @@ def to_responses(request: Mapping[str, Any], provider: str, *, all_messages: boo
 
 
 def _word_for_json(parameters: Mapping[str, Any], items: list[Item], instructions: Sequence[str]) -> list[Item]:
-    """JSON mode wants its name in the input; chat took it from the system prompt, which is no part of the input here."""
+    """JSON mode wants its name in the input; the system prompt, where chat found it, is no part of the input here."""
     format_ = parameters.get("text", {}).get("format")
     asked = isinstance(format_, Mapping) and format_.get("type") == "json_object"
     if not asked or _JSON not in "".join(instructions).lower() or _JSON in json.dumps(items).lower():

@@ -198,7 +198,7 @@ async def test_marks_for_the_prompt_cache_go_to_who_reads_them() -> None:
     {**TOOLS[0], "cache_control": {"type": "ephemeral"}},
     {**TOOLS[0], "function": {**TOOLS[0]["function"], "cache_control": {"type": "ephemeral"}}},
 ])  # fmt: skip
-@pytest.mark.parametrize(("model", "reads"), [(OPENAI, False), ("groq/llama-3.1-8b-instant", False), (ANTHROPIC, True)])
+@pytest.mark.parametrize(("model", "reads"), [(OPENAI, False), ("deepseek/deepseek-chat", False), (ANTHROPIC, True)])
 async def test_marks_on_tools_go_to_who_reads_them(marked: dict, model: str, reads: bool) -> None:
     """A tool is marked beside its function or inside it."""
     async with playing({"body": BODIES.get(model) or openai()}) as wire:

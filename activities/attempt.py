@@ -189,7 +189,10 @@ class ProviderAttempts:
             else:
                 exchange.must_show = traces(request["messages"])
                 response = await whole(await litellm.acompletion(**request))
-        outcome = judge(response, exchange, spec.name, self._scrubber(prompt), _now(), asked=choices_asked(spec))
+        outcome = judge(
+            response, exchange, spec.name, self._scrubber(prompt), _now(),
+            asked=choices_asked(spec), previous=request.get("previous_response_id"),
+        )  # fmt: skip
         return outcome.model_copy(update={"provider": provider}) if isinstance(outcome, Answer) else outcome
 
     def _scrubber(self, prompt: Prompt | None) -> Scrubber:

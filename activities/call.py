@@ -4,13 +4,13 @@ What litellm is given decides what it sends, so what a caller wrote is checked h
 the rules, or not ours at all.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from activities.failure import LocalFaultError
 from activities.keys import Passage
-from activities.litellm_setup import FIXED_ARGUMENTS
-from activities.messages import for_provider
+from activities.litellm_setup import FIXED_ARGUMENTS, litellm
+from activities.messages import for_provider, for_responses, tools_for
 from activities.providers import UNOBSERVED
 from activities.responses_request import to_responses
 from activities.structured import for_model
@@ -21,6 +21,7 @@ from durable_llm.parameters import check_parameters
 from durable_llm.request import Prompt
 
 _WITH_RESPONSES: Final = frozenset({"openai", "azure"})
+_LOGPROBS: Final = ("logprobs", "top_logprobs")
 _BINARY_STREAMS: Final = frozenset({"bedrock", "bedrock_converse", "sagemaker", "sagemaker_chat"})
 
 
@@ -91,13 +92,34 @@ def arguments(
     if parameters.get("stream"):  # else the provider does not say what a streamed answer took
         parameters.setdefault("stream_options", {"include_usage": True})
     parameters = tool_parameters(provider, parameters)
+    if tools := parameters.get("tools"):
+        parameters["tools"] = tools_for(tools, provider, spec.name)
     if spec.responses_api:
         name = spec.name.removeprefix(f"{provider}/").removeprefix("responses/")
-        request = {"model": f"{provider}/{name}", "messages": prompt.messages, **parameters, **FIXED_ARGUMENTS}
+        request = {
+            "model": f"{provider}/{name}",
+            "messages": for_responses(prompt.messages),
+            **parameters,
+            **FIXED_ARGUMENTS,
+        }
+        _check_logprobs(name, provider, parameters)
         background = {"background": True} if spec.background else {}
         return {**to_responses(request, provider, all_messages=all_messages), **background}
     messages = without_empty_calls(for_provider(prompt.messages, provider, spec.name))
     return {"model": spec.name, "messages": messages, **parameters, **FIXED_ARGUMENTS}
+
+
+def _check_logprobs(model: str, provider: str, parameters: Mapping[str, Any]) -> None:
+    """Refuse what litellm refuses on chat; on the way to the Responses API it looks at no model's abilities.
+
+    Raises:
+        LocalFaultError: the model is known to give no log probabilities.
+    """
+    taken = litellm.get_supported_openai_params(model=model, custom_llm_provider=provider)
+    refused = [name for name in _LOGPROBS if parameters.get(name) and taken and name not in taken]
+    if refused:
+        text = f"{' and '.join(refused)}: {model} gives no log probabilities; leave them out of this spec"
+        raise LocalFaultError(LocalFault.UNSUPPORTED, text)
 
 
 def choices_asked(spec: ModelSpecOnWire) -> int:

@@ -12,6 +12,7 @@ from activities.answer import read_answer, sound, without_keys
 from activities.exchange import Exchange
 from activities.failure import LocalFaultError, facts_of_answer, facts_of_response
 from activities.fitting import fitted
+from activities.responses_answer import forgets, unanswerable, uses_hosted_tools
 from activities.scrub import Scrubber
 from activities.verdict_on_answer import Verdict, judge_body, judge_choices, natives
 from durable_llm.facts import AnswerDefect, FailureFacts, LocalFault
@@ -21,7 +22,14 @@ _COUNTS: Final = ("usage", "usageMetadata", "prompt_eval_count")
 
 
 def judge(
-    response: Any, exchange: Exchange, model: str, scrubber: Scrubber, now: datetime, *, asked: int = 1
+    response: Any,
+    exchange: Exchange,
+    model: str,
+    scrubber: Scrubber,
+    now: datetime,
+    *,
+    asked: int = 1,
+    previous: str | None = None,
 ) -> Answer | FailureFacts:
     """The answer that `response` is, or the facts of why it is none.
 
@@ -32,6 +40,7 @@ def judge(
         scrubber: Cleans every text.
         now: When the answer was seen.
         asked: How many choices were asked for.
+        previous: Id of the stored response that was to be gone on from.
 
     Raises:
         LocalFaultError: no request was seen, so nothing is known of where the answer is from.
@@ -46,11 +55,17 @@ def judge(
         answer = answer.model_copy(update={"usage": None, "cost": None})  # litellm's own guesses
     if served := _model_of_response(value):
         answer = answer.model_copy(update={"model": served})
+    if uses_hosted_tools(value):
+        answer = answer.model_copy(update={"cost": None})  # they are billed beside the tokens
     answer = without_keys(answer, scrubber)
-    verdict = _verdict(answer, exchange, value) or _ignored(asked, answer)
+    verdict = _verdict(answer, exchange, value)
+    if verdict is None or verdict.defect is not AnswerDefect.ERROR_BODY:
+        verdict = _forgotten(previous, value) or _waiting(value) or verdict or _ignored(asked, answer)
     if verdict is None:
         return sound(answer, natives(value))
-    return rejected(verdict, answer, exchange, scrubber, now)
+    facts = rejected(verdict, answer, exchange, scrubber, now)
+    waits = verdict.defect is AnswerDefect.EMPTY and unanswerable(value)
+    return facts.model_copy(update={"local_fault": LocalFault.UNSUPPORTED}) if waits else facts
 
 
 def rejected(verdict: Verdict, answer: Answer, exchange: Exchange, scrubber: Scrubber, now: datetime) -> FailureFacts:
@@ -81,6 +96,20 @@ def _verdict(answer: Answer, exchange: Exchange, value: Any) -> Verdict | None:
     if verdict and verdict.defect is AnswerDefect.EMPTY and value is None:
         return judge_body(exchange.body, value)  # nothing was said because nothing could be read
     return verdict
+
+
+def _forgotten(previous: str | None, value: Any) -> Verdict | None:
+    """An answer without the conversation: the server took the stored response's id and ignores it."""
+    if previous is None or not forgets(value):
+        return None
+    return Verdict(AnswerDefect.FORGOTTEN, None, f"the server ignores previous_response_id {previous!r}")
+
+
+def _waiting(value: Any) -> Verdict | None:
+    """A response that waits for what no caller can say here, whatever it says beside it."""
+    kind = unanswerable(value)
+    text = f"the response asks for {kind}, which a call cannot answer; offer tools of type 'function' instead"
+    return Verdict(AnswerDefect.EMPTY, None, text) if kind else None
 
 
 def _ignored(asked: int, answer: Answer) -> Verdict | None:

@@ -16,12 +16,15 @@ from activities.litellm_setup import THOUGHT_SEPARATOR
 _CLAUDE: Final = "claude"
 _GOOGLE: Final = "google"
 
-_HOSTS: Final[Mapping[str, frozenset[str]]] = {
-    # Anthropic's signatures hold on every cloud that serves Claude.
-    _CLAUDE: frozenset({"anthropic", "bedrock", "bedrock_converse", "vertex_ai", "azure_ai", "databricks"}),
-    _GOOGLE: frozenset({"gemini", "vertex_ai", "vertex_ai_beta"}),
-}
-"""Providers whose models understand what each other's wrote."""
+_RESPONSES: Final = "responses"
+"""OpenAI's other API: what is sent to it is rewritten from messages, and it takes longer ids."""
+
+_CLAUDES_CLOUDS: Final = frozenset({"bedrock", "bedrock_converse", "vertex_ai", "azure_ai", "databricks"})
+"""Who serves Claude beside others' models; Anthropic's signatures hold on each of them."""
+
+_GOOGLES: Final = frozenset({"gemini", "vertex_ai", "vertex_ai_beta"})
+_OF_MANY: Final = _CLAUDES_CLOUDS | {"vertex_ai_beta"}
+"""Providers whose name alone does not tell which family's model wrote."""
 
 _COMMON: Final = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "function_call"})
 _ALSO: Final[Mapping[str, frozenset[str]]] = {
@@ -29,6 +32,7 @@ _ALSO: Final[Mapping[str, frozenset[str]]] = {
     _GOOGLE: frozenset({"provider_specific_fields"}),
     "openai": frozenset({"refusal", "audio"}),
     "azure": frozenset({"refusal", "audio"}),
+    _RESPONSES: frozenset({"refusal"}),
     "openrouter": frozenset({"reasoning_details", "cache_control"}),
     "dashscope": frozenset({"cache_control"}),
     "minimax": frozenset({"cache_control"}),
@@ -48,7 +52,8 @@ _BOUND: Final = frozenset({"thinking_blocks", "provider_specific_fields", "reaso
 _CALL: Final = frozenset({"id", "type", "function", "custom"})
 _THINKING: Final = frozenset({"thinking", "redacted_thinking"})
 
-_OPENAI_ID_CHARS: Final = 40
+_ID_CHARS: Final[Mapping[str, int]] = {"openai": 40, "azure": 40, _RESPONSES: 64}
+_GOING_ON: Final = ("response_id", "provider")
 _MISTRAL_ID: Final = re.compile(r"[a-zA-Z0-9]{9}")
 
 
@@ -59,7 +64,8 @@ def for_provider(messages: Iterable[Mapping[str, Any]], provider: str, model: st
     provider signed, that is of no use to this one, or that nobody knows.
 
     Args:
-        messages: In OpenAI's shape; not changed. `provider`, where an assistant's message has it, says who wrote it.
+        messages: In OpenAI's shape; not changed. `provider` and `model`, where an assistant's message has them, say who
+            wrote it.
         provider: litellm's name of the provider to ask.
         model: The model to ask.
     """
@@ -67,15 +73,38 @@ def for_provider(messages: Iterable[Mapping[str, Any]], provider: str, model: st
     return [_message(message, family) for message in messages]
 
 
+def for_responses(messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """`messages` with what the Responses API has a counterpart for, and which stored response they are."""
+    return [
+        {**_message(message, _RESPONSES), **{name: message[name] for name in _GOING_ON if name in message}}
+        for message in messages
+    ]
+
+
+def tools_for(tools: Iterable[Any], provider: str, model: str) -> list[Any]:
+    """`tools` without the cache's marks, unless the provider reads them."""
+    taken = _ALSO.get(_family(provider, model), frozenset())
+    return [_tool(tool, taken) for tool in tools]
+
+
 def _family(provider: str, model: str) -> str:
-    if provider == "anthropic" or (provider in _HOSTS[_CLAUDE] and "claude" in model.lower()):
+    if provider == "anthropic" or (provider in _CLAUDES_CLOUDS and "claude" in model.lower()):
         return _CLAUDE
-    return _GOOGLE if provider in _HOSTS[_GOOGLE] else provider
+    return _GOOGLE if provider in _GOOGLES else provider
+
+
+def _wrote(message: Mapping[str, Any], family: str) -> bool:
+    """Whether a model of this family wrote the message, as far as it tells; one without a writer is anybody's own."""
+    provider, model = message.get("provider"), message.get("model")
+    if provider is None:
+        return True
+    if provider in _OF_MANY and not model:
+        return False
+    return _family(str(provider), str(model)) == family
 
 
 def _message(message: Mapping[str, Any], family: str) -> dict[str, Any]:
-    writer = message.get("provider")
-    own = writer is None or writer in _HOSTS.get(family, {family})
+    own = _wrote(message, family)
     taken = _COMMON | (_ALSO.get(family, frozenset()) - (frozenset() if own else _BOUND))
     message = _unpacked(message)
     parts = {name: _converted(name, value, taken, family) for name, value in message.items() if name in taken}
@@ -117,10 +146,16 @@ def _converted(name: str, value: Any, taken: frozenset[str], family: str) -> Any
 
 
 def _part(part: Any, taken: frozenset[str]) -> Any:
-    """A part of a content without the cache's mark, unless the provider reads it."""
+    """A part of a content, or a tool, without the cache's mark, unless the provider reads it."""
     if "cache_control" in taken or not isinstance(part, Mapping):
         return part
     return {name: value for name, value in part.items() if name != "cache_control"}
+
+
+def _tool(tool: Any, taken: frozenset[str]) -> Any:
+    tool = _part(tool, taken)
+    function = tool.get("function") if isinstance(tool, Mapping) else None
+    return {**tool, "function": _part(function, taken)} if isinstance(function, Mapping) else tool
 
 
 def _foreign_thinking(part: Any, taken: frozenset[str]) -> bool:
@@ -149,11 +184,12 @@ def _signature(call: Mapping[str, Any]) -> str | None:
 def _call_id(call_id: str, family: str) -> str:
     """An id that the provider takes; the same for a call and for its result.
 
-    Mistral wants nine letters and digits, OpenAI at most 40 characters; litellm sees to Anthropic's and Amazon's rules.
+    Mistral wants nine letters and digits, OpenAI at most 40 characters, or 64; litellm sees to Anthropic's and Amazon's
+    rules.
     """
     plain = call_id.partition(THOUGHT_SEPARATOR)[0]
     if family == "mistral" and not _MISTRAL_ID.fullmatch(plain):
         return hashlib.sha256(plain.encode()).hexdigest()[:9]
-    if family in ("openai", "azure") and len(plain) > _OPENAI_ID_CHARS:
-        return hashlib.sha256(plain.encode()).hexdigest()[:_OPENAI_ID_CHARS]
+    if len(plain) > (most := _ID_CHARS.get(family, len(plain))):
+        return hashlib.sha256(plain.encode()).hexdigest()[:most]
     return plain

@@ -9,6 +9,16 @@ from typing import Any, Final
 
 from activities.litellm_setup import litellm
 
+_WAITING: Final = frozenset({
+    "custom_tool_call", "mcp_approval_request", "computer_call", "local_shell_call", "shell_call", "apply_patch_call",
+})  # fmt: skip
+"""Items that the provider wants answered by something that is neither a message nor a function's result."""
+
+_BILLED: Final = frozenset({
+    "web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "shell_call",
+})  # fmt: skip
+"""Items of tools that the provider runs by itself and bills by the call, the session or the picture."""
+
 _ENDS: Final = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
 
@@ -24,6 +34,27 @@ def completion_of(value: Any) -> Any:
         usage=_usage(value.get("usage")),
         service_tier=value.get("service_tier"),
     )
+
+
+def forgets(value: Any) -> bool:
+    """Whether a Response says that it goes on from none; what a gateway calls another one is left to it."""
+    return isinstance(value, Mapping) and "previous_response_id" in value and not value["previous_response_id"]
+
+
+def unanswerable(value: Any) -> str | None:
+    """What a Response waits for that is no function's result: an item's type; None without any."""
+    kinds = _kinds(value)
+    return next((kind for kind in kinds if kind in _WAITING and f"{kind}_output" not in kinds), None)
+
+
+def uses_hosted_tools(value: Any) -> bool:
+    """Whether a Response cost more than its tokens."""
+    return any(kind in _BILLED for kind in _kinds(value))
+
+
+def _kinds(value: Any) -> list[str]:
+    """Types of a Response's items."""
+    return [str(item.get("type")) for item in _mappings(value.get("output"))] if isinstance(value, Mapping) else []
 
 
 def _choice(items: list[Mapping[str, Any]], value: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ dropped in silence, a system prompt is lost where a conversation goes on from a 
 servers are exchanged for others. So the request is written here; litellm sends it.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -22,6 +23,7 @@ _CONVERTED: Final = frozenset({
 _SYSTEM: Final = ("system", "developer")
 _LOGPROBS: Final = "message.output_text.logprobs"
 _CHAT_ID: Final = "chatcmpl"
+_JSON: Final = "json"
 
 Item = dict[str, Any]
 
@@ -57,13 +59,22 @@ def to_responses(request: Mapping[str, Any], provider: str, *, all_messages: boo
     instructions = [text for text in (parameters.pop("instructions", None), turns.instructions) if text]
     asked = {
         **parameters,
-        "input": turns.input,
+        "input": [*_word_for_json(parameters, turns.input, instructions), *turns.input],
         "instructions": "\n\n".join(instructions) or None,
         "previous_response_id": turns.previous_response_id,
     }
     passed = {name: value for name, value in asked.items() if name in _PASSED_ON and value is not None}
     body |= {name: value for name, value in asked.items() if name not in _PASSED_ON}
     return {**passed, **({"extra_body": body} if body else {})}
+
+
+def _word_for_json(parameters: Mapping[str, Any], items: list[Item], instructions: Sequence[str]) -> list[Item]:
+    """JSON mode wants its name in the input; the system prompt, where chat found it, is no part of the input here."""
+    format_ = parameters.get("text", {}).get("format")
+    asked = isinstance(format_, Mapping) and format_.get("type") == "json_object"
+    if not asked or _JSON not in "".join(instructions).lower() or _JSON in json.dumps(items).lower():
+        return []
+    return [{"type": "message", "role": "system", "content": [{"type": "input_text", "text": "Respond with JSON."}]}]
 
 
 def to_turns(messages: Sequence[Mapping[str, Any]], provider: str | None) -> Turns:
@@ -111,10 +122,11 @@ def _items(index: int, message: Mapping[str, Any]) -> Iterator[Item]:
             content = message.get("content") or ""
             output = content if isinstance(content, str) else _parts(content, "input_text")
             yield {"type": "function_call_output", "call_id": message.get("tool_call_id"), "output": output}
-        case "assistant":
+        case "assistant" if not message.get("function_call"):
             yield from _said(message)
-        case "function":
-            text = f"messages[{index}]: the Responses API has no role 'function'; write a tool call and its result"
+        case "assistant" | "function" as role:
+            name = "role 'function'" if role == "function" else "'function_call'"
+            text = f"messages[{index}]: the Responses API has no {name}; write a tool call and its result"
             raise LocalFaultError(LocalFault.REQUEST_NOT_BUILT, text)
         case role:
             yield {"type": "message", "role": role, "content": _parts(message.get("content"), "input_text")}

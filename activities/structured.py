@@ -77,16 +77,17 @@ def _has_json_mode(model: str, provider: str) -> bool:
 
 
 def _instructed(messages: Sequence[dict[str, Any]], schema: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Messages whose system prompt tells of the schema."""
+    """Messages whose leading system prompt tells of the schema.
+
+    One in mid-conversation would not do: it is not sent where a conversation goes on from a stored response.
+    """
     text = (
         "Respond with JSON that follows this JSON schema, and with nothing beside it:\n\n"
         f"{json.dumps(schema, ensure_ascii=False)}"
     )
-    index = next((at for at, message in enumerate(messages) if message.get("role") in _SYSTEM_ROLES), None)
-    if index is None:
+    if not messages or messages[0].get("role") not in _SYSTEM_ROLES:
         return [{"role": "system", "content": text}, *messages]
-    told = {**messages[index], "content": _appended(messages[index].get("content"), text)}
-    return [*messages[:index], told, *messages[index + 1 :]]
+    return [{**messages[0], "content": _appended(messages[0].get("content"), text)}, *messages[1:]]
 
 
 def _appended(content: Any, text: str) -> Any:

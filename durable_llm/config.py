@@ -5,7 +5,8 @@ ignore unknown ones: they are what a worker reads.
 """
 
 import os
-from typing import Annotated, Any, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -143,17 +144,29 @@ def also_allowed() -> frozenset[str]:
     return frozenset(name.strip() for name in os.environ.get(EXTRA_PARAMS_VARIABLE, "").split(",") if name.strip())
 
 
+_BY_NAME: Final = {
+    "background": "set the spec's own background",
+    "stream": "write extra_params={'stream': True}",
+    "previous_response_id": "give the assistant's message its 'response_id'",
+}
+"""What decides how a response is asked for and read, and what to write instead of hiding it in `extra_body`."""
+
+
 def check_background(spec: ModelSpecOnWire) -> None:
-    """Refuse a background mode that could not be followed.
+    """Refuse a background mode that could not be followed, also one that nobody else would know of.
 
     Raises:
         ValueError: saying what to write instead.
     """
+    body = spec.extra_params.get("extra_body")
+    hidden = [name for name in _BY_NAME if spec.responses_api and isinstance(body, Mapping) and body.get(name)]
+    if hidden:
+        raise ValueError(f"extra_body: {hidden[0]!r} is refused with responses_api: {_BY_NAME[hidden[0]]}")
     if not spec.background:
         return
     if not spec.responses_api:
         raise ValueError("background: only the Responses API has it; set responses_api=True too")
-    if spec.extra_params.get("store") is False:
+    if False in (spec.extra_params.get("store"), body.get("store") if isinstance(body, Mapping) else None):
         raise ValueError("background: a response that is not stored cannot be followed; leave 'store' out")
     if spec.extra_params.get("stream"):
         raise ValueError("background: an answer that is asked for now and then is no stream; leave 'stream' out")

@@ -225,7 +225,7 @@ class Dispatcher:
             self._client,
             self._task_queue,
             check_call_id(call_id) if call_id is not None else fresh_call_id(),
-            request=request.model_copy(update={"schema_version": submitted.schema_version}),
+            request=request.model_copy(update={"schema_version": submitted.schema_version(request.models)}),
             prompt=submitted,
             fingerprint=fingerprint(models, prompt),
             metadata=check_metadata(metadata),

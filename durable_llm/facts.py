@@ -68,6 +68,8 @@ class AnswerDefect(StrEnum):
     EMPTY = "empty"
     CUT = "cut"
     """The answer or its stream ended before its end was said."""
+    FORGOTTEN = "forgotten"
+    """A response that does not go on from the one that the request named: it answers without the conversation."""
     UNREADABLE = "unreadable"
     """A body that is not what this API sends: no JSON, HTML, nothing."""
     REFUSAL = "refusal"
@@ -136,7 +138,7 @@ class FailureFacts(Wire):
     def lacks_previous_response(self) -> bool:
         """Whether the provider does not have the response that the messages were to go on from."""
         named = self.error_code == "previous_response_not_found" or self.error_param == "previous_response_id"
-        return named and self.http_status in (400, 404)
+        return (named and self.http_status in (400, 404)) or self.answer_defect == AnswerDefect.FORGOTTEN
 
     @property
     def outcome(self) -> Outcome:

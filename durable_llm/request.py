@@ -66,14 +66,16 @@ class Prompt(Wire):
     tool_parser: str | None = None
 
 
-def needed_version(prompt: Prompt, *, stored: bool) -> int:
+def needed_version(prompt: Prompt, *, stored: bool, background: bool = False) -> int:
     """The schema version that a worker must know, or it would ignore a part of the request in silence.
 
     Args:
         prompt: What is asked.
         stored: Whether a reference to the store travels in its place.
+        background: Whether a model is asked in the background.
     """
-    return SCHEMA_VERSION if stored or prompt.validators or prompt.tool_parser else FIRST_SCHEMA_VERSION
+    newer = stored or background or prompt.validators or prompt.tool_parser
+    return SCHEMA_VERSION if newer else FIRST_SCHEMA_VERSION
 
 
 class PromptReference(Wire):

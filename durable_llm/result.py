@@ -144,6 +144,7 @@ class LLMResult(Ledger):
             "provider_specific_fields": choice.provider_specific_fields,
             "response_id": stored,
             "provider": self.provider,
+            "model": self.model,
         }
         present = {name: value for name, value in extras.items() if value}
         return {"role": "assistant", "content": choice.text, **present}

@@ -1,9 +1,11 @@
 """A prompt on its way to Temporal: as it is, or, where it is too large, by way of the store."""
 
 import logging
+from collections.abc import Iterable
 
 from temporalio.converter import DataConverter
 
+from durable_llm.config import ModelSpecOnWire
 from durable_llm.errors import DispatcherUnavailableError
 from durable_llm.request import STORED_PROMPT_BYTES, Prompt, PromptReference, needed_version
 from durable_llm.store.errors import StoreError, StoreUnavailableError
@@ -43,10 +45,10 @@ class SubmittedPrompt:
         """Whether the call gets a reference."""
         return self._store is not None
 
-    @property
-    def schema_version(self) -> int:
-        """The oldest that knows how this prompt travels."""
-        return needed_version(self._prompt, stored=self.is_stored)
+    def schema_version(self, models: Iterable[ModelSpecOnWire]) -> int:
+        """The oldest that knows how this prompt travels and how these models are asked."""
+        background = any(model.background for model in models)
+        return needed_version(self._prompt, stored=self.is_stored, background=background)
 
     async def argument(self) -> Prompt | PromptReference:
         """What the workflow is given; the first time, a large prompt is put into the store, however long that takes.

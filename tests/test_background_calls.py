@@ -115,6 +115,25 @@ async def test_a_lost_previous_response_is_made_up_for(on_skipped_time):
     assert (result.attempts[0].rule, result.attempts[0].category) == ("previous-response", Category.NOT_FOUND)
 
 
+@pytest.mark.parametrize("preset", ["default", "lmi"])
+@pytest.mark.parametrize("forgets", [
+    http_error(400, "previous_response_not_found", "not found", exception="BadRequestError"),
+    FailureFacts(http_status=200, answer_defect=AnswerDefect.FORGOTTEN, request_sent=Sent.YES, cost=0.02),
+])  # fmt: skip
+async def test_making_up_for_a_previous_response_takes_no_retry(on_skipped_time, forgets, preset):
+    """The model was asked for less than the conversation: it is asked again though it may not be retried."""
+    pair = LLMConfig(models=[SPEC.model_copy(update={"max_retries": 0}), PAIR.models[1]])
+    async with on_skipped_time(forgets, answer()) as stage:
+        handle = await stage.dispatcher.submit(pair, "Name a prime.", policy=Policy(preset=preset))
+        result = await handle.result()
+        history = await stage.client.get_workflow_handle(handle.call_id).fetch_history()
+
+    assert [(order.spec_index, order.all_messages) for order in stage.provider.orders] == [(0, False), (0, True)]
+    assert result.attempts[0].rule == "previous-response"
+    assert result.total_cost == pytest.approx(0.01 + (forgets.cost or 0.0))
+    assert b"try 2 of 2" in b"".join(event.user_metadata.summary.data for event in history.events)
+
+
 async def test_a_previous_response_that_stays_lost_leads_to_the_next_model(on_skipped_time):
     """Once more is enough; the next model has its own answer to whether it knows the response."""
     forgotten = http_error(404, None, "not found", error_param="previous_response_id")

@@ -8,7 +8,7 @@ import pytest
 
 from activities.messages import for_provider
 from durable_llm.request import Prompt
-from durable_llm.result import LLMResult
+from durable_llm.result import Choice, LLMResult
 from tests.support_attempts import TOOLS, attempt, order, ring, says
 from tests.support_bodies import anthropic, choice, gemini, openai, sent
 from tests.support_wire import playing
@@ -192,6 +192,59 @@ async def test_marks_for_the_prompt_cache_go_to_who_reads_them() -> None:
     assert "cache_control" in json.dumps((await asked(ANTHROPIC, marked))["messages"])
     assert "cache_control" not in json.dumps(await asked(OPENAI, marked))
     assert "cache_control" not in json.dumps(await asked(GEMINI, marked))
+
+
+@pytest.mark.parametrize("marked", [
+    {**TOOLS[0], "cache_control": {"type": "ephemeral"}},
+    {**TOOLS[0], "function": {**TOOLS[0]["function"], "cache_control": {"type": "ephemeral"}}},
+])  # fmt: skip
+@pytest.mark.parametrize(("model", "reads"), [(OPENAI, False), ("deepseek/deepseek-chat", False), (ANTHROPIC, True)])
+async def test_marks_on_tools_go_to_who_reads_them(marked: dict, model: str, reads: bool) -> None:
+    """A tool is marked beside its function or inside it."""
+    async with playing({"body": BODIES.get(model) or openai()}) as wire:
+        await attempt(order(model, wire.url), says(tools=[marked]))
+    [request] = wire.requests
+
+    assert ("cache_control" in json.dumps(sent(request)["tools"])) == reads
+    assert sent(request)["tools"]
+
+
+WRITERS = [
+    ("vertex_ai", "gemini-2.5-flash", "anthropic", ANTHROPIC, False),
+    ("vertex_ai", "claude-haiku-4-5", "anthropic", ANTHROPIC, True),
+    ("bedrock", "us.amazon.nova-pro-v1:0", "anthropic", ANTHROPIC, False),
+    ("databricks", "databricks-claude-sonnet-4", "vertex_ai", "vertex_ai/claude-haiku-4-5", True),
+    ("anthropic", None, "azure_ai", "azure_ai/claude-haiku-4-5", True),
+    ("vertex_ai", None, "anthropic", ANTHROPIC, False),
+]
+
+
+@pytest.mark.parametrize(("provider", "model", "asked_provider", "asked_model", "kept"), WRITERS)
+def test_a_cloud_of_many_models_is_known_by_the_model(provider, model, asked_provider, asked_model, kept) -> None:
+    """What Gemini signed on Google's cloud is none of Claude's, and what Claude signed there is."""
+    said = {"role": "assistant", "content": "x", "thinking_blocks": [THOUGHT], "provider": provider, "model": model}
+    [told] = for_provider([said], asked_provider, asked_model)
+
+    assert ("thinking_blocks" in told) == kept
+    assert not {"provider", "model"} & set(told)
+
+
+@pytest.mark.parametrize(("model", "kept"), [("gemini-2.5-flash", True), ("claude-haiku-4-5", False), (None, False)])
+def test_google_gets_from_its_cloud_what_gemini_signed(model: str | None, kept: bool) -> None:
+    """And nothing of what Claude, or nobody knows who, said there."""
+    fields = {"thought_signatures": ["TEXT"]}
+    said = {"role": "assistant", "content": "x", "provider_specific_fields": fields, "provider": "vertex_ai"}
+    [told] = for_provider([{**said, "model": model}], "gemini", GEMINI)
+
+    assert ("provider_specific_fields" in told) == kept
+
+
+def test_an_answer_tells_who_wrote_it() -> None:
+    """The provider and the model that it says it is."""
+    result = LLMResult(choices=[Choice(text="x")], provider="vertex_ai", model="gemini-2.5-flash")
+    message = result.message()
+
+    assert (message["provider"], message["model"]) == ("vertex_ai", "gemini-2.5-flash")
 
 
 SAID = [

@@ -285,6 +285,15 @@ def test_the_lmi_preset_decides_as_lmi_does(facts: dict, action: Action) -> None
     assert decision.rule.startswith("lmi:")
 
 
+@pytest.mark.parametrize("exception", ["InternalServerError", "ImageFetchError", "APIConnectionError", None])
+@pytest.mark.parametrize("fault", ["unsupported", "request_not_built", "missing_key", "unknown_provider"])
+def test_the_lmi_preset_leaves_our_own_refusals_alone(fault: str, exception: str | None) -> None:
+    """Nothing was sent, and the class in which litellm wraps a refusal says nothing of it."""
+    facts = FailureFacts(local_fault=fault, exception=exception, request_sent="no")
+    _, decision = V1.judge(facts, Progress(budgets=(3, 3)), LMI, DAY)
+    assert decision.action == Action.NEXT
+
+
 def test_the_lmi_preset_reads_no_delay() -> None:
     """Backoff alone: uniform(0, min(30, 2^(n-1)))."""
     facts = FailureFacts(exception="RateLimitError", http_status=429, retry_after_s=45.0)

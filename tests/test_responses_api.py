@@ -4,10 +4,15 @@ import pytest
 from llmock.testing import LLMockServer
 from temporalio.exceptions import ApplicationError
 
-from durable_llm.facts import AnswerDefect
+from durable_llm.categories import Action
+from durable_llm.config import ModelSpec
+from durable_llm.facts import AnswerDefect, LocalFault
+from durable_llm.policy import PolicyOnWire
+from durable_llm.request import Prompt
 from tests.support_attempts import TOOLS, attempt, order, says
 from tests.support_responses import CALL, TEXT, response
 from tests.support_wire import playing
+from workflows.policy.decide import Progress
 from workflows.policy.versions import CURRENT, VERSIONS
 
 
@@ -176,3 +181,137 @@ async def test_it_may_be_streamed():
 
     assert answer.choices[0].text
     assert answer.usage.completion_tokens > 0
+
+
+BEFORE = [
+    {"role": "user", "content": "Name a prime."},
+    {"role": "assistant", "content": "Two.", "response_id": "resp_0", "provider": "openai"},
+    {"role": "user", "content": "A larger one."},
+]
+
+
+@pytest.mark.parametrize("output", [[TEXT], []])
+async def test_a_response_that_ignores_the_one_before_is_no_answer(output):
+    """It answers without the conversation; it was paid for, and the next attempt sends every message."""
+    body = response(*output, previous_response_id=None)
+    facts, request = await served(body, prompt=Prompt(messages=BEFORE))
+
+    assert b'"previous_response_id":"resp_0"' in request.replace(b" ", b"")
+    assert (facts.answer_defect, facts.lacks_previous_response) == (AnswerDefect.FORGOTTEN, True)
+    assert facts.billed == facts.cost > 0
+    assert VERSIONS[CURRENT].classify(facts).rule == "previous-response"
+
+
+GONE_ON = [
+    ({"previous_response_id": "resp_0"}, BEFORE, "it goes on from that one"),
+    ({}, BEFORE, "it does not say"),
+    ({"previous_response_id": "resp_x"}, BEFORE, "a gateway's own name for it"),
+    ({"previous_response_id": None}, BEFORE[:1], "nothing came before"),
+]
+
+
+@pytest.mark.parametrize(("fields", "messages", "why"), GONE_ON, ids=[why for *_, why in GONE_ON])
+async def test_a_response_that_may_have_gone_on_is_an_answer(fields, messages, why):
+    """Only one that says that it goes on from none forgets."""
+    answer, _ = await served(response(TEXT, **fields), prompt=Prompt(messages=messages))
+
+    assert answer.choices[0].text == "seven"
+
+
+async def test_a_failed_response_that_ignores_the_one_before_failed():
+    """Its error says what to do."""
+    error = {"code": "rate_limit_exceeded", "message": "Sorry."}
+    body = response(status="failed", error=error, usage=None, previous_response_id=None)
+    facts, _ = await served(body, prompt=Prompt(messages=BEFORE))
+
+    assert (facts.error_code, facts.lacks_previous_response) == ("rate_limit_exceeded", False)
+
+
+WAITING = [
+    {"type": "custom_tool_call", "id": "ctc_1", "call_id": "call_1", "name": "sh", "input": "ls"},
+    {"type": "mcp_approval_request", "id": "mcpr_1", "name": "f", "arguments": "{}", "server_label": "s"},
+    {"type": "computer_call", "id": "cu_1", "call_id": "call_1", "action": {"type": "screenshot"},
+     "pending_safety_checks": [], "status": "completed"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("item", WAITING, ids=[item["type"] for item in WAITING])
+@pytest.mark.parametrize("beside", [(), (TEXT,)])
+@pytest.mark.parametrize("preset", ["default", "lmi"])
+async def test_what_no_function_answers_leads_to_the_next_model(item, beside, preset):
+    """Asking the same model again would buy the same question."""
+    facts, _ = await served(response(item, *beside))
+    _, decision = VERSIONS[CURRENT].judge(facts, Progress(budgets=(3, 3)), PolicyOnWire(preset=preset), 1000.0)
+
+    assert (facts.local_fault, item["type"] in facts.text) == (LocalFault.UNSUPPORTED, True)
+    assert facts.billed == facts.cost > 0
+    assert decision.action == Action.NEXT
+
+
+async def test_a_shell_that_the_provider_runs_waits_for_nobody():
+    """Its output is in the same response."""
+    call = {"type": "shell_call", "id": "sh_1", "call_id": "call_1", "action": {"commands": ["ls"]}}
+    output = {"type": "shell_call_output", "id": "sho_1", "call_id": "call_1", "output": []}
+    answer, _ = await served(response(call, output, TEXT))
+
+    assert answer.choices[0].text == "seven"
+
+
+HOSTED = ["web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call"]
+
+
+@pytest.mark.parametrize("kind", HOSTED)
+async def test_a_tool_of_the_provider_s_leaves_the_cost_unknown(kind):
+    """It is billed beside the tokens, and a part of a cost is none."""
+    answer, _ = await served(response({"type": kind, "id": "x_1", "status": "completed"}, TEXT))
+
+    assert (answer.choices[0].text, answer.cost) == ("seven", None)
+    assert answer.usage.completion_tokens == 3
+
+
+@pytest.mark.parametrize("parameters", [{"logprobs": True}, {"logprobs": True, "top_logprobs": 2}])
+@pytest.mark.parametrize("responses_api", [True, False])
+@pytest.mark.parametrize("preset", ["default", "lmi"])
+async def test_log_probabilities_that_a_model_cannot_give_are_refused(parameters, responses_api, preset):
+    """By either API before anything is sent, and the next model is asked, whatever the preset."""
+    asked = order("openai/o3", "http://127.0.0.1:9", responses_api=responses_api, extra_params=parameters)
+    with pytest.raises(ApplicationError) as raised:
+        await attempt(asked)
+    facts = raised.value.details[0]
+    _, decision = VERSIONS[CURRENT].judge(facts, Progress(budgets=(3, 3)), PolicyOnWire(preset=preset), 1000.0)
+
+    assert (facts.local_fault, facts.request_sent) == (LocalFault.UNSUPPORTED, "no")
+    assert "logprobs" in facts.text
+    assert decision.action == Action.NEXT
+
+
+async def test_an_unknown_model_may_give_log_probabilities():
+    """Nobody knows better than its server."""
+    _, request = await served(response(TEXT), "openai/my-own", extra_params={"logprobs": True})
+
+    assert b"message.output_text.logprobs" in request
+
+
+HIDDEN = [("background", True), ("stream", True), ("previous_response_id", "resp_0")]
+
+
+@pytest.mark.parametrize(("name", "value"), HIDDEN)
+async def test_what_decides_how_a_response_is_read_is_not_hidden(name, value):
+    """In `extra_body` nobody would know of it: it is refused where the spec is written, and on the worker."""
+    parameters = {"extra_body": {name: value}}
+    with pytest.raises(ValueError, match=f"extra_body: '{name}' is refused"):
+        ModelSpec(name="openai/gpt-4o-mini", responses_api=True, extra_params=parameters)
+    with pytest.raises(ApplicationError, match=f"extra_body: '{name}' is refused"):
+        await attempt(order("openai/gpt-4o-mini", "http://127.0.0.1:9", responses_api=True, extra_params=parameters))
+    assert ModelSpec(name="openai/gpt-4o-mini", responses_api=True, extra_params={"extra_body": {name: None}})
+
+
+def test_a_background_response_is_stored_whatever_the_body_says():
+    """One that is not could not be followed."""
+    with pytest.raises(ValueError, match="leave 'store' out"):
+        ModelSpec(
+            name="openai/gpt-4o-mini",
+            responses_api=True,
+            background=True,
+            extra_params={"extra_body": {"store": False}},
+        )

@@ -215,13 +215,14 @@ async def test_one_choice_is_all_that_there_is():
     assert "n" not in await sent(n=1)
 
 
-async def test_what_has_no_counterpart_is_said():
-    """A role that only chat had is refused before anything is sent, and another model may take it."""
+@pytest.mark.parametrize("message", [
+    {"role": "function", "name": "f", "content": "x"},
+    {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
+])  # fmt: skip
+async def test_what_has_no_counterpart_is_said(message):
+    """What only chat had is refused before anything is sent, and another model may take it."""
     with pytest.raises(ApplicationError) as raised:
-        await attempt(
-            order(MODEL, "http://127.0.0.1:9", responses_api=True),
-            Prompt(messages=[{"role": "function", "name": "f", "content": "x"}]),
-        )
+        await attempt(order(MODEL, "http://127.0.0.1:9", responses_api=True), Prompt(messages=[message]))
     facts = raised.value.details[0]
     assert (facts.local_fault, facts.text.partition(":")[0]) == (LocalFault.REQUEST_NOT_BUILT, "messages[0]")
 
@@ -256,3 +257,57 @@ async def test_a_provider_s_tool_call_is_answered_to():
     assert "previous_response_id" not in begun
     assert gone_on["previous_response_id"] == first.response_id
     assert gone_on["input"] == [{"type": "function_call_output", "call_id": call.id, "output": "sunny"}]
+
+
+PRIME = {"type": "json_schema", "json_schema": {"name": "prime", "schema": {
+    "type": "object", "properties": {"prime": {"type": "integer"}}, "required": ["prime"]}}}  # fmt: skip
+
+
+@pytest.mark.parametrize("before", [[ASKED], [SYSTEM, ASKED]], ids=["no system prompt", "a system prompt"])
+async def test_the_word_about_json_is_sent_with_every_response(before):
+    """A system message in the middle is not sent where a conversation goes on from a stored response."""
+    middle = {"role": "system", "content": "In between."}
+    body = await sent(*before, middle, SAID, AGAIN, model="openai/qwen3", prompt={"response_format": PRIME})
+
+    assert body["previous_response_id"] == "resp_1"
+    assert "follows this JSON schema" in body["instructions"]
+    assert body["instructions"].startswith("Be terse.") == (before[0] == SYSTEM)
+
+
+async def test_json_mode_is_named_in_the_input():
+    """There the system prompt is no part of the input, in which JSON mode wants the word; said once is enough."""
+    mode = {"response_format": {"type": "json_object"}}
+    word = {"type": "message", "role": "system", "content": [text("Respond with JSON.")]}
+    told = {"role": "system", "content": "Answer in JSON."}
+
+    assert (await sent(told, ASKED, prompt=mode))["input"][0] == word
+    assert len((await sent(told, {"role": "user", "content": "As JSON."}, prompt=mode))["input"]) == 1
+    assert len((await sent(ASKED, prompt=mode))["input"]) == 1
+
+
+async def test_what_another_provider_wrote_is_sent_as_it_can_be_read():
+    """Ids of at most 64 characters without Google's signatures, and a spoken answer as its words."""
+    signed, long = "call_7__thought__" + "S" * 300, "call_" + "x" * 70
+    calls = [{"id": id_, "type": "function", "function": {"name": "f", "arguments": "{}"}} for id_ in (signed, long)]
+    spoken = {"role": "assistant", "content": None, "audio": {"id": "a1", "transcript": "Two."}, "provider": "openai"}
+    body = await sent(
+        ASKED,
+        {"role": "assistant", "content": None, "tool_calls": calls, "provider": "gemini"},
+        *({"role": "tool", "tool_call_id": call["id"], "content": "x"} for call in calls),
+        spoken,
+        AGAIN,
+    )
+    ids = [item["call_id"] for item in body["input"] if "call_id" in item]
+
+    assert ids[:2] == ids[2:]
+    assert ids[0] == "call_7"
+    assert len(ids[1]) == 64
+    assert body["input"][-2]["content"] == [{"type": "output_text", "text": "Two."}]
+
+
+async def test_an_id_of_that_api_is_sent_as_it_is():
+    """It may be longer than chat's: the stored response knows the call by it."""
+    result = {"role": "tool", "tool_call_id": "call_" + "x" * 50, "content": "sunny"}
+    body = await sent(ASKED, SAID, result)
+
+    assert body["input"][0]["call_id"] == result["tool_call_id"]

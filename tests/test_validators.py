@@ -339,14 +339,16 @@ def test_a_request_says_the_version_that_it_needs() -> None:
     assert needed_version(to_prompt("x", validators=[Validator(name="prime")]), stored=False) == 2 <= SCHEMA_VERSION
     assert needed_version(to_prompt("x", tool_parser="json"), stored=False) == 2
     assert needed_version(to_prompt("x"), stored=True) == 2
+    assert needed_version(to_prompt("x"), stored=False, background=True) == 2
     assert CallRequest.model_validate({"models": [{"name": "m"}]}).schema_version == 1
 
 
 async def test_what_an_older_worker_would_ignore_it_refuses(on_server: SetStage) -> None:
-    """A call with validators is submitted under the version that knows them, one without under the first."""
+    """A call with validators or in the background is submitted under the version that knows them, others under the first."""
+    background = ModelSpec(name=OPENAI, responses_api=True, background=True)
     async with on_server(answer("7")) as stage:
-        for validators, version in ((["non_empty"], 2), ([], 1)):
-            handle = await stage.dispatcher.submit(OPENAI, "Name a prime.", validators=validators)
+        for model, validators, version in ((OPENAI, ["non_empty"], 2), (OPENAI, [], 1), (background, [], 2)):
+            handle = await stage.dispatcher.submit(model, "Name a prime.", validators=validators)
             events = stage.client.get_workflow_handle(handle.call_id).fetch_history_events(page_size=1)
             started = (await anext(events)).workflow_execution_started_event_attributes
             assert json.loads(started.input.payloads[0].data)["schema_version"] == version

@@ -18,7 +18,7 @@ _MEANING = {
 _ALSO = {
     "never-fits": "limit < requested",
     "response-gone": "asked how far a background response is",
-    "previous-response": "said of `previous_response_id`",
+    "previous-response": "status 400 or 404 that speaks of `previous_response_id`, or a response that ignores it",
 }
 
 _SECTIONS = (

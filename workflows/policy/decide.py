@@ -18,7 +18,7 @@ LOST_SPREAD_S: Final = 2.0
 ROUND_SPACING_S: Final = 60.0
 """Least seconds between two rounds through the chain."""
 
-Demand = Literal["retry", "retry_once", "next", "fail", "resend"]
+Demand = Literal["retry", "retry_once", "next", "fail", "resend", "restate"]
 
 ACTIONS: Final[dict[Category, Demand]] = {
     Category.RATE_LIMITED: "retry",
@@ -82,6 +82,8 @@ class Progress:
     """What was retried on this model in this round."""
     lost: int = 0
     """Lost workers on this model in this round."""
+    restated: int = 0
+    """How often this model was asked again, out of no budget, with all messages."""
     attempts: int = 0
     """All attempts of the call."""
     round: int = 1
@@ -144,6 +146,8 @@ def decide(
             return case.leave(case.rule, str(verdict.category))
         case "resend":
             return case.resend()
+        case "restate":
+            return case.restate()
         case "retry_once" if verdict.category in progress.retried:
             return case.leave("once", f"{verdict.category} again on the same model")
         case _:
@@ -228,6 +232,14 @@ class _Case:
         what = "its response goes on, following it" if resumed else f"{known}, asking again"
         reason = f"{self.verdict.category}: {what}"
         return Decision(Action.RETRY, self.rule, reason, self.progress, 0.0, LOST_SPREAD_S)
+
+    def restate(self) -> Decision:
+        """Ask the same model once more, outside its retries: it was asked for less than the whole conversation."""
+        if self.progress.restated:
+            return self.leave("once", f"{self.verdict.category} again on the same model")
+        progress = replace(self.progress, restated=1)
+        spread = min(self._backoff_bound(), self.remaining_s)
+        return Decision(Action.RETRY, self.rule, f"{self.verdict.category}: with all messages", progress, 0.0, spread)
 
     def leave(self, rule: str, reason: str) -> Decision:
         """Go to the next model; from the last one, round the chain again or to the end."""

@@ -11,6 +11,8 @@ from dataclasses import replace
 from durable_llm.facts import AnswerDefect, FailureFacts, LocalFault
 from workflows.policy.decide import Demand, Verdict
 
+_OF_THE_NETWORK = (LocalFault.TIMEOUT, LocalFault.CONNECT, LocalFault.DISCONNECTED)
+
 RETRYABLE = frozenset({
     "RateLimitError", "Timeout", "APIConnectionError", "InternalServerError", "ServiceUnavailableError",
     "BadGatewayError",
@@ -28,13 +30,19 @@ NEXT_PHRASES = (
 
 
 def as_lmi(verdict: Verdict, facts: FailureFacts) -> Verdict:
-    """The same category, with what lmi would do about it; what the provider says of waiting is not read."""
-    if verdict.final:
+    """The same category, with what lmi would do about it; what the provider says of waiting is not read.
+
+    A stored response that is not there is left to the default table: lmi does not go on from any.
+    """
+    if verdict.final or verdict.demand == "restate":
         return verdict
     return replace(verdict, demand=_demand(facts), reads_hints=False, rule=f"lmi:{verdict.rule}")
 
 
 def _demand(facts: FailureFacts) -> Demand | None:
+    """None for a fault of our own side: nothing was sent, and litellm's class of it says nothing."""
+    if facts.local_fault is not None and facts.local_fault not in _OF_THE_NETWORK:
+        return None
     if facts.exception is None:
         return _without_exception(facts)
     if facts.exception in RETRYABLE:
@@ -47,8 +55,8 @@ def _demand(facts: FailureFacts) -> Demand | None:
 
 
 def _without_exception(facts: FailureFacts) -> Demand | None:
-    """An answer that was rejected, or a fault of our own side: the latter is judged by the default table."""
-    if facts.local_fault in (LocalFault.TIMEOUT, LocalFault.CONNECT, LocalFault.DISCONNECTED):
+    """An answer that was rejected, or no response; what is neither is judged by the default table."""
+    if facts.local_fault is not None:
         return "retry"
     if facts.answer_defect is None:
         return None

@@ -126,9 +126,9 @@ BY_STATUS = (
     # A response that is not there, which is no missing model.
     Rule("response-gone", C.UNUSABLE_ANSWER, "the provider no longer has the background response; a new one is begun",
          status={404, 410}, also=lambda facts: facts.response_id is not None),
-    Rule("previous-response", C.NOT_FOUND, "the response that the messages go on from is not there: the same model is "
-         "asked once more, with all of them", status={400, 404}, also=lambda facts: facts.lacks_previous_response,
-         demand="retry_once"),
+    Rule("previous-response", C.NOT_FOUND, "the response that the messages go on from is not there, or is ignored: "
+         "the same model is asked once more, outside its `max_retries`, with all of them", demand="restate",
+         also=lambda facts: facts.lacks_previous_response),
 
     # Every 4xx that says so in its code: codes are the provider's own verdict, and they beat the status.
     Rule("window-code", C.CONTEXT_WINDOW, "the code names the context window, whatever the status",

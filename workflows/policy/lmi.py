@@ -31,6 +31,8 @@ def as_lmi(verdict: Verdict, facts: FailureFacts) -> Verdict:
     """The same category, with what lmi would do about it; what the provider says of waiting is not read."""
     if verdict.final:
         return verdict
+    if verdict.demand == "await_key":  # no model was asked, so there is nothing that lmi would do
+        return replace(verdict, reads_hints=False, rule=f"lmi:{verdict.rule}")
     return replace(verdict, demand=_demand(facts), reads_hints=False, rule=f"lmi:{verdict.rule}")
 
 

@@ -108,8 +108,9 @@ class _Followed:
         """The response's id, if it may stand in heartbeats, orders and addresses: the provider chose it."""
         value = self.exchange.json()
         response_id = value.get("id") if isinstance(value, Mapping) else None
-        sane = isinstance(response_id, str) and _ID.fullmatch(response_id)
-        return response_id if sane and not self.scrubber.finds_key(response_id) else None
+        if not isinstance(response_id, str) or not _ID.fullmatch(response_id):
+            return None
+        return None if self.scrubber.finds_key(response_id) else response_id
 
     async def _look_until_ended(self) -> None:
         pause = FIRST_PAUSE_S

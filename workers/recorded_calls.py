@@ -17,14 +17,14 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 from temporalio.converter import DataConverter
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ApplicationError
 
 from durable_llm.attempt import Attempt, Ledger
+from durable_llm.attempt_failure import facts_of
 from durable_llm.facts import FailureFacts
 from durable_llm.names import ATTEMPT_ACTIVITY, WORKFLOW
 from durable_llm.request import AttemptOrder, CallRequest
 from durable_llm.result import LLMResult
-from workflows.attempts import facts_of
 from workflows.policy.versions import FIRST
 
 _T = TypeVar("_T")
@@ -140,17 +140,9 @@ class _Reader:
         order = self.orders.get(scheduled_event_id)
         if order is None:
             return
-        self.failures[order.number] = RecordedFailure(order, facts_of(await self._activity_error(failure)))
+        facts = facts_of(await self.converter.decode_failure(failure), order.resume)
+        self.failures[order.number] = RecordedFailure(order, facts)
         self.undecided.add(order.number)
-
-    async def _activity_error(self, failure: Failure) -> ActivityError:
-        """The error as the workflow got it."""
-        error = ActivityError(
-            "", scheduled_event_id=0, started_event_id=0, identity="", activity_type=ATTEMPT_ACTIVITY, activity_id="",
-            retry_state=None,
-        )  # fmt: skip
-        error.__cause__ = await self.converter.decode_failure(failure)
-        return error
 
     def _decided(self, at: datetime) -> None:
         """A workflow task judges what came before it; its start is the call's clock."""

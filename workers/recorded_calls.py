@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from pydantic import ValidationError
 from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
@@ -72,7 +71,7 @@ async def read_call(history: WorkflowHistory, converter: DataConverter) -> Recor
         return reader.call(history.workflow_id)
     except UnreadableCallError as error:
         raise UnreadableCallError(f"{history.workflow_id}: {error}") from None
-    except (ValidationError, RuntimeError, IndexError, ValueError) as error:
+    except (ValueError, LookupError, RuntimeError) as error:
         raise UnreadableCallError(f"{history.workflow_id}: cannot be decoded: {type(error).__name__}") from error
 
 

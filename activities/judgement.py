@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from activities.answer import read_answer, sound, without_keys
+from activities.answer import read_answer, sound, storable, without_keys
 from activities.exchange import Exchange
 from activities.failure import LocalFaultError, facts_of_answer, facts_of_response
 from activities.fitting import fitted
@@ -46,7 +46,7 @@ def judge(
         answer = answer.model_copy(update={"usage": None, "cost": None})  # litellm's own guesses
     if served := _model_of_response(value):
         answer = answer.model_copy(update={"model": served})
-    answer = without_keys(answer, scrubber)
+    answer = without_keys(storable(answer), scrubber)
     verdict = _verdict(answer, exchange, value) or _ignored(asked, answer)
     if verdict is None:
         return sound(answer, natives(value))

@@ -1,7 +1,7 @@
 """Halves of characters, which models make where a token limit cuts an emoji's JSON escape in two.
 
-Python reads such an escape as a lone surrogate, which no UTF-8 has: the answer could not be stored, and one that was paid
-for would be thrown away and asked again.
+Python reads such an escape as a lone surrogate, which no UTF-8 has: the answer could not be stored. It was paid for, and
+would be thrown away and asked again.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """Halves of characters, which models make where a token limit cuts an emoji's JSON escape in two.
 
-Python reads such an escape as a lone surrogate, which no UTF-8 has: the answer could not be stored. It was paid for, and
+Python reads such an escape as a lone surrogate, which no UTF-8 has. Such an answer could not be stored: paid for, it
 would be thrown away and asked again.
 """
 

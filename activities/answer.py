@@ -13,6 +13,7 @@ from activities.exchange import Exchange
 from activities.failure import request_id_of
 from activities.litellm_setup import THOUGHT_SEPARATOR, litellm, price
 from activities.scrub import Scrubber
+from activities.surrogates import without_surrogates
 from activities.verdict_on_answer import Native, judge_choice
 from durable_llm.attempt import Usage, clip
 from durable_llm.result import Answer, Choice, FunctionCall, ToolCall
@@ -71,6 +72,11 @@ def read_usage(response: Any) -> Usage | None:
         cache_read_tokens=read or 0,
         cache_creation_tokens=created or 0,
     )
+
+
+def storable(answer: Answer) -> Answer:
+    """`answer` in characters that UTF-8 has."""
+    return Answer.model_validate(without_surrogates(answer.model_dump()))
 
 
 def without_keys(answer: Answer, scrubber: Scrubber) -> Answer:

@@ -185,7 +185,7 @@ class ProviderAttempts:
         request = arguments(spec, provider, prompt, passage, all_messages=order.all_messages)
         with recording(exchange):
             if spec.responses_api:
-                response = await respond(request, provider, exchange, pulse)
+                response = await respond(request, provider, exchange, pulse, self._scrubber(prompt))
             else:
                 exchange.must_show = traces(request["messages"])
                 response = await whole(await litellm.acompletion(**request))

@@ -8,6 +8,7 @@ from temporalio import activity
 
 from activities.failure import LocalFaultError
 from activities.server import Server
+from durable_llm.errors import DecryptionError
 from durable_llm.facts import LocalFault
 from durable_llm.request import Prompt, PromptReference
 from durable_llm.store import (
@@ -68,6 +69,8 @@ class Prompts:
             raise _unreadable(f"{error}; {_advice(error)}") from None
         try:
             return await from_content(activity.client().data_converter, content)
+        except DecryptionError as error:
+            raise LocalFaultError(LocalFault.UNDECIPHERED, error.message) from None
         except Exception as error:  # whatever a codec or a converter raises
             raise _unreadable(
                 f"the prompt in {store.place} cannot be decoded ({type(error).__name__}); client and worker need the "

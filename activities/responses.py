@@ -7,6 +7,7 @@ anything; the questions how far the response is may fail without the attempt fai
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from activities.exchange import Exchange, recording
 from activities.heartbeats import Pulse
 from activities.litellm_setup import FIXED_ARGUMENTS, litellm
 from activities.responses_answer import completion_of
+from activities.scrub import Scrubber
 from activities.server import given_up
 from durable_llm.heartbeat import AttemptHeartbeat
 
@@ -30,13 +32,18 @@ LOOK_TIMEOUT_S: Final = 30.0
 CANCEL_TIMEOUT_S: Final = 2.0
 """How long the end of an attempt may wait for the provider to stop working on it."""
 
+_ID: Final = re.compile(r"(?!\.+$)[A-Za-z0-9_.=:-]{1,300}")
+"""What an id is: a gateway's are longer than OpenAI's, and encoded."""
+
 _ENDED: Final = frozenset({"completed", "failed", "incomplete", "cancelled"})
 _GONE: Final = frozenset({404, 410})
 _PASSING: Final = frozenset({408, 409, 425, 429})
 _ACCESS: Final = ("api_base", "api_key", "extra_headers", *FIXED_ARGUMENTS)
 
 
-async def respond(request: Mapping[str, Any], provider: str, exchange: Exchange, pulse: Pulse) -> Any:
+async def respond(
+    request: Mapping[str, Any], provider: str, exchange: Exchange, pulse: Pulse, scrubber: Scrubber
+) -> Any:
     """Ask, and read the answer from the wire.
 
     Args:
@@ -44,13 +51,15 @@ async def respond(request: Mapping[str, Any], provider: str, exchange: Exchange,
         provider: litellm's name of the provider.
         exchange: The attempt's record; it names the response to go on with, if there is one.
         pulse: Told of a background response as soon as it has an id.
+        scrubber: Knows the worker's keys, which no id that is followed may hold.
 
     Returns:
         litellm's chat completion; what the exchange recorded says whether it is an answer.
     """
     if request.get("background"):
         access = {name: request[name] for name in _ACCESS if name in request}
-        await _Followed(exchange, {**access, "custom_llm_provider": provider}).to_its_end(request, pulse)
+        followed = _Followed(exchange, {**access, "custom_llm_provider": provider}, scrubber)
+        await followed.to_its_end(request, pulse)
     else:
         await _send(request, exchange)
     return completion_of(exchange.json())
@@ -77,6 +86,7 @@ class _Followed:
 
     exchange: Exchange
     access: dict[str, Any]
+    scrubber: Scrubber
     missed: int = 0
 
     async def to_its_end(self, request: Mapping[str, Any], pulse: Pulse) -> None:
@@ -95,9 +105,12 @@ class _Followed:
             raise
 
     def _id(self) -> str | None:
+        """The response's id, if it may stand in heartbeats, orders and addresses: the provider chose it."""
         value = self.exchange.json()
         response_id = value.get("id") if isinstance(value, Mapping) else None
-        return response_id if isinstance(response_id, str) and response_id else None
+        if not isinstance(response_id, str) or not _ID.fullmatch(response_id):
+            return None
+        return None if self.scrubber.finds_key(response_id) else response_id
 
     async def _look_until_ended(self) -> None:
         pause = FIRST_PAUSE_S

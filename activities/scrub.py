@@ -55,6 +55,10 @@ class Scrubber:
         """An id or a name that a provider gave, without keys."""
         return clip(self._without_keys(name), NAME_LIMIT)
 
+    def finds_key(self, name: str) -> bool:
+        """Whether an id or a name that a provider gave holds a key, or a part of one."""
+        return self._without_keys(name) != name
+
     def clean_all(self, texts: Collection[str], limit: int = 200) -> list[str]:
         """`clean` for each of `texts`."""
         return [self.clean(text, limit) for text in texts]

@@ -91,6 +91,12 @@ class AnswerDefect(StrEnum):
     """An error object in a successful response; `http_status` is then the status it names, if any."""
 
 
+_SAYS_NOTHING_OF_THE_RESPONSE: Final = frozenset(
+    {LocalFault.LOST, LocalFault.DRAINED, LocalFault.UNDECIPHERED, LocalFault.STORE_UNAVAILABLE}
+)
+"""Faults of a worker that was gone, or could not even ask."""
+
+
 class FailureFacts(Wire):
     """All that is known of a failed attempt."""
 
@@ -131,8 +137,8 @@ class FailureFacts(Wire):
 
     @property
     def resumable(self) -> str | None:
-        """Id of the response that went on when its attempt's worker did not; another attempt can follow it."""
-        return self.response_id if self.local_fault in (LocalFault.LOST, LocalFault.DRAINED) else None
+        """Id of the response that goes on although its attempt ended; another attempt can follow it."""
+        return self.response_id if self.local_fault in _SAYS_NOTHING_OF_THE_RESPONSE else None
 
     @property
     def lacks_previous_response(self) -> bool:

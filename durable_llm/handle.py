@@ -4,12 +4,12 @@ import asyncio
 import functools
 import json
 import logging
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from temporalio.client import (
     Client,
     WorkflowExecutionDescription,
@@ -85,13 +85,15 @@ class CallHandle:
         Raises:
             AllModelsExhaustedError, RequestRejectedError, DeadlineExceededError, CallCancelledError,
             CallTerminatedError, UnsupportedRequestError, BrokenValidatorError: the call ended so; each has the ledger.
+            DurableLLMError: the call ended, and this version of the client cannot read what came of it.
             DecryptionError: the call ended, and this process lacks the key for what came of it.
             ResultNotReadyError: `wait` passed; the call goes on.
             CallNotFoundError, DispatcherUnavailableError: the server says so.
         """
         watch = asyncio.create_task(self._watch.warn(self.call_id, self._described))
         try:
-            result = await self._rpcs.run(until_answered(self._end), call_id=self.call_id, wait=wait, result=True)
+            with _readable("result", self.call_id):
+                result = await self._rpcs.run(until_answered(self._end), call_id=self.call_id, wait=wait, result=True)
             if not result.choices:  # no answer of ours has none
                 await self._described()
         except WorkflowFailureError as failure:
@@ -100,9 +102,6 @@ class CallHandle:
                 [] if carries_ledger else await self._ledger_or_nothing(isinstance(failure.cause, CancelledError))
             )
             raise call_error(failure, self.call_id, attempts) from failure
-        except (ValidationError, KeyError) as error:  # of another shape, of another encoding
-            text = f"the result of call {self.call_id!r} cannot be read ({type(error).__name__}); upgrade this client"
-            raise DurableLLMError(text, call_id=self.call_id) from None
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
@@ -112,6 +111,7 @@ class CallHandle:
         """The ledger so far, within two seconds, worker or no worker.
 
         Raises:
+            DurableLLMError: this version of the client cannot read it.
             CallNotFoundError, DispatcherUnavailableError: the server says so.
         """
         return await self._rpcs.run(self._attempts(), call_id=self.call_id, wait=ANSWER_WITHIN)
@@ -120,6 +120,7 @@ class CallHandle:
         """Where the call stands, within two seconds, worker or no worker.
 
         Raises:
+            DurableLLMError: it ended, and this version of the client cannot read how.
             CallNotFoundError, DispatcherUnavailableError: the server says so.
         """
         return await self._rpcs.run(self._status(), call_id=self.call_id, wait=ANSWER_WITHIN)
@@ -189,7 +190,8 @@ class CallHandle:
     async def _ended(self) -> LLMResult | DurableLLMError:
         """How a call that has ended did: its result, or the error that it ends with."""
         try:
-            return await self._rpcs.run(self._workflow.result(), call_id=self.call_id)
+            with _readable("result", self.call_id):
+                return await self._rpcs.run(self._workflow.result(), call_id=self.call_id)
         except WorkflowFailureError as failure:
             return call_error(failure, self.call_id, [])
 
@@ -244,7 +246,8 @@ class CallHandle:
             if entries is not None:
                 return entries
         read = functools.partial(ledger_from_history, self._workflow, self._client.data_converter)
-        return await self._rpcs.run(until_answered(read), call_id=self.call_id)
+        with _readable("history", self.call_id):
+            return await self._rpcs.run(until_answered(read), call_id=self.call_id)
 
     async def _ledger_or_nothing(self, in_memory: bool = False) -> list[Attempt]:
         """The ledger; [] where it cannot be read, since an ending is told with or without it."""
@@ -260,6 +263,20 @@ class CallHandle:
             read = self._response_type.model_validate_json if self._response_type else json.loads
             return result.model_copy(update={"parsed": read(result.text or "")})
         return result
+
+
+@contextmanager
+def _readable(what: str, call_id: str) -> Iterator[None]:
+    """Read what another version may have written.
+
+    Raises:
+        DurableLLMError: it is of another shape or of another encoding.
+    """
+    try:
+        yield
+    except (ValueError, LookupError) as error:
+        text = f"the {what} of call {call_id!r} cannot be read ({type(error).__name__}); upgrade this client"
+        raise DurableLLMError(text, call_id=call_id) from None
 
 
 _OUTCOMES: Mapping[type, CallOutcome] = {

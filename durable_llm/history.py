@@ -9,20 +9,19 @@ from typing import TypeVar
 
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
+from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHandle
 from temporalio.converter import DataConverter
-from temporalio.exceptions import ApplicationError
 
 from durable_llm.attempt import Attempt, bounded, bounded_entries, reason_of
+from durable_llm.attempt_failure import facts_of
 from durable_llm.categories import Category, Outcome
-from durable_llm.facts import FailureFacts
-from durable_llm.heartbeat import AttemptHeartbeat
 from durable_llm.names import ATTEMPT_ACTIVITY
 from durable_llm.request import AttemptOrder
 from durable_llm.result import Answer
 
-_M = TypeVar("_M", AttemptOrder, AttemptHeartbeat, Answer, str)
+_M = TypeVar("_M", AttemptOrder, Answer, str)
 
 _ENDED_BY_FORCE = {
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED: Outcome.CANCELLED,
@@ -58,9 +57,11 @@ class _Reader:
             case EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
                 await self._completed(event)
             case EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED:
-                await self._failed(event)
+                failed = event.activity_task_failed_event_attributes
+                await self._failed(failed.scheduled_event_id, failed.failure)
             case EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT:
-                await self._timed_out(event)
+                timed_out = event.activity_task_timed_out_event_attributes
+                await self._failed(timed_out.scheduled_event_id, timed_out.failure)
             case EventType.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED:
                 self._cancelled(event)
             case EventType.EVENT_TYPE_TIMER_STARTED:
@@ -96,17 +97,17 @@ class _Reader:
             usage=answer.usage, cost=answer.cost,
         )  # fmt: skip
 
-    async def _failed(self, event: HistoryEvent) -> None:
-        failed = event.activity_task_failed_event_attributes
-        error = await self._converter.decode_failure(failed.failure)  # text and details may be encrypted both
-        if not isinstance(error, ApplicationError) or not error.details:
-            self._update(failed.scheduled_event_id, outcome=Outcome.UNKNOWN, message=str(error))
+    async def _failed(self, scheduled_event_id: int, failure: Failure) -> None:
+        """As the workflow reads it; text and details may be encrypted both."""
+        number = self._number_by_event.get(scheduled_event_id)
+        if number is None:
             return
-        facts = FailureFacts.model_validate(error.details[0])
+        error = await self._converter.decode_failure(failure)
+        facts = facts_of(error, resume=self.entries[number].response_id)
         self._update(
-            failed.scheduled_event_id, outcome=facts.outcome, http_status=facts.http_status,
-            error_code=facts.error_code, message=facts.headline(), duration_s=facts.duration_s,
-            request_id=facts.request_id, response_id=facts.response_id, usage=facts.usage, cost=facts.billed,
+            scheduled_event_id, outcome=facts.outcome, http_status=facts.http_status, error_code=facts.error_code,
+            message=facts.headline(), duration_s=facts.duration_s, request_id=facts.request_id,
+            response_id=facts.response_id, usage=facts.usage, cost=facts.billed,
         )  # fmt: skip
 
     def _cancelled(self, event: HistoryEvent) -> None:
@@ -117,13 +118,6 @@ class _Reader:
         took = event.event_time.ToDatetime(tzinfo=UTC) - started
         update = {"category": Category.CANCELLED, "duration_s": round(took.total_seconds(), 3)}
         self.entries[number] = self.entries[number].model_copy(update={"outcome": Outcome.CANCELLED, **update})
-
-    async def _timed_out(self, event: HistoryEvent) -> None:
-        timed_out = event.activity_task_timed_out_event_attributes
-        beats = timed_out.failure.timeout_failure_info.last_heartbeat_details.payloads
-        told = await self._decode(beats[0], AttemptHeartbeat) if beats else AttemptHeartbeat()
-        resumable = {"response_id": told.response_id} if told.response_id else {}
-        self._update(timed_out.scheduled_event_id, outcome=Outcome.UNKNOWN, **resumable)
 
     async def _waiting(self, event: HistoryEvent) -> None:
         """A backoff timer belongs to the attempt before it; the deadline's timer starts before any attempt."""

@@ -48,6 +48,10 @@ DRAINED = FailureFacts(local_fault=LocalFault.DRAINED, text="the worker was shut
 CUT_OFF = ApplicationError("worker is shutting down", type=WORKER_SHUTDOWN, non_retryable=True)
 UNREACHABLE = FailureFacts(local_fault=LocalFault.CONNECT, text="connection refused", request_sent=Sent.NO)
 NO_KEY = FailureFacts(local_fault=LocalFault.MISSING_KEY, text="OPENAI_API_KEY is not set", request_sent=Sent.NO)
+KEYLESS = FailureFacts(
+    local_fault=LocalFault.UNDECIPHERED, text="encrypted with the key '2026-11'", request_sent=Sent.NO
+)
+STORELESS = FailureFacts(local_fault=LocalFault.STORE_UNAVAILABLE, text="s3://prompts timed out", request_sent=Sent.NO)
 UNJUDGED = FailureFacts(
     local_fault=LocalFault.BROKEN_VALIDATOR, text="validator prime: KeyError", request_sent=Sent.YES, answer=answer()
 )
@@ -158,6 +162,8 @@ SCENES: dict[str, Scene] = {
     "background-resumed": Scene(submit(BACKGROUND), [FOLLOWED, answer(response_id="resp_1")]),
     "previous-response-lost": Scene(submit(BACKGROUND), [FORGOTTEN, answer()]),
     "workers-lost-too-often": Scene(submit(policy=QUICK), [LOST, LOST, LOST, answer()]),
+    "encryption-key-missing": Scene(submit(), [KEYLESS] * 4 + [answer()], skips_time=True),
+    "store-unavailable": Scene(submit(), [STORELESS, answer()]),
     "timeout": Scene(submit(), [TIMED_OUT, TIMED_OUT, answer()]),
     "unusable-answers": Scene(submit(), [unusable("empty"), unusable("empty"), answer()]),
     "rejected-answers": Scene(submit(validators=["prime"]), [unusable("rejected"), answer()]),

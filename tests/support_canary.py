@@ -92,6 +92,7 @@ ECHOES: dict[str, Callable[[str], web.Response]] = {
     "body": lambda k: text(200, json.dumps({"error": {"message": k, "code": k}})),
     "event": lambda k: text(200, f'event: error\ndata: {{"error": {{"message": "{k}"}}}}\n\n', "text/event-stream"),
     "types": lambda k: text(200, json.dumps({"id": k, "choices": [{"message": {"content": ""}}], "usage": k, "model": 5})),
+    "queued": lambda k: web.json_response({"id": k, "object": "response", "status": "queued", "output": []}),
     "nonsense": lambda k: text(200, f"{k} is your key", "text/plain"),
 }  # fmt: skip
 """Ways to fail that tell the key; each leads to the next model."""
@@ -118,6 +119,7 @@ async def echoing() -> AsyncIterator[tuple[str, list[str]]]:
 
     app = web.Application()
     app.router.add_post("/{way}/v1/chat/completions", respond)
+    app.router.add_post("/{way}/v1/responses", respond)
     runner = web.AppRunner(app, shutdown_timeout=0)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from contextlib import asynccontextmanager
-from itertools import count
+from itertools import chain, count
 
 from aiohttp import web
 
@@ -37,10 +37,17 @@ class ResponsesServer:
     """Begins a response for each POST; `looks` are what the questions meet in turn, the last one for ever.
 
     `refuses` is the status that a POST gets instead; a `deaf` server never answers to a cancellation; a `terse` one
-    leaves out most fields.
+    leaves out most fields. `first_id` is the first response's id.
     """
 
-    def __init__(self, *looks: Look, refuses: int | None = None, deaf: bool = False, terse: bool = False) -> None:
+    def __init__(
+        self,
+        *looks: Look,
+        refuses: int | None = None,
+        deaf: bool = False,
+        terse: bool = False,
+        first_id: str = "resp_1",
+    ) -> None:
         self.looks = list(looks)
         self.refuses = refuses
         self.deaf = deaf
@@ -51,7 +58,7 @@ class ResponsesServer:
         self.cancelled: list[str] = []
         self.headers: list[dict] = []
         self.port = 0
-        self._ids = count(1)
+        self._ids = chain([first_id], (f"resp_{number}" for number in count(2)))
 
     @property
     def url(self) -> str:
@@ -64,7 +71,7 @@ class ResponsesServer:
         if self.refuses is not None:
             return web.json_response({"error": {"message": "no"}}, status=self.refuses)
         status = "queued" if body.get("background") else "completed"
-        return web.json_response(self._told(response(id=f"resp_{next(self._ids)}", status=status, usage=None)))
+        return web.json_response(self._told(response(id=next(self._ids), status=status, usage=None)))
 
     async def look(self, request: web.Request) -> web.Response:
         self.asked.append(request.match_info["id"])

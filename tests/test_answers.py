@@ -55,6 +55,40 @@ async def test_all_sound_choices_come_back_in_order() -> None:
     assert answer.choices[1].tool_calls[0].function.parsed_arguments() == {"city": "Rome"}
 
 
+HALF, OTHER_HALF = "\ud83d", "\ude00"
+
+
+async def test_half_a_character_does_not_cost_the_answer() -> None:
+    """A token limit cuts an escape in two: text, arguments and reasoning are kept, with a sign where it was."""
+    call = {"id": "c1", "type": "function", "function": {"name": "get_weather", "arguments": f'{{"city": "R{HALF}"}}'}}
+    tokens = {"content": [token(HALF, -0.5)]}
+    body = openai(
+        choice(content=f"fine {HALF} and long", reasoning_content=f"Odd{OTHER_HALF}.", logprobs=tokens),
+        choice(finish_reason="tool_calls", tool_calls=[call]),
+        choice(content=f"whole {HALF}{OTHER_HALF}"),
+    )
+    answer, _ = await served(body, prompt=says(tools=TOOLS), extra_params={"n": 3})
+
+    said, called, whole = answer.choices
+    assert (said.text, said.reasoning_content) == ("fine \ufffd and long", "Odd\ufffd.")
+    assert said.logprobs["content"][0]["token"] == "\ufffd"
+    assert called.tool_calls[0].function.parsed_arguments() == {"city": "R\ufffd"}
+    assert whole.text == "whole \U0001f600"
+    assert Answer.model_validate_json(answer.model_dump_json()) == answer
+
+
+async def test_halves_that_come_in_two_events_are_one_character() -> None:
+    """What a stream cuts is put together again; a half at its very end is none of ours to guess."""
+    deltas = [f"a {HALF}", f"{OTHER_HALF} b", HALF]
+    head = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o-mini"}
+    chunks = [{**head, "choices": [{"index": 0, "delta": {"content": delta}}]} for delta in deltas]
+    end = {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}
+    body = events(*chunks, end) + "data: [DONE]\n\n"
+    answer, _ = await served(body, extra_params={"stream": True}, headers=STREAM)
+
+    assert answer.choices[0].text == "a \U0001f600 b\ufffd"
+
+
 async def test_googles_candidates_are_choices() -> None:
     """Under its own name for `n`."""
     body = gemini()

@@ -105,7 +105,7 @@ async def test_an_answer_loses_the_workers_keys_and_nothing_else() -> None:
     async with playing({"http_status": 200, "headers": {"x-request-id": KEY}, "body": body}) as wire:
         answer = await attempt(asking(wire), keys=keys)
     assert answer.choices[0].text == "postgres, sk-proj-abcdefghijklmnop1234 and [key]"
-    assert (answer.reasoning_content, answer.response_id, answer.request_id, answer.model) == (
+    assert (answer.choices[0].reasoning_content, answer.response_id, answer.request_id, answer.model) == (
         "[key]",
         "[key]",
         "[key]",

@@ -11,6 +11,7 @@ from temporalio.exceptions import ApplicationError
 from activities.exchange import Exchange, RefusedError
 from activities.responses import CANCEL_TIMEOUT_S
 from durable_llm import ModelSpec
+from durable_llm.categories import Category
 from durable_llm.facts import AnswerDefect, FailureFacts, LocalFault, Sent
 from durable_llm.heartbeat import AttemptHeartbeat, response_of
 from tests.support_attempts import attempt, environment, order, ring
@@ -74,6 +75,45 @@ async def test_the_id_is_told_by_heartbeat_before_anything_is_asked():
 
     assert told[0] == (0, "resp_1")
     assert {response_id for _, response_id in told} == {"resp_1"}
+
+
+KEY = "q9ZkT7wXbGm2hRv4nPq8sYc5dJ3ab"
+STRANGE = [
+    KEY,
+    f"resp_{KEY}",
+    f"resp_{KEY[:20]}",
+    "resp_" + "1" * 400,
+    "resp 1",
+    "../files/1",
+    "resp_1?x=1",
+    "resp_1\n",
+    "",
+]
+
+
+@pytest.mark.parametrize("response_id", STRANGE)
+async def test_an_id_that_is_none_or_holds_a_key_is_not_followed(response_id):
+    """It would stand in heartbeats, facts, orders and summaries, and in an address: what came is judged instead."""
+    env, told = environment(), []
+    env.on_heartbeat = lambda *details: told.append(response_of(details))
+    keys = ring({"TEAM_API_KEY": KEY}, pairs={("TEAM_API_KEY", "127.0.0.1")})
+    async with keeping(DONE, first_id=response_id) as server:
+        facts = await outcome(asking(server, api_key="os.environ/TEAM_API_KEY"), env=env, keys=keys)
+
+    assert (len(server.created), server.asked, set(told) - {None}) == (1, [], set())
+    assert (facts.response_id, judged(facts)[1]) == (None, Category.UNUSABLE_ANSWER)
+    assert KEY[:8] not in facts.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    "response_id", ["resp_" + "0a" * 24, "resp_bGl0ZWxsbTpjdXN0b21f" + "bGx" * 80 + "==", "r:1.2-3"]
+)
+async def test_ids_of_other_shapes_are_followed(response_id):
+    """A gateway's ids are longer than OpenAI's, and encoded."""
+    async with keeping(DONE, first_id=response_id) as server:
+        answer = await outcome(asking(server))
+
+    assert (set(server.asked), answer.choices[0].text) == ({response_id}, "seven")
 
 
 @pytest.mark.parametrize("details", [[], [None], ["text"], [{"response_id": 7}]])

@@ -56,6 +56,17 @@ async def test_a_lost_attempt_without_a_response_is_asked_anew(on_skipped_time):
     assert not result.cost_complete
 
 
+@pytest.mark.parametrize("fault", [LocalFault.UNDECIPHERED, LocalFault.STORE_UNAVAILABLE])
+async def test_a_worker_that_could_not_ask_hands_the_response_on(on_skipped_time, fault):
+    """Without the encryption key or the store it sent nothing and learned nothing: the response goes on, paid once."""
+    unasked = FailureFacts(local_fault=fault, request_sent=Sent.NO, response_id="resp_1")
+    async with on_skipped_time(lost(), unasked, answer(response_id="resp_1")) as stage:
+        result = await stage.dispatcher.call(SPEC, "Name a prime.", policy=Policy(on_unknown="fail"))
+
+    assert [order.resume for order in stage.provider.orders] == [None, "resp_1", "resp_1"]
+    assert (result.total_cost, result.cost_complete) == (0.01, True)
+
+
 async def test_a_response_that_nobody_can_ask_about_stays_unknown(on_skipped_time):
     """The next worker has no key: it sent nothing, yet the response is billed, and nobody knows how much."""
     keyless = FailureFacts(local_fault=LocalFault.MISSING_KEY, request_sent=Sent.NO)

@@ -147,6 +147,8 @@ class Calls:
 
     def spec(self, way: str, key: str, **fields: object) -> ModelSpec:
         """A model that is asked in this way."""
+        if way == "queued":
+            fields |= {"responses_api": True, "background": True}
         return ModelSpec(name=MODEL, api_base=f"{self._address}/{way}/v1", api_key=key, max_retries=0, **fields)
 
     async def ask(self, chain: list[ModelSpec]) -> None:

@@ -14,6 +14,7 @@ from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from activities.attempt import ProviderAttempts
 from durable_llm import (
     AllModelsExhaustedError,
     CallConflictError,
@@ -24,12 +25,17 @@ from durable_llm import (
     search_attributes,
 )
 from durable_llm.cli.exits import Exit
+from durable_llm.store import Store
 from tests.conftest import stage
 from tests.scripted import ScriptedProvider, answer, http_error, never
+from tests.support_attempts import ring
 from tests.support_cli import MODEL, at, run
 from tests.support_encryption import client_with, key, keys
+from tests.support_stores import Memory
+from tests.support_wire import playing
 from tests.test_dispatcher import fresh_id
-from workers.reclassify import from_server, reclassify
+from workers.reclassify import reclassify
+from workers.recorded_histories import from_server
 from workflows.llm_call import LLMCall
 
 PROMPT, ANSWER, ERROR, LABEL = "prOmpt-canary", "anSwer-canary", "erRor-canary", "laBel-canary"
@@ -37,6 +43,11 @@ CANARIES = (PROMPT, ANSWER, ERROR, LABEL)
 AT_ONCE = timedelta(seconds=0)
 CHAIN = LLMConfig(models=[ModelSpec(name=MODEL, max_retries=0), ModelSpec(name="openai/gpt-4o", max_retries=0)])
 FAILED = http_error(401, "invalid_api_key", f"no such key, said {ERROR}")
+SOUND = {
+    "id": "x", "object": "chat.completion", "created": 1, "model": "m",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": ANSWER}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+}  # fmt: skip
 RETRIED = http_error(503, "overloaded", f"busy with {ERROR}")
 
 
@@ -259,3 +270,33 @@ async def test_an_attempt_that_meets_a_worker_without_the_key_is_made_again(
     assert "'2026-11', which this process does not have" in first.message
     assert "nothing was sent" in first.delay_reason
     assert (last.outcome, len(provider.orders)) == ("answered", 1)
+
+
+async def test_a_stored_prompt_that_a_worker_cannot_decrypt_is_read_by_another(
+    client: Client, server_env: WorkflowEnvironment
+) -> None:
+    """The order was readable, the content of the store is not: nothing is sent until a worker with the key comes."""
+    task_queue, store = f"stored-{fresh_id()}", Store(Memory())
+    stranger = await client_with(server_env, "2026-05")
+    decides = await client_with(server_env, "2026-05", "2026-11")  # its orders are readable to both
+    deciding = Worker(decides, task_queue=task_queue, workflows=[LLMCall], workflow_runner=UnsandboxedWorkflowRunner())
+
+    def attempting(worker: Client) -> Worker:
+        attempts = ProviderAttempts(ring(), store=store, heartbeat_interval=timedelta(seconds=1))
+        return Worker(worker, task_queue=task_queue, activities=[attempts.provider_attempt])
+
+    async with (
+        playing({"body": SOUND}) as wire,
+        deciding,
+        Dispatcher(client, task_queue=task_queue, store=store) as ask,
+    ):
+        spec = ModelSpec(name="hosted_vllm/m", api_base=wire.url, max_retries=0)
+        async with attempting(stranger):
+            handle = await ask.submit(spec, PROMPT + "x" * 600_000, call_id=fresh_id())
+            while not (entries := await handle.attempts()) or entries[0].category is None:
+                await asyncio.sleep(0.05)
+        assert not wire.requests
+        async with attempting(client):
+            result = await handle.result(timedelta(seconds=60))
+    assert "'2026-11', which this process does not have" in result.attempts[0].message
+    assert (result.attempts[0].rule, result.text, len(wire.requests)) == ("undeciphered", ANSWER, 1)

@@ -200,6 +200,38 @@ def test_lost_workers_have_a_budget_of_their_own() -> None:
     assert after(Category.WORKER_LOST, progress).action == Action.NEXT
 
 
+@pytest.mark.parametrize("preset", ["default", "lmi"])
+def test_a_worker_without_the_encryption_key_uses_up_nothing_but_time(preset: str) -> None:
+    """Asked again after 2 s, doubling up to 60 s: no retry, no lost worker, no other model, and not past the deadline."""
+    keyless = FailureFacts(local_fault=LocalFault.UNDECIPHERED, request_sent=Sent.NO)
+    policy, progress, floors = Policy(preset=preset, on_unknown="fail"), Progress(budgets=(0, 0)), []
+    for _ in range(8):
+        verdict, decision = V1.judge(keyless, progress, policy, DAY)
+        assert (verdict.category, decision.action) == (Category.WORKER_LOST, Action.RETRY)
+        assert "lacks the encryption key" in decision.reason
+        floors.append(decision.floor_s)
+        progress = decision.progress
+    assert floors == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
+    assert (progress.lost, progress.retries, progress.spec_index) == (0, 0, 0)
+    _, cut = V1.judge(keyless, progress, policy, 5.0)
+    assert (cut.floor_s, cut.spread_s) == (5.0, 0.0)
+    _, lost = V1.judge(FailureFacts(local_fault=LocalFault.LOST, request_sent=Sent.NO), progress, policy, DAY)
+    assert (lost.action, lost.progress.lost) == (Action.RETRY, 1)
+    _, last = V1.judge(keyless, progress, policy.model_copy(update={"max_attempts": 9}), DAY)
+    assert (last.action, last.rule, last.outcome) == (Action.FAIL, "max_attempts", CallOutcome.EXHAUSTED)
+
+
+@pytest.mark.parametrize(
+    ("rule", "action"),
+    [("retry", Action.RETRY), ("retry_once", Action.RETRY), ("next", Action.NEXT), ("fail", Action.FAIL)],
+)
+def test_the_callers_rule_for_lost_workers_holds_for_a_missing_key(rule: str, action: Action) -> None:
+    """Who would not ask again does not; who would, waits for the key as everybody does."""
+    keyless = FailureFacts(local_fault=LocalFault.UNDECIPHERED, request_sent=Sent.NO)
+    _, decision = V1.judge(keyless, Progress(budgets=(0, 0)), Policy(rules={"worker_lost": rule}), DAY)
+    assert (decision.action, decision.floor_s) == (action, 2.0 if action == Action.RETRY else 0.0)
+
+
 def test_on_unknown_is_about_what_may_have_been_paid() -> None:
     """An attempt that sent nothing may be repeated; no rule overrides the caller's word; the bound of two stays."""
     careful = Policy(on_unknown="fail")

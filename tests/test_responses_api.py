@@ -57,6 +57,18 @@ async def test_an_answer_is_that_of_any_api():
     assert call.choices[0].tool_calls[0].function.parsed_arguments() == {"city": "Rome"}
 
 
+async def test_half_a_character_does_not_cost_the_answer():
+    """It is read as U+FFFD, in texts, reasoning and arguments."""
+    broken = {**TEXT, "content": [{"type": "output_text", "text": "fine \ud83d", "annotations": []}]}
+    thought = {"id": "r", "type": "reasoning", "summary": [{"type": "summary_text", "text": "odd \ude00"}]}
+    call = {**CALL, "arguments": '{"city": "\ud83d"}'}
+    answer, _ = await served(response(thought, broken, call, model="m\ud83d"), prompt=says(tools=TOOLS))
+
+    [choice] = answer.choices
+    assert (choice.text, choice.reasoning_content, answer.model) == ("fine \ufffd", "odd \ufffd", "m\ufffd")
+    assert choice.tool_calls[0].function.parsed_arguments() == {"city": "\ufffd"}
+
+
 def message(*parts: dict) -> dict:
     """An output item that says something."""
     return {"id": "m", "type": "message", "role": "assistant", "status": "completed", "content": list(parts)}

@@ -1,17 +1,20 @@
 """Callers and workers of different versions: an upgrade in the middle of a job, on either side, loses no call."""
 
+import asyncio
 import uuid
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
+from temporalio.client import Client
 from temporalio.common import RawValue
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from durable_llm import CallConflictError, Dispatcher, DurableLLMError, LLMConfig, ModelSpec
+from durable_llm import CallCancelledError, CallConflictError, Dispatcher, DurableLLMError, LLMConfig, ModelSpec
 from durable_llm.fingerprint import fingerprint
-from durable_llm.names import MEMO_FINGERPRINT, WORKFLOW
+from durable_llm.names import ATTEMPT_ACTIVITY, MEMO_FINGERPRINT, WORKFLOW
 from durable_llm.prompt import to_prompt
 from tests.conftest import SetStage
 from tests.scripted import answer
@@ -91,6 +94,9 @@ async def test_only_parts_that_both_versions_know_can_differ(
         assert caught.value.differing == differing
 
 
+_FOREIGN = RawValue(Payload(metadata={"encoding": b"binary/of-another-client"}, data=b"?"))
+
+
 @workflow.defn(name=WORKFLOW, sandboxed=False)
 class NewerWorkflow:
     """A call of a version to come, whose result this client cannot read."""
@@ -100,16 +106,59 @@ class NewerWorkflow:
         """Return a result of another shape or of another encoding."""
         if request["session"] == "shape":
             return RawValue(workflow.payload_converter().to_payload({"choices": "of another shape"}))
-        return RawValue(Payload(metadata={"encoding": b"binary/of-another-client"}, data=b"?"))
+        return _FOREIGN
 
 
 @pytest.mark.parametrize("session", ["shape", "encoding"])
 async def test_a_result_that_cannot_be_read_is_a_typed_error(server_env, session: str) -> None:
-    """A client older than the worker says so, instead of raising what its converter raises."""
-    queue = f"newer-{uuid.uuid4()}"
+    """A client older than the worker says so, instead of raising what its converter raises: result, ledger, status."""
+    queue, unreadable = f"newer-{uuid.uuid4()}", r"cannot be read .*; upgrade this client"
     dispatcher = Dispatcher(server_env.client, task_queue=queue)
     async with Worker(
         server_env.client, task_queue=queue, workflows=[NewerWorkflow], workflow_runner=UnsandboxedWorkflowRunner()
     ):
+        handle = await dispatcher.submit(MODEL, "Name a prime.", session=session)
+        for ask in (handle.result, handle.attempts, handle.status):
+            with pytest.raises(DurableLLMError, match=unreadable) as caught:
+                await ask()
+            assert caught.value.call_id == handle.call_id
+
+
+@workflow.defn(name=WORKFLOW, sandboxed=False)
+class NewerAttempts:
+    """A call of a version to come, whose orders or answers this client cannot read; it ends when it is cancelled."""
+
+    @workflow.run
+    async def run(self, request: dict, _prompt: Any) -> None:
+        """Begin one attempt, and wait."""
+        args: list[Any] = {"empty": [], "shape": [{"number": "?"}], "encoding": [_FOREIGN]}[request["session"]]
+        workflow.start_activity(ATTEMPT_ACTIVITY, args=args, start_to_close_timeout=timedelta(hours=1))
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("session", ["empty", "shape", "encoding"])
+async def test_a_history_that_cannot_be_read_is_a_typed_error(server_env, session: str) -> None:
+    """The ledger is refused with a reason; status and ending are told without it."""
+    queue = f"newer-{uuid.uuid4()}"
+    dispatcher = Dispatcher(server_env.client, task_queue=queue)
+    async with Worker(
+        server_env.client, task_queue=queue, workflows=[NewerAttempts], workflow_runner=UnsandboxedWorkflowRunner()
+    ):
+        handle = await dispatcher.submit(MODEL, "Name a prime.", session=session)
+        async with asyncio.timeout(30):
+            while not await attempt_begun(server_env.client, handle.call_id):
+                await asyncio.sleep(0.05)
         with pytest.raises(DurableLLMError, match=r"cannot be read .*; upgrade this client"):
-            await dispatcher.call(MODEL, "Name a prime.", session=session)
+            await handle.attempts()
+        status = await handle.status()
+        assert (status.outcome, status.attempts) == ("running", 0)
+        await handle.cancel()
+        with pytest.raises(CallCancelledError) as cancelled:
+            await handle.result()
+        assert cancelled.value.attempts == []
+
+
+async def attempt_begun(client: Client, call_id: str) -> bool:
+    """Whether the history has an attempt."""
+    history = await client.get_workflow_handle(call_id).fetch_history()
+    return any(event.HasField("activity_task_scheduled_event_attributes") for event in history.events)

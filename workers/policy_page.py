@@ -3,7 +3,13 @@
 from collections.abc import Iterable
 
 from durable_llm.categories import Category
-from workflows.policy.decide import ACTIONS, LOST_PER_MODEL, ROUND_SPACING_S
+from workflows.policy.decide import (
+    ACTIONS,
+    KEYLESS_DELAY_S,
+    LONGEST_KEYLESS_DELAY_S,
+    LOST_PER_MODEL,
+    ROUND_SPACING_S,
+)
 from workflows.policy.rules import BY_STATUS, ERROR_BODY, NO_RESPONSE, NOT_AN_ANSWER, OUR_SIDE, Rule
 from workflows.policy.versions import CURRENT
 
@@ -13,6 +19,8 @@ _MEANING = {
     "next": "next model at once",
     "fail": "the call ends",
     "resend": f"same model after up to 2 s, {LOST_PER_MODEL} times per model, outside its `max_retries`; then the next",
+    "await_key": f"same model after {KEYLESS_DELAY_S:.0f} s, doubling up to {LONGEST_KEYLESS_DELAY_S:.0f} s, outside "
+    "its `max_retries`, until the deadline or `max_attempts`",
 }
 
 _ALSO = {
@@ -80,7 +88,9 @@ def _section(title: str, why: str, rules: Iterable[Rule]) -> str:
 
 
 def _category(rule: Rule) -> str:
-    return f"{rule.category}; the call ends, whatever `rules` say" if rule.final else rule.category.value
+    if rule.final:
+        return f"{rule.category}; the call ends, whatever `rules` say"
+    return f"{rule.category}; {_MEANING[rule.demand]}" if rule.demand else rule.category.value
 
 
 def _condition(rule: Rule) -> str:

@@ -11,20 +11,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from pydantic import ValidationError
 from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 from temporalio.converter import DataConverter
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ApplicationError
 
 from durable_llm.attempt import Attempt, Ledger
+from durable_llm.attempt_failure import facts_of
 from durable_llm.facts import FailureFacts
 from durable_llm.names import ATTEMPT_ACTIVITY, WORKFLOW
 from durable_llm.request import AttemptOrder, CallRequest
 from durable_llm.result import LLMResult
-from workflows.attempts import facts_of
 from workflows.policy.versions import FIRST
 
 _T = TypeVar("_T")
@@ -72,7 +71,7 @@ async def read_call(history: WorkflowHistory, converter: DataConverter) -> Recor
         return reader.call(history.workflow_id)
     except UnreadableCallError as error:
         raise UnreadableCallError(f"{history.workflow_id}: {error}") from None
-    except (ValidationError, RuntimeError, IndexError, ValueError) as error:
+    except (ValueError, LookupError, RuntimeError) as error:
         raise UnreadableCallError(f"{history.workflow_id}: cannot be decoded: {type(error).__name__}") from error
 
 
@@ -140,17 +139,9 @@ class _Reader:
         order = self.orders.get(scheduled_event_id)
         if order is None:
             return
-        self.failures[order.number] = RecordedFailure(order, facts_of(await self._activity_error(failure)))
+        facts = facts_of(await self.converter.decode_failure(failure), order.resume)
+        self.failures[order.number] = RecordedFailure(order, facts)
         self.undecided.add(order.number)
-
-    async def _activity_error(self, failure: Failure) -> ActivityError:
-        """The error as the workflow got it."""
-        error = ActivityError(
-            "", scheduled_event_id=0, started_event_id=0, identity="", activity_type=ATTEMPT_ACTIVITY, activity_id="",
-            retry_state=None,
-        )  # fmt: skip
-        error.__cause__ = await self.converter.decode_failure(failure)
-        return error
 
     def _decided(self, at: datetime) -> None:
         """A workflow task judges what came before it; its start is the call's clock."""

@@ -174,9 +174,8 @@ class LLMCall:
             all_messages=progress.spec_index in self._forgotten,
         )
         resumes = f", resumes {clip(resume, 60)}" if resume else ""
-        summary = (
-            f"{spec.name}, try {entry.try_number} of {progress.budget + 1 + progress.lost + progress.restated}{resumes}"
-        )
+        tries = progress.budget + 1 + progress.lost + progress.restated + progress.keyless
+        summary = f"{spec.name}, try {entry.try_number} of {tries}{resumes}"
         return await run_attempt(order, self._prompt, summary)
 
     def _judge(self, facts: FailureFacts, progress: Progress) -> Decision:

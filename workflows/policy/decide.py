@@ -15,10 +15,14 @@ LOST_PER_MODEL: Final = 2
 """Attempts that may be repeated on one model after a lost worker; outside the retry budget."""
 
 LOST_SPREAD_S: Final = 2.0
+KEYLESS_DELAY_S: Final = 2.0
+"""Seconds before an attempt is made again that met a worker without the encryption key; each wait after it doubles."""
+
+LONGEST_KEYLESS_DELAY_S: Final = 60.0
 ROUND_SPACING_S: Final = 60.0
 """Least seconds between two rounds through the chain."""
 
-Demand = Literal["retry", "retry_once", "next", "fail", "resend", "restate"]
+Demand = Literal["retry", "retry_once", "next", "fail", "resend", "restate", "await_key"]
 
 ACTIONS: Final[dict[Category, Demand]] = {
     Category.RATE_LIMITED: "retry",
@@ -84,6 +88,8 @@ class Progress:
     """Lost workers on this model in this round."""
     restated: int = 0
     """How often this model was asked again, out of no budget, with all messages."""
+    keyless: int = 0
+    """Attempts on this model in this round whose worker lacked the encryption key."""
     attempts: int = 0
     """All attempts of the call."""
     round: int = 1
@@ -135,7 +141,7 @@ def decide(
         policy: The call's policy.
         remaining_s: Seconds until the call's deadline.
     """
-    progress = _count(progress, verdict.category)
+    progress = _count(progress, verdict)
     case = _Case(verdict, facts, progress, policy, remaining_s)
     if progress.attempts >= min(policy.max_attempts, MAX_ATTEMPTS_CEILING):
         return case.end("max_attempts", f"all {progress.attempts} attempts are used")
@@ -148,18 +154,22 @@ def decide(
             return case.resend()
         case "restate":
             return case.restate()
+        case "await_key":
+            return case.await_key()
         case "retry_once" if verdict.category in progress.retried:
             return case.leave("once", f"{verdict.category} again on the same model")
         case _:
             return case.retry()
 
 
-def _count(progress: Progress, category: Category) -> Progress:
+def _count(progress: Progress, verdict: Verdict) -> Progress:
+    keyless = verdict.demand == "await_key"
     return replace(
         progress,
         tries=progress.tries + 1,
         attempts=progress.attempts + 1,
-        lost=progress.lost + (category == Category.WORKER_LOST),
+        lost=progress.lost + (verdict.category == Category.WORKER_LOST and not keyless),
+        keyless=progress.keyless + keyless,
     )
 
 
@@ -192,7 +202,7 @@ class _Case:
         if own is not None:
             # A lost worker's attempts are never repeated out of the retry budget, nor against `on_unknown`.
             lost = category == Category.WORKER_LOST and own in ("retry", "retry_once")
-            return "resend" if lost else own
+            return (self.verdict.demand or "resend") if lost else own
         demand = self.verdict.demand or ACTIONS[category]
         if not self.verdict.reads_hints:
             return demand
@@ -240,6 +250,14 @@ class _Case:
         progress = replace(self.progress, restated=1)
         spread = min(self._backoff_bound(), self.remaining_s)
         return Decision(Action.RETRY, self.rule, f"{self.verdict.category}: with all messages", progress, 0.0, spread)
+
+    def await_key(self) -> Decision:
+        """The same model again when another worker may have come: until the deadline, since nothing was sent."""
+        doubled = KEYLESS_DELAY_S * 2.0 ** min(self.progress.keyless - 1, 60)
+        left = max(self.remaining_s, 0.0)
+        floor = min(doubled, LONGEST_KEYLESS_DELAY_S, left)
+        reason = "the worker lacks the encryption key that its message names, nothing was sent, asking again"
+        return Decision(Action.RETRY, self.rule, reason, self.progress, floor, min(floor / 10, left - floor))
 
     def leave(self, rule: str, reason: str) -> Decision:
         """Go to the next model; from the last one, round the chain again or to the end."""

@@ -36,6 +36,8 @@ def as_lmi(verdict: Verdict, facts: FailureFacts) -> Verdict:
     """
     if verdict.final or verdict.demand == "restate":
         return verdict
+    if verdict.demand == "await_key":  # no model was asked, so there is nothing that lmi would do
+        return replace(verdict, reads_hints=False, rule=f"lmi:{verdict.rule}")
     return replace(verdict, demand=_demand(facts), reads_hints=False, rule=f"lmi:{verdict.rule}")
 
 

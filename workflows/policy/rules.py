@@ -85,8 +85,8 @@ C, F, D = Category, LocalFault, AnswerDefect
 OUR_SIDE = (
     Rule("worker-lost", C.WORKER_LOST, "heartbeats stopped or the worker was drained; nobody saw the end",
          fault={F.LOST, F.DRAINED}),
-    Rule("undeciphered", C.WORKER_LOST, "the worker lacks the encryption key; another may have it",
-         fault={F.UNDECIPHERED}),
+    Rule("undeciphered", C.WORKER_LOST, "the worker lacks the encryption key; nothing was sent, another may have it",
+         fault={F.UNDECIPHERED}, demand="await_key"),
     Rule("set-up", C.MISCONFIGURED, "waiting changes nothing until somebody sets something",
          fault={F.MISSING_KEY, F.KEY_NOT_ALLOWED, F.ADDRESS_NOT_ALLOWED, F.PARAMETER_NOT_ALLOWED, F.UNKNOWN_PROVIDER,
                 F.MISSING_PACKAGE, F.PROMPT_UNREADABLE}),

@@ -108,6 +108,7 @@ async def test_tools_in_the_shape_of_responses_are_offered(choice):
 
 REQUIRED = [
     ("a tool of the provider's beside it", [{"type": "web_search"}, FLAT], "required", None),
+    ("the same in chat's shape", [{"type": "web_search"}, TOOLS[0]], "required", None),
     ("functions only", [FLAT], "required", AnswerDefect.NO_TOOL_CALL),
     ("the function by name", [{"type": "web_search"}, FLAT], FLAT, AnswerDefect.NO_TOOL_CALL),
     ("the provider's by name", [{"type": "web_search"}, FLAT], {"type": "web_search"}, None),

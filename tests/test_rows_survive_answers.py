@@ -27,7 +27,8 @@ QUEUE = "rows-of-answers"
 BEATS = {"DURABLE_LLM_HEARTBEAT_TIMEOUT_S": "4", "DURABLE_LLM_HEARTBEAT_INTERVAL_S": "0.5"}
 SHOWN = [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, image(INLINE)]}]
 ELSEWHERE = [{"role": "user", "content": [{"type": "text", "text": "?"}, image("http://pictures.example/a.png")]}]
-LOGPROBS = {"content": [{"token": "seven", "logprob": -0.5, "bytes": None, "top_logprobs": []}], "refusal": None}
+LIKELIEST = [{"token": token, "logprob": -share, "bytes": None} for token, share in (("seven", 0.5), ("two", 1.5))]
+LOGPROBS = {"content": [{"token": "seven", "logprob": -0.5, "bytes": None, "top_logprobs": LIKELIEST}], "refusal": None}
 SAFE = [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_ONLY_HIGH"}]
 
 
@@ -77,8 +78,8 @@ ROWS = {
     ),
     "log probabilities": Row(
         OPENAI, openai(choice(content="seven", logprobs=LOGPROBS)),
-        {"choice.logprobs": LOGPROBS, "choice.logprob_sum": -0.5, "spec_index": 1}, {"logprobs": True},
-        {"logprobs": True},
+        {"choice.logprobs": LOGPROBS, "choice.logprob_sum": -0.5, "spec_index": 1}, {"logprobs": True, "top_logprobs": 2},
+        {"logprobs": True, "top_logprobs": 2},
         before=ModelSpec(name=ANTHROPIC, api_base="http://127.0.0.1:9", extra_params={"logprobs": True}),
     ),
     "cached tokens": Row(

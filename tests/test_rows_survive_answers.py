@@ -20,6 +20,7 @@ from tests.support_processes import worker
 from tests.support_wire import Wire, playing
 from tests.test_images import INLINE, PIXEL, image
 from tests.test_messages import CALL, CLAUDES, HIDDEN, THOUGHT
+from tests.test_offered_tools import FOUND, SEARCHED
 
 OPENAI, ANTHROPIC, GEMINI = "openai/gpt-4o-mini", "anthropic/claude-haiku-4-5", "gemini/gemini-2.5-flash"
 QUEUE = "rows-of-answers"
@@ -59,6 +60,10 @@ ROWS = {
     "thinking blocks": Row(
         ANTHROPIC, anthropic(THOUGHT, HIDDEN, {"type": "text", "text": "seven"}),
         {"text": "seven", "choice.thinking_blocks": [THOUGHT, HIDDEN]},
+    ),
+    "a tool that the provider runs": Row(
+        ANTHROPIC, anthropic(SEARCHED, FOUND, {"type": "text", "text": "seven"}), {"text": "seven", "tool_calls": []},
+        {"tools.0.name": "web_search"}, {"web_search_options": {}},
     ),
     "thought signatures": Row(
         GEMINI, gemini({"functionCall": {"name": "get_weather", "args": {}}, "thoughtSignature": "SIG"}),

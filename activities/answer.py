@@ -22,6 +22,8 @@ _LABEL_BYTES: Final = 1000
 
 _CONTINUES: Final = ("thought_signatures", "reasoning_details")
 _SIGNS_CALL: Final = ("thought_signature",)
+_RUN_BY_PROVIDER: Final = "srvtoolu_"
+"""How the ids begin of tools that Claude's server ran itself; litellm lists them among the caller's calls."""
 
 
 async def whole(response: Any) -> Any:
@@ -100,7 +102,7 @@ def _choice(choice: Any) -> Choice:
     message = choice.message
     return Choice(
         text=message.content if isinstance(message.content, str) else None,
-        tool_calls=[_tool_call(call) for call in message.tool_calls or ()],
+        tool_calls=[_tool_call(call) for call in message.tool_calls or () if not _is_done(call)],
         finish_reason=_label(choice.finish_reason),
         logprobs=_plain(getattr(choice, "logprobs", None)),
         reasoning_content=getattr(message, "reasoning_content", None) or None,
@@ -123,6 +125,11 @@ def _specific(item: Any, names: Collection[str]) -> dict[str, Any] | None:
 def _plain(logprobs: Any) -> dict[str, Any] | None:
     plain = logprobs.model_dump() if isinstance(logprobs, BaseModel) else logprobs
     return plain if isinstance(plain, dict) else None
+
+
+def _is_done(call: Any) -> bool:
+    """Whether the provider ran a call's tool itself: nobody is to answer it, and no schema is skipped for it."""
+    return (call.id or "").startswith(_RUN_BY_PROVIDER)
 
 
 def _tool_call(call: Any) -> ToolCall:

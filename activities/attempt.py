@@ -137,7 +137,7 @@ class ProviderAttempts:
         try:
             async with scope:
                 prompt = await self._prompts.find(given, order.timeout_s)
-                acceptance = Acceptance.of(order.spec, prompt, self._registry, self._runner)
+                acceptance = await Acceptance.of(order.spec, prompt, self._registry, self._runner)
                 outcome = await self._ask(order, prompt, exchange, pulse)
         except Exception as error:  # litellm raises classes of its own, of openai's, of httpx's and plain ones
             return self._facts_of(None if scope.expired() else error, order, prompt, exchange)

@@ -91,7 +91,7 @@ def arguments(
     parameters = _for_gateway(spec.name, {**spec.extra_params, **given})
     if parameters.get("stream"):  # else the provider does not say what a streamed answer took
         parameters.setdefault("stream_options", {"include_usage": True})
-    parameters = tool_parameters(provider, parameters)
+    parameters = tool_parameters(provider, parameters, responses_api=spec.responses_api)
     if tools := parameters.get("tools"):
         parameters["tools"] = tools_for(tools, provider, spec.name)
     if spec.responses_api:

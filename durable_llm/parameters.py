@@ -17,8 +17,8 @@ ALLOWED: Final = frozenset({
     "audio", "frequency_penalty", "include", "instructions", "logit_bias", "logprobs", "max_completion_tokens",
     "max_output_tokens", "max_tokens", "max_tool_calls", "modalities", "n", "parallel_tool_calls", "prediction",
     "presence_penalty", "prompt_cache_key", "prompt_cache_retention", "reasoning", "reasoning_effort",
-    "response_format", "safety_identifier", "seed", "service_tier", "stop", "store", "stream",
-    "stream_options", "temperature", "text", "tool_choice", "tools", "top_logprobs", "top_p", "truncation", "user",
+    "safety_identifier", "seed", "service_tier", "stop", "store", "stream", "stream_options",
+    "temperature", "text", "tool_choice", "tools", "top_logprobs", "top_p", "truncation", "user",
     "verbosity", "web_search_options",
     # Anthropic, Gemini, Mistral, vLLM and others
     "cached_content", "generation_config", "guided_choice", "guided_json", "guided_regex", "media_resolution", "min_p",
@@ -40,6 +40,7 @@ REPLACEMENTS: Final[Mapping[str, str]] = {
     "num_retries": "set the spec's own max_retries",
     "fallbacks": "list the models in LLMConfig(models=[...])",
     "messages": "pass messages to call() or submit()",
+    "response_format": "pass response_format to call() or submit(); answers are checked against it",
     "tool_parser": "set LLMConfig's own tool_parser to a name",
     "response_validator": "set LLMConfig's own response_validator to a name, or pass validators to call() or submit()",
     "background": "set the spec's own background",
@@ -82,6 +83,9 @@ def check_parameters(parameters: Mapping[str, Any], also_allowed: Collection[str
     for name in parameters:
         if name not in ALLOWED and name not in also_allowed:
             raise ValueError(_refusal(name))
+    text = parameters.get("text")
+    if isinstance(text, Mapping) and "format" in text:
+        raise ValueError(f"extra_params: 'format' inside 'text' is refused: {REPLACEMENTS['response_format']}")
     for header, value in _headers(parameters).items():
         if is_credential_name(header) or header.lower() in _STEERING_HEADERS or _AUTHORIZES.match(str(value)):
             shown = redact_literal_keys(header)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from durable_llm.errors import InvalidRequestError, describe_validation_error
-from durable_llm.request import Prompt
+from durable_llm.request import MAX_SCHEMA_BYTES, Prompt
 from durable_llm.validation import Validator
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -37,7 +37,7 @@ def to_prompt(
     """Check and normalise the parts of a prompt.
 
     Raises:
-        InvalidRequestError: naming the message or tool that is wrong.
+        InvalidRequestError: naming the message or tool that is wrong, or the schema that is too large.
     """
     listed = _tools(tools)
     parts = {
@@ -50,11 +50,17 @@ def to_prompt(
     }
     try:
         # Through JSON: what is stored, compared and sent is the same plain data, whatever classes it was made of.
-        return Prompt.model_validate_json(to_json(parts))
+        prompt = Prompt.model_validate_json(to_json(parts))
     except ValidationError as error:
         raise InvalidRequestError(describe_validation_error(error)) from None
     except (PydanticSerializationError, ValueError) as error:
         raise InvalidRequestError(f"messages: not representable as JSON ({type(error).__name__})") from None
+    if (size := len(to_json(prompt.response_format))) > MAX_SCHEMA_BYTES:
+        raise InvalidRequestError(
+            f"response_format: takes {size:,} bytes as JSON and the limit is {MAX_SCHEMA_BYTES:,}; shorten the schema, "
+            "or ask for its parts in calls of their own"
+        )
+    return prompt
 
 
 def _messages(messages: Messages) -> list[dict[str, Any]]:

@@ -30,6 +30,9 @@ STORED_PROMPT_BYTES: Final = 512 * 1024
 MAX_STORED_PROMPT_BYTES: Final = 50_000_000
 """A prompt is held in memory whole, by the client and by each attempt."""
 
+MAX_SCHEMA_BYTES: Final = 256_000
+"""Each worker compiles a call's schema; ten times this would take it ten seconds and more."""
+
 MAX_REQUEST_BYTES: Final = 64_000
 MAX_SPEC_BYTES: Final = 16_000
 """Each attempt's order carries its model's spec; a thousand of them must fit one history."""

@@ -11,6 +11,9 @@ from durable_llm.categories import CallOutcome
 from durable_llm.names import FIRST_SCHEMA_VERSION
 from durable_llm.wire import Wire
 
+PARSED_CALL: Final = "call_parsed_"
+"""How the ids begin of tool calls that a parser found in a text: no provider knows of them."""
+
 _STORED_RESPONSE: Final = "resp_"
 """How the ids begin that a later call may go on from."""
 
@@ -136,18 +139,22 @@ class LLMResult(Ledger):
             IndexError: there is no such choice.
         """
         choice = self.choices[index]
-        stored = self.response_id if (self.response_id or "").startswith(_STORED_RESPONSE) else None
         extras = {
             "tool_calls": [call.model_dump(exclude_none=True) for call in choice.tool_calls],
             "reasoning_content": choice.reasoning_content,
             "thinking_blocks": choice.thinking_blocks,
             "provider_specific_fields": choice.provider_specific_fields,
-            "response_id": stored,
+            "response_id": self.response_id if self._goes_on_from(choice) else None,
             "provider": self.provider,
             "model": self.model,
         }
         present = {name: value for name, value in extras.items() if value}
         return {"role": "assistant", "content": choice.text, **present}
+
+    def _goes_on_from(self, choice: Choice) -> bool:
+        """Whether the stored response holds all that later messages speak of."""
+        parsed = any(call.id.startswith(PARSED_CALL) for call in choice.tool_calls)
+        return (self.response_id or "").startswith(_STORED_RESPONSE) and not parsed
 
 
 class CallFailure(Ledger):

@@ -96,6 +96,7 @@ TOOL = {"type": "function", "function": {"name": "add"}}
         ({"tool_choice": {"function": {"name": "sub"}}, "tools": [TOOL]}, r"names 'sub'.*\('add'\)"),
         ({"tool_choice": {"function": {"name": "add"}}}, r"names 'add'.*\(none\)"),
         ({"response_format": 5}, "response_format"),
+        ({"response_format": {"type": "object", "description": "x" * 256_000}}, "limit is 256,000"),
         ({"response_format": {"type": "jsonschema"}}, "none of OpenAI's formats"),
         ({"response_format": {"type": "json_schema", "schema": {}}}, "'json_schema': {'name'"),
     ],

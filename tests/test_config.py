@@ -174,6 +174,21 @@ def test_every_parameter_of_litellm_that_steers_it_is_refused() -> None:
     assert not ALLOWED & set(REPLACEMENTS)
 
 
+def test_a_schema_is_the_calls_and_not_a_models() -> None:
+    """Among the parameters it would be sent and never checked; so would the format inside Responses' `text`."""
+    instead = r"pass response_format to call\(\) or submit\(\)"
+    wanted = {"type": "json_object"}
+    shapes = [
+        {"name": "openai/x", "response_format": wanted},
+        {"models": [{"name": "openai/x", "extra_params": {"text": {"format": wanted}}}]},
+        {"model_list": [{"model_name": "x", "litellm_params": {"model": "openai/x", "response_format": wanted}}]},
+    ]
+    for shape in shapes:
+        with pytest.raises(InvalidRequestError, match=instead):
+            to_config(shape)
+    assert ModelSpec(name="openai/x", extra_params={"text": {"verbosity": "low"}})
+
+
 def test_the_operator_may_add_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
     """DURABLE_LLM_EXTRA_PARAMS lets a name through on this machine, and nothing else."""
     monkeypatch.setenv("DURABLE_LLM_EXTRA_PARAMS", "mirostat, typical_p")

@@ -197,7 +197,8 @@ PARAMETERS = [
 @pytest.mark.parametrize(("given", "expected"), PARAMETERS)
 async def test_parameters_get_that_api_s_names(given, expected):
     """What has no counterpart is sent as it is, for the provider to refuse: nothing is dropped in silence."""
-    body = await sent(**given)
+    format_ = {name: given[name] for name in ("response_format",) if name in given}
+    body = await sent(prompt=format_, **{name: value for name, value in given.items() if name not in format_})
 
     assert {name: body[name] for name in expected} == expected
     assert not set(given) - set(expected) & set(body)

@@ -20,6 +20,7 @@ from tests.support_processes import worker
 from tests.support_wire import Wire, playing
 from tests.test_images import INLINE, PIXEL, image
 from tests.test_messages import CALL, CLAUDES, HIDDEN, THOUGHT
+from tests.test_offered_tools import FOUND, SEARCHED
 
 OPENAI, ANTHROPIC, GEMINI = "openai/gpt-4o-mini", "anthropic/claude-haiku-4-5", "gemini/gemini-2.5-flash"
 QUEUE = "rows-of-answers"
@@ -27,7 +28,8 @@ QUEUE = "rows-of-answers"
 BEATS = {"DURABLE_LLM_HEARTBEAT_TIMEOUT_S": "4", "DURABLE_LLM_HEARTBEAT_INTERVAL_S": "0.5"}
 SHOWN = [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, image(INLINE)]}]
 ELSEWHERE = [{"role": "user", "content": [{"type": "text", "text": "?"}, image("http://pictures.example/a.png")]}]
-LOGPROBS = {"content": [{"token": "seven", "logprob": -0.5, "bytes": None, "top_logprobs": []}], "refusal": None}
+LIKELIEST = [{"token": token, "logprob": -share, "bytes": None} for token, share in (("seven", 0.5), ("two", 1.5))]
+LOGPROBS = {"content": [{"token": "seven", "logprob": -0.5, "bytes": None, "top_logprobs": LIKELIEST}], "refusal": None}
 SAFE = [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_ONLY_HIGH"}]
 
 
@@ -59,6 +61,10 @@ ROWS = {
         ANTHROPIC, anthropic(THOUGHT, HIDDEN, {"type": "text", "text": "seven"}),
         {"text": "seven", "choice.thinking_blocks": [THOUGHT, HIDDEN]},
     ),
+    "a tool that the provider runs": Row(
+        ANTHROPIC, anthropic(SEARCHED, FOUND, {"type": "text", "text": "seven"}), {"text": "seven", "tool_calls": []},
+        {"tools.0.name": "web_search"}, {"web_search_options": {}},
+    ),
     "thought signatures": Row(
         GEMINI, gemini({"functionCall": {"name": "get_weather", "args": {}}, "thoughtSignature": "SIG"}),
         {"choice.provider_specific_fields": {"thought_signatures": ["SIG"]}, "finish_reason": "tool_calls"},
@@ -77,8 +83,8 @@ ROWS = {
     ),
     "log probabilities": Row(
         OPENAI, openai(choice(content="seven", logprobs=LOGPROBS)),
-        {"choice.logprobs": LOGPROBS, "choice.logprob_sum": -0.5, "spec_index": 1}, {"logprobs": True},
-        {"logprobs": True},
+        {"choice.logprobs": LOGPROBS, "choice.logprob_sum": -0.5, "spec_index": 1}, {"logprobs": True, "top_logprobs": 2},
+        {"logprobs": True, "top_logprobs": 2},
         before=ModelSpec(name=ANTHROPIC, api_base="http://127.0.0.1:9", extra_params={"logprobs": True}),
     ),
     "cached tokens": Row(

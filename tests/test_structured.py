@@ -2,7 +2,9 @@
 
 import json
 import time
+from datetime import timedelta
 from enum import Enum
+from itertools import pairwise
 from typing import Literal
 
 import pytest
@@ -18,7 +20,7 @@ from durable_llm.facts import AnswerDefect, LocalFault
 from durable_llm.prompt import to_prompt
 from durable_llm.request import Prompt
 from durable_llm.validation import Rejected
-from tests.support_attempts import TOOLS, attempt, order
+from tests.support_attempts import TOOLS, attempt, environment, order
 from tests.support_calls import completion, in_turn, working
 from tests.support_wire import playing
 
@@ -386,9 +388,40 @@ def test_a_runaway_pattern_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Rejected, match="the value does not match"):
         schema.check("b")
     began = time.monotonic()
-    with pytest.raises(TimeoutError):
+    with pytest.raises(Rejected, match="cannot be searched for in a value within"):
         schema.check("a" * 60 + "b")
     assert time.monotonic() - began < 10
+
+
+NODE = {"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#/$defs/Node"}, {"type": "null"}]}}}
+LIST = {"$defs": {"Node": NODE}, "$ref": "#/$defs/Node"}
+RUNAWAY = {"type": "string", "pattern": "^(a|aa)+$"}
+
+
+@pytest.mark.parametrize(("schema", "text", "reason"), [
+    (LIST, '{"next": ' * 200 + "{}" + "}" * 200, "nested too deeply"),
+    (RUNAWAY, json.dumps("a" * 60 + "b"), "cannot be searched for"),
+])  # fmt: skip
+async def test_an_answer_that_cannot_be_checked_is_a_bad_sample(monkeypatch: pytest.MonkeyPatch, schema, text, reason):
+    """The model wrote it, and may write a simpler one: its call does not end for that."""
+    monkeypatch.setattr(schema_module, "PATTERN_TIMEOUT_S", 0.2)
+    facts = await answered(text, asked(schema))
+
+    assert (facts.answer_defect, facts.local_fault) == (AnswerDefect.NOT_THE_SCHEMA, None)
+    assert reason in facts.text
+
+
+async def test_a_large_schema_holds_up_no_heartbeat():
+    """It takes a second and more to compile; the worker's other attempts beat on meanwhile."""
+    fields = {f"p{index}": {"type": "string", "description": "x" * 20} for index in range(4000)}
+    beats: list[float] = []
+    env = environment()
+    env.on_heartbeat = lambda *_: beats.append(time.monotonic())
+    prompt = asked({"type": "object", "properties": fields})
+    async with playing({"body": completion("{}")}) as wire:
+        await attempt(order(OPENAI, wire.url), prompt, env=env, heartbeat_interval=timedelta(seconds=0.02))
+
+    assert max(later - earlier for earlier, later in pairwise(beats)) < 0.6
 
 
 @pytest.mark.parametrize("text", ["", "``` ```", "```json\n```"])

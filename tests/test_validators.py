@@ -210,11 +210,43 @@ UNUSABLE = [
     (wanted("nonesuch"), "no validator 'nonesuch'; it has asserts, blocks, broken"),
     (wanted("regex"), "validator 'regex' cannot be used: missing a required"),
     (wanted("regex", pattern="x", flags=2), "got an unexpected keyword argument 'flags'"),
-    (wanted("regex", pattern="("), "validator 'regex' cannot be used: pattern: missing )"),
+    (wanted("regex", pattern="("), "validator 'regex' cannot be used: check: pattern: missing )"),
     (wanted("max_length", characters=0), "characters: expected a number from 1"),
-    (wanted("json_schema", schema={"type": 5}), "validator 'json_schema' cannot be used: $.type"),
+    (wanted("json_schema", schema={"type": 5}), "validator 'json_schema' cannot be used: check: $.type"),
     (wanted("prime", below=3), "got an unexpected keyword argument 'below'"),
 ]
+
+
+def _fails(**parameters) -> None:
+    raise KeyError("section")
+
+
+def _sleeps(**parameters) -> None:
+    time.sleep(0.8)
+
+
+CHECKS = [
+    (_fails, "validator 'mine' cannot be used: check raised KeyError: 'section'"),
+    (_sleeps, "validator 'mine' cannot be used: check did not end within 0.5 s"),
+]
+
+
+@pytest.mark.parametrize(("check", "reason"), CHECKS)
+async def test_a_check_of_a_plugin_s_harms_nobody(check, reason):
+    """It is somebody else's code: its failure is the validator's, and it holds up no heartbeat."""
+    beats: list[float] = []
+    env = environment()
+    env.on_heartbeat = lambda *_: beats.append(time.monotonic())
+    mine = validator("mine", check=check)(lambda _: None)
+    options = {"registry": Registry([mine]), "validator_timeout": timedelta(seconds=0.5),
+               "heartbeat_interval": timedelta(seconds=0.02)}  # fmt: skip
+    async with playing({"body": completion("7")}) as wire:
+        with pytest.raises(ApplicationError) as caught:
+            await attempt(order(OPENAI, wire.url), says(validators=[wanted("mine")]), env=env, **options)
+    facts = caught.value.details[0]
+    assert (facts.local_fault, facts.text) == (LocalFault.UNKNOWN_VALIDATOR, reason)
+    assert not wire.requests
+    assert all(later - earlier < 0.4 for earlier, later in pairwise(beats))
 
 
 @pytest.mark.parametrize(("check", "reason"), UNUSABLE)

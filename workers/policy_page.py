@@ -19,6 +19,7 @@ _MEANING = {
     "next": "next model at once",
     "fail": "the call ends",
     "resend": f"same model after up to 2 s, {LOST_PER_MODEL} times per model, outside its `max_retries`; then the next",
+    "restate": "same model once more with all messages, outside its `max_retries`; then the next",
     "await_key": f"same model after {KEYLESS_DELAY_S:.0f} s, doubling up to {LONGEST_KEYLESS_DELAY_S:.0f} s, outside "
     "its `max_retries`, until the deadline or `max_attempts`",
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 from activities.failure import LocalFaultError
 from activities.structured import schema_of
-from activities.tools import Offer, judge_calls, offer
+from activities.tools import Offer, callers_tools, judge_calls, offer
 from activities.validation.registry import Registered, Registry
 from activities.validation.running import BrokenFunctionError, RejectedAnswerError, Runner
 from activities.validation.schema import AnswerSchema, read_json
@@ -18,7 +18,7 @@ from activities.verdict_on_answer import Native, Verdict, judge_choice
 from durable_llm.config import ModelSpecOnWire
 from durable_llm.facts import AnswerDefect, LocalFault
 from durable_llm.request import Prompt
-from durable_llm.result import Answer, Choice, ToolCall
+from durable_llm.result import PARSED_CALL, Answer, Choice, ToolCall
 from durable_llm.validation import Candidate
 
 
@@ -41,20 +41,25 @@ class Acceptance:
     validators: Sequence[tuple[Registered, Mapping[str, Any]]] = ()
 
     @classmethod
-    def of(cls, spec: ModelSpecOnWire, prompt: Prompt, registry: Registry, runner: Runner) -> "Acceptance":
+    async def of(cls, spec: ModelSpecOnWire, prompt: Prompt, registry: Registry, runner: Runner) -> "Acceptance":
         """What `prompt` asks of an answer.
 
         Raises:
-            LocalFaultError: this worker lacks a validator or parser, or the schema is none.
+            LocalFaultError: this worker lacks a validator or parser, or cannot use it, or the schema is none.
         """
+        parser = registry.tool_parser(prompt.tool_parser) if prompt.tool_parser else None
+        validators = [(registry.validator(wanted), wanted.parameters) for wanted in prompt.validators]
+        for validator, parameters in validators:
+            await _check(validator, parameters, runner)
+        offered, tools = offer(spec, prompt), callers_tools(spec, prompt)
         return cls(
             runner,
-            offer(spec, prompt),
-            tools=prompt.tools or (),
+            offered,
+            tools=tools,
             messages=prompt.messages,
-            parser=registry.tool_parser(prompt.tool_parser) if prompt.tool_parser else None,
-            schema=_schema(prompt),
-            validators=[(registry.validator(wanted), wanted.parameters) for wanted in prompt.validators],
+            parser=parser if tools and not offered.forbidden else None,
+            schema=await _schema(prompt, runner),
+            validators=validators,
         )
 
     async def judge(self, answer: Answer) -> Answer | Verdict:
@@ -93,7 +98,7 @@ class Acceptance:
             return choice
         function, label = self.parser.function, self.parser.label
         calls = await self._run(choice, AnswerDefect.REJECTED, label, function, choice.text, list(self.tools))
-        choice = choice.model_copy(update={"tool_calls": _with_ids(calls, label)})
+        choice = _calling(choice, _with_ids(calls, label))
         if verdict := judge_choice(choice, Native()):
             raise _RefusedChoiceError(verdict)
         return choice
@@ -129,12 +134,27 @@ class Acceptance:
         )
 
 
-def _schema(prompt: Prompt) -> AnswerSchema | None:
-    schema = schema_of(prompt.response_format)
+async def _check(validator: Registered, parameters: Mapping[str, Any], runner: Runner) -> None:
+    """Have a validator's own check look at its parameters; it may do anything, as the validator may."""
+    if validator.check is None:
+        return
     try:
-        return AnswerSchema(schema) if schema is not None else None
-    except ValueError as error:
-        raise LocalFaultError(LocalFault.INVALID_SCHEMA, f"response_format: {error}") from None
+        await runner.run("check", validator.check, **parameters)
+    except (RejectedAnswerError, BrokenFunctionError) as error:
+        text = f"{validator.label} cannot be used: {error}"
+        raise LocalFaultError(LocalFault.UNKNOWN_VALIDATOR, text) from None
+
+
+async def _schema(prompt: Prompt, runner: Runner) -> AnswerSchema | None:
+    """Compiled outside the event loop, where a large schema would hold up every attempt's heartbeats for seconds."""
+    schema = schema_of(prompt.response_format)
+    if schema is None:
+        return None
+    try:
+        compiled: AnswerSchema = await runner.run("response_format", AnswerSchema, schema)
+    except (RejectedAnswerError, BrokenFunctionError) as error:
+        raise LocalFaultError(LocalFault.INVALID_SCHEMA, str(error)) from None
+    return compiled
 
 
 def _read_and_check(text: str, schema: AnswerSchema) -> tuple[str, Any]:
@@ -143,9 +163,16 @@ def _read_and_check(text: str, schema: AnswerSchema) -> tuple[str, Any]:
     return bare, value
 
 
+def _calling(choice: Choice, calls: list[ToolCall]) -> Choice:
+    """With a parser's calls, and the reason to stop that a provider would have told of its own."""
+    stopped = bool(calls) and choice.finish_reason == "stop"
+    finish_reason = "tool_calls" if stopped else choice.finish_reason
+    return choice.model_copy(update={"tool_calls": calls, "finish_reason": finish_reason})
+
+
 def _with_ids(calls: Any, label: str) -> list[ToolCall]:
-    """A parser's calls, each with an id that its result can name."""
+    """A parser's calls, each with an id that its result can name, and that no provider is asked about."""
     listed = list(calls) if isinstance(calls, Sequence) else [calls]
     if not all(isinstance(call, ToolCall) for call in listed):
         raise BrokenFunctionError(f"{label} returned something else than a list of ToolCall")
-    return [call if call.id else call.model_copy(update={"id": f"call_{uuid.uuid4().hex[:24]}"}) for call in listed]
+    return [call.model_copy(update={"id": f"{PARSED_CALL}{call.id or uuid.uuid4().hex[:24]}"}) for call in listed]

@@ -63,7 +63,7 @@ class Registry:
         return cls([*installed, *named])
 
     def validator(self, wanted: ValidatorOnWire) -> Registered:
-        """The validator of that name, which takes those parameters.
+        """The validator of that name, which has parameters of those names; its check is still to be asked.
 
         Raises:
             LocalFaultError: there is none, or it does not take them.
@@ -71,8 +71,6 @@ class Registry:
         found = self._named("validator", wanted.name)
         try:
             inspect.signature(found.function).bind(None, **wanted.parameters)
-            if found.check is not None:
-                found.check(**wanted.parameters)
         except (TypeError, ValueError) as error:
             raise LocalFaultError(LocalFault.UNKNOWN_VALIDATOR, f"{found.label} cannot be used: {error}") from None
         return found

@@ -65,11 +65,18 @@ class AnswerSchema:
         """Hold a JSON value against the schema.
 
         Raises:
-            Rejected: it does not fit; says where and why, without repeating the value.
+            Rejected: it does not fit; says where and why, without repeating the value. So does one that is nested too
+                deeply, or that keeps a pattern busy too long: the model wrote it, and its next answer may be simpler.
         """
-        error = best_match(self._validator.iter_errors(value))
-        if error is not None:
-            raise Rejected(_reason(error))
+        try:
+            error = best_match(self._validator.iter_errors(value))
+            reason = _reason(error) if error is not None else None
+        except RecursionError:
+            reason = "the value is nested too deeply to be checked"
+        except TimeoutError:
+            reason = f"a pattern cannot be searched for in a value within {PATTERN_TIMEOUT_S:g} s"
+        if reason is not None:
+            raise Rejected(reason)
 
 
 @lru_cache(maxsize=256)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import regex
 
+from activities.tools import tool_name
 from activities.validation.schema import AnswerSchema, read_json, search
 from durable_llm.result import ToolCall
 from durable_llm.validation import Candidate, Rejected, tool_call, tool_parser, validator
@@ -58,18 +59,23 @@ def max_length(candidate: Candidate, *, characters: int) -> None:
 
 
 @tool_parser("json")
-def from_json(text: str, tools: list[dict[str, Any]]) -> list[ToolCall]:  # noqa: ARG001  # every parser gets the tools
-    """The whole text is a call {"name": ..., "arguments": {...}}, or a list of them; any other text is an answer."""
+def from_json(text: str, tools: list[dict[str, Any]]) -> list[ToolCall]:
+    """The whole text is a call {"name": ..., "arguments": {...}} of one of the tools, or a list of them.
+
+    Any other text is an answer: it may well be the JSON of somebody's name.
+    """
     try:
         _, value = read_json(text)
     except Rejected:
         return []
     calls = value if isinstance(value, list) else [value]
-    return [_call(call) for call in calls] if all(isinstance(call, dict) and "name" in call for call in calls) else []
+    names = [tool_name(tool) for tool in tools]
+    named = all(isinstance(call, dict) and call.get("name") in names for call in calls)
+    return [_call(call) for call in calls] if named else []
 
 
 @tool_parser("hermes")
-def from_hermes(text: str, tools: list[dict[str, Any]]) -> list[ToolCall]:  # noqa: ARG001  # as above
+def from_hermes(text: str, tools: list[dict[str, Any]]) -> list[ToolCall]:  # noqa: ARG001  # every parser gets them
     """Each call is JSON between <tool_call> and </tool_call>, as Hermes, Qwen and others write it."""
     return list(_tagged(text))
 

@@ -17,6 +17,7 @@ from durable_llm.checks import (
     check_call_id,
     check_choices,
     check_metadata,
+    check_not_passed,
     check_session,
     check_sizes,
     split_deadline,
@@ -191,7 +192,8 @@ class Dispatcher:
             messages: A question, or chat messages in OpenAI's shape.
             call_id: The call's id, with which any process can attach later. None: a fresh random one.
             session: What the call belongs to; operators filter by it.
-            deadline: Time from the first acceptance, or an absolute moment with a time zone.
+            deadline: Time from the first acceptance, or an absolute moment with a time zone. Once that has passed, the
+                id's own call is still attached to, and none is started.
             policy: How patient the call is.
             tools: Tools in OpenAI's shape.
             tool_choice: OpenAI's `tool_choice`: "none", "auto", "required", or a dict that names a tool.
@@ -220,6 +222,8 @@ class Dispatcher:
             tool_parser=models.tool_parser,
         )
         request = self._request(models, to_policy(policy), deadline, session)
+        if call_id is None:
+            check_not_passed(request.deadline_at)
         submitted = self._submitted(prompt, check_sizes(request, prompt, with_store=self._store is not None))
         submission = Submission(
             self._client,

@@ -198,8 +198,9 @@ async def test_a_client_without_the_key_is_told_which(client: Client, server_env
         stage(client, answer(ANSWER), never) as ready,
         Dispatcher(stranger, task_queue=ready.task_queue) as dispatcher,
     ):
-        ended, running = [(await ready.dispatcher.submit(MODEL, PROMPT, call_id=fresh_id())).call_id for _ in range(2)]
-        await ready.dispatcher.attach(ended).result()
+        ended, running = fresh_id(), fresh_id()
+        await ready.dispatcher.call(MODEL, PROMPT, call_id=ended)
+        await ready.dispatcher.submit(MODEL, PROMPT, call_id=running)
         while len(ready.provider.orders) < 2:
             await asyncio.sleep(0.05)
         for call_id in (ended, running):

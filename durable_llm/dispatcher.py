@@ -30,7 +30,7 @@ from durable_llm.connection import Rpcs, check_namespace, connect_client, rest_a
 from durable_llm.errors import DurableLLMError
 from durable_llm.fingerprint import fingerprint
 from durable_llm.handle import CallHandle
-from durable_llm.long_polls import DEFAULT_LIMIT, LongPolls
+from durable_llm.long_polls import DEFAULT_LIMIT, LongPolls, check_limit
 from durable_llm.names import TASK_QUEUE
 from durable_llm.policy import Policy
 from durable_llm.prompt import Messages, ResponseFormat, to_prompt
@@ -81,7 +81,10 @@ class Dispatcher:
             search_attributes: False to do without them.
             store: Where prompts go that are too large for Temporal; the workers must have the same one.
             warn_without_workers: How long a result is awaited before the log is told that no worker polls the queue.
-            max_long_polls: How many results are polled for at once; when more are awaited, they take turns.
+            max_long_polls: How many results are polled for at once, 4 at least; when more are awaited, they take turns.
+
+        Raises:
+            InvalidRequestError: max_long_polls is too low.
         """
         self._client = client
         self._task_queue = task_queue
@@ -111,14 +114,16 @@ class Dispatcher:
             wait: How long to try before giving up.
             profile: A profile of Temporal's configuration file.
             search_attributes: False to do without search attributes, in a namespace that cannot have them.
-            max_long_polls: How many results are polled for at once; when more are awaited, they take turns.
+            max_long_polls: How many results are polled for at once, 4 at least; when more are awaited, they take turns.
 
         Raises:
             DispatcherUnavailableError: no server, no namespace or no search attributes; says where and what to do.
-            InvalidRequestError: the settings of the connection or of the store cannot be used.
+            InvalidRequestError: max_long_polls is too low, or the settings of the connection or of the store cannot be
+                used.
         """
 
         async def connect() -> Dispatcher:
+            check_limit(max_long_polls)
             store = store_from_environment()
             client = await connect_client(wait=wait, profile=profile)
             await check_namespace(client, want_search_attributes=search_attributes, wait=wait)

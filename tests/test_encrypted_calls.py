@@ -29,8 +29,8 @@ from tests.scripted import ScriptedProvider, answer, http_error, never
 from tests.support_cli import MODEL, at, run
 from tests.support_encryption import client_with, key, keys
 from tests.test_dispatcher import fresh_id
-from workers.recorded_histories import from_server
 from workers.reclassify import reclassify
+from workers.recorded_histories import from_server
 from workflows.llm_call import LLMCall
 
 PROMPT, ANSWER, ERROR, LABEL = "prOmpt-canary", "anSwer-canary", "erRor-canary", "laBel-canary"

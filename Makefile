@@ -56,7 +56,6 @@ outage: install ## 50 answers arrive while the Temporal server is away for 30 s:
 
 exits: install ## hundreds of programs, each run to its end: the exit status is right every time (ten minutes)
 	$(BIN)/python -m benchmarks.exits
-	$(BIN)/python -m benchmarks.exits_programs
 
 wheel: install ## build the wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .

@@ -28,12 +28,10 @@ chaos: install ## 200 calls through a faulty provider while workers, the server 
 dev: install ## Temporal with its UI and a worker, in this terminal
 	$(BIN)/python -m workers dev
 
-# Once more in Temporal's sandbox, and with each call replayed from its history at every step.
-WORKFLOW_TESTS := tests/test_llm_call.py tests/test_dispatcher.py tests/test_replay.py
-
 test: install ## all tests
 	$(BIN)/python -m pytest -n auto --dist loadscope
-	DURABLE_LLM_TEST_SANDBOX=1 DURABLE_LLM_TEST_CACHE=0 $(BIN)/python -m pytest -n auto --dist loadscope $(WORKFLOW_TESTS)
+	@echo "once more in Temporal's sandbox, with each call replayed from its history at every step"
+	DURABLE_LLM_TEST_SANDBOX=1 DURABLE_LLM_TEST_CACHE=0 $(BIN)/python -m pytest -n auto --dist loadscope -m workflow
 
 check: install ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

@@ -31,12 +31,10 @@ dev: install ## Temporal with its UI and a worker, in this terminal
 # Most of what the tests do is wait for each other's processes, so there are more of them than cores.
 JOBS ?= 4
 
-# Once more in Temporal's sandbox, and with each call replayed from its history at every step.
-WORKFLOW_TESTS := tests/test_llm_call.py tests/test_dispatcher.py tests/test_replay.py
-
 test: install ## all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
-	DURABLE_LLM_TEST_SANDBOX=1 DURABLE_LLM_TEST_CACHE=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(WORKFLOW_TESTS)
+	@echo "once more in Temporal's sandbox, with each call replayed from its history at every step"
+	DURABLE_LLM_TEST_SANDBOX=1 DURABLE_LLM_TEST_CACHE=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope -m workflow
 
 check: install ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
@@ -59,7 +57,6 @@ outage: install ## 50 answers arrive while the Temporal server is away for 30 s:
 
 exits: install ## hundreds of programs, each run to its end: the exit status is right every time (ten minutes)
 	$(BIN)/python -m benchmarks.exits
-	$(BIN)/python -m benchmarks.exits_programs
 
 wheel: install ## build the wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .

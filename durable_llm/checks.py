@@ -96,7 +96,7 @@ def _deployment_rules() -> Mapping[Category, RuleAction]:
 
 
 def split_deadline(deadline: Deadline) -> tuple[float | None, datetime | None]:
-    """Seconds from acceptance, or a moment: exactly one of the two."""
+    """Seconds from acceptance, or a moment, which may be over: exactly one of the two."""
     if isinstance(deadline, timedelta):
         if deadline <= timedelta(0):
             raise InvalidRequestError("deadline: expected a duration above zero")
@@ -107,11 +107,20 @@ def split_deadline(deadline: Deadline) -> tuple[float | None, datetime | None]:
         raise InvalidRequestError(f"deadline: expected a timedelta or a datetime, got {type(deadline).__name__}")
     if deadline.tzinfo is None:
         raise InvalidRequestError("deadline: the datetime has no time zone; write datetime(..., tzinfo=UTC)")
-    if deadline <= datetime.now(UTC):
-        raise InvalidRequestError("deadline: lies in the past")
     if deadline - datetime.now(UTC) > _LONGEST_DEADLINE:
         raise InvalidRequestError(f"deadline: at most {_LONGEST_DEADLINE.days} days from now")
     return None, deadline.astimezone(UTC)
+
+
+def has_passed(deadline_at: datetime | None) -> bool:
+    """Whether the moment, where one was given, is over."""
+    return deadline_at is not None and deadline_at <= datetime.now(UTC)
+
+
+def check_not_passed(deadline_at: datetime | None) -> None:
+    """Refuse to start a call at whose deadline nobody could answer any more."""
+    if has_passed(deadline_at):
+        raise InvalidRequestError("deadline: lies in the past")
 
 
 def check_call_id(call_id: str) -> str:

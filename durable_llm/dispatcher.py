@@ -17,6 +17,7 @@ from durable_llm.checks import (
     check_call_id,
     check_choices,
     check_metadata,
+    check_not_passed,
     check_session,
     check_sizes,
     split_deadline,
@@ -29,7 +30,7 @@ from durable_llm.connection import Rpcs, check_namespace, connect_client, rest_a
 from durable_llm.errors import DurableLLMError
 from durable_llm.fingerprint import fingerprint
 from durable_llm.handle import CallHandle
-from durable_llm.long_polls import DEFAULT_LIMIT, LongPolls
+from durable_llm.long_polls import DEFAULT_LIMIT, LongPolls, check_limit
 from durable_llm.names import TASK_QUEUE
 from durable_llm.policy import Policy
 from durable_llm.prompt import Messages, ResponseFormat, to_prompt
@@ -80,7 +81,10 @@ class Dispatcher:
             search_attributes: False to do without them.
             store: Where prompts go that are too large for Temporal; the workers must have the same one.
             warn_without_workers: How long a result is awaited before the log is told that no worker polls the queue.
-            max_long_polls: How many results are polled for at once; when more are awaited, they take turns.
+            max_long_polls: How many results are polled for at once, 4 at least; when more are awaited, they take turns.
+
+        Raises:
+            InvalidRequestError: max_long_polls is too low.
         """
         self._client = client
         self._task_queue = task_queue
@@ -110,14 +114,16 @@ class Dispatcher:
             wait: How long to try before giving up.
             profile: A profile of Temporal's configuration file.
             search_attributes: False to do without search attributes, in a namespace that cannot have them.
-            max_long_polls: How many results are polled for at once; when more are awaited, they take turns.
+            max_long_polls: How many results are polled for at once, 4 at least; when more are awaited, they take turns.
 
         Raises:
             DispatcherUnavailableError: no server, no namespace or no search attributes; says where and what to do.
-            InvalidRequestError: the settings of the connection or of the store cannot be used.
+            InvalidRequestError: max_long_polls is too low, or the settings of the connection or of the store cannot be
+                used.
         """
 
         async def connect() -> Dispatcher:
+            check_limit(max_long_polls)
             store = store_from_environment()
             client = await connect_client(wait=wait, profile=profile)
             await check_namespace(client, want_search_attributes=search_attributes, wait=wait)
@@ -191,7 +197,8 @@ class Dispatcher:
             messages: A question, or chat messages in OpenAI's shape.
             call_id: The call's id, with which any process can attach later. None: a fresh random one.
             session: What the call belongs to; operators filter by it.
-            deadline: Time from the first acceptance, or an absolute moment with a time zone.
+            deadline: Time from the first acceptance, or an absolute moment with a time zone. Once that has passed, the
+                id's own call is still attached to, and none is started.
             policy: How patient the call is.
             tools: Tools in OpenAI's shape.
             tool_choice: OpenAI's `tool_choice`: "none", "auto", "required", or a dict that names a tool.
@@ -220,6 +227,8 @@ class Dispatcher:
             tool_parser=models.tool_parser,
         )
         request = self._request(models, to_policy(policy), deadline, session)
+        if call_id is None:
+            check_not_passed(request.deadline_at)
         submitted = self._submitted(prompt, check_sizes(request, prompt, with_store=self._store is not None))
         submission = Submission(
             self._client,

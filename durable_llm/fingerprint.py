@@ -39,12 +39,17 @@ def differing(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
 
 def _judged_by(prompt: Prompt) -> list[Any]:
     """Validators and parser, where there are any: a request without them keeps the hash that it always had."""
-    return [prompt.validators, prompt.tool_parser] if prompt.validators or prompt.tool_parser else []
+    if not prompt.validators and not prompt.tool_parser:
+        return []
+    return [[_without_empty(each.model_dump(exclude_defaults=True)) for each in prompt.validators], prompt.tool_parser]
 
 
 def _written(spec: ModelSpec) -> dict[str, Any]:
     """The fields that say what to ask; an empty one says nothing, whatever the default of this version is."""
-    fields = spec.model_dump(exclude_unset=True, exclude=_POLICY_FIELDS)
+    return _without_empty(spec.model_dump(exclude_unset=True, exclude=_POLICY_FIELDS))
+
+
+def _without_empty(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value}
 
 

@@ -140,12 +140,15 @@ class CallHandle:
         """How the call ends; an operator's reset ends a run by force, but not the call."""
         while True:
             try:
-                return await self._polls.result(self._workflow)
+                return await self._polls.result(self._workflow, self._run)
             except WorkflowFailureError as failure:
                 if not isinstance(failure.cause, TerminatedError):
                     raise
                 if (await self._describe()).status == WorkflowExecutionStatus.TERMINATED:
                     raise
+
+    def _run(self, run_id: str) -> WorkflowHandle[Any, LLMResult]:
+        return self._client.get_workflow_handle(self.call_id, run_id=run_id, result_type=LLMResult)
 
     async def _cancel(self) -> None:
         await self._describe()  # never somebody else's workflow

@@ -8,11 +8,13 @@ Beyond that the latest comers keep theirs, for they are the likeliest to end soo
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
 
-from temporalio.client import WorkflowHandle, WorkflowHistoryEventFilterType
+from temporalio.client import WorkflowExecutionStatus, WorkflowHandle, WorkflowHistoryEventFilterType
+
+from durable_llm.errors import InvalidRequestError
 
 _T = TypeVar("_T")
 
@@ -23,7 +25,18 @@ TURN_S: Final = 2.0
 """A hundred polls a second for 200 places: what an embedded server does not feel."""
 
 _KEPT: Final = 4
-"""One place in so many is kept by the latest comers."""
+"""One place in so many is kept by the latest comers; with fewer places there would be none."""
+
+
+def check_limit(limit: int) -> int:
+    """The number of long polls, if some can be kept and others shared.
+
+    Raises:
+        InvalidRequestError: it is too low, or no number.
+    """
+    if not isinstance(limit, int) or limit < _KEPT:
+        raise InvalidRequestError(f"max_long_polls: expected a number from {_KEPT} on, got {limit!r}")
+    return limit
 
 
 class LongPolls:
@@ -32,10 +45,13 @@ class LongPolls:
     Args:
         limit: How many may be open at once.
         turn_s: Seconds in which all places change hands once while others queue.
+
+    Raises:
+        InvalidRequestError: the limit is too low.
     """
 
     def __init__(self, limit: int = DEFAULT_LIMIT, turn_s: float = TURN_S) -> None:
-        self._limit = limit
+        self._limit = check_limit(limit)
         self._tick_s = turn_s / limit
         self._taken = 0
         self._latest: deque[asyncio.Timeout] = deque()
@@ -43,18 +59,25 @@ class LongPolls:
         self._queue: deque[asyncio.Future[None]] = deque()
         self._clock: asyncio.TimerHandle | None = None
 
-    async def result(self, workflow: WorkflowHandle[Any, _T]) -> _T:
+    async def result(self, workflow: WorkflowHandle[Any, _T], run: Callable[[str], WorkflowHandle[Any, _T]]) -> _T:
         """What `workflow.result()` returns or raises, polled for only while it is this waiter's turn.
 
         An end that comes out of turn is learned of at the next one.
+
+        Args:
+            workflow: The latest run of an id.
+            run: A handle on the id's run of this run id.
         """
         async with self._place(newcomer=True):
             return await workflow.result()
         while True:
             async with self._place() as place:
                 await _closed(workflow)
+                latest = await workflow.describe()
+                if latest.status == WorkflowExecutionStatus.RUNNING:  # run again meanwhile, or reset
+                    continue
                 self._turns.pop(place, None)  # reading the result may take as long as its codec wants
-                return await workflow.result()
+                return await run(latest.run_id).result()
 
     @asynccontextmanager
     async def _place(self, *, newcomer: bool = False) -> AsyncIterator[asyncio.Timeout]:

@@ -16,6 +16,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from durable_llm import search_attributes
 from durable_llm.categories import CallOutcome
+from durable_llm.checks import check_not_passed, has_passed
 from durable_llm.errors import CallConflictError
 from durable_llm.failures import check_workflow_type
 from durable_llm.fingerprint import differing
@@ -55,8 +56,10 @@ class Submission:
         Raises:
             CallConflictError: it is another one.
             DispatcherUnavailableError: the store of a large prompt refuses it.
+            InvalidRequestError: the call would have to be started, and its deadline has passed.
         """
-        taken = self._prompt.is_stored and await self._is_taken()  # who attaches needs no store
+        look_first = self._prompt.is_stored or has_passed(self._request.deadline_at)  # who attaches needs neither
+        taken = look_first and await self._is_taken()
         if not taken and await self._start(WorkflowIDReusePolicy.REJECT_DUPLICATE):
             return
         description = await self._client.get_workflow_handle(self.call_id).describe()
@@ -78,6 +81,7 @@ class Submission:
 
     async def _start(self, reuse: WorkflowIDReusePolicy) -> bool:
         """Whether this submission started the call; False where the id is taken."""
+        check_not_passed(self._request.deadline_at)
         prompt = await self._prompt.argument()
         try:
             await self._client.start_workflow(

@@ -2,8 +2,8 @@
 
 Nobody should wait in silence for a worker that does not exist, or for one that fails the call's task again and again,
 for want of a key say. One watch serves all handles of a dispatcher. Thousands may be awaited at once, and what they ask
-the server must not slow down the calls themselves: they ask one after the other, each queue's answer serves for a
-while, and the log is told once for each queue.
+the server must not slow down the calls themselves: they ask one after the other, each its own description now and
+then. A queue's answer serves all its calls for a while; a task that fails is one call's own, and is told once for it.
 """
 
 import asyncio
@@ -44,6 +44,7 @@ class WorkerWatch:
         self._delay_s = warn_after.total_seconds()
         self._one_at_a_time = asyncio.Lock()
         self._look_again: dict[str, float] = {}
+        """When to ask after a queue's workers again, by queue."""
 
     async def warn(self, call_id: str, describe: Callable[[], Awaitable[WorkflowExecutionDescription]]) -> None:
         """Tell the log when no worker polls the call's task queue, or none can do its task; runs until cancelled.
@@ -53,14 +54,13 @@ class WorkerWatch:
             describe: Asks Temporal for it.
         """
         await asyncio.sleep(self._delay_s)
-        task_queue = None
+        told = False
         while True:
             async with self._one_at_a_time:
                 with suppress(DurableLLMError):
-                    if task_queue is None or self._is_due(task_queue):
-                        description = await describe()
-                        task_queue = description.task_queue
-                        await self._look_at(description, call_id)
+                    description = await describe()
+                    await self._look_at_queue(description.task_queue, call_id)
+                    told = told or await self._look_at_task(description)
             await asyncio.sleep(max(self._delay_s, POLLER_FRESH.total_seconds()))
 
     async def has_workers(self, task_queue: str) -> bool | None:
@@ -83,22 +83,22 @@ class WorkerWatch:
             return await self._rpcs.run(task_failure(self._client, description))
         return None
 
-    def _is_due(self, task_queue: str) -> bool:
-        """Whether no other call of the same queue was the reason to look not long ago."""
-        return time.monotonic() >= self._look_again.get(task_queue, 0.0)
-
-    async def _look_at(self, description: WorkflowExecutionDescription, call_id: str) -> None:
-        if not self._is_due(description.task_queue):
+    async def _look_at_queue(self, task_queue: str, call_id: str) -> None:
+        """Tell that nobody polls the queue, unless another call was the reason to look not long ago."""
+        if time.monotonic() < self._look_again.get(task_queue, 0.0):
             return
-        self._look_again[description.task_queue] = time.monotonic() + POLLER_FRESH.total_seconds()
-        if said := await self._why_nothing_happens(description):
-            logger.warning("call %r waits: %s", call_id, said)
+        self._look_again[task_queue] = time.monotonic() + POLLER_FRESH.total_seconds()
+        if await self.has_workers(task_queue) is False:
+            logger.warning(
+                "call %r waits: no worker polls task queue %r of namespace %r; start one with 'python -m workers' or "
+                "'durable-llm worker'", call_id, task_queue, self._client.namespace,
+            )  # fmt: skip
 
-    async def _why_nothing_happens(self, description: WorkflowExecutionDescription) -> str | None:
-        if await self.has_workers(description.task_queue) is False:
-            return (
-                f"no worker polls task queue {description.task_queue!r} of namespace {self._client.namespace!r}; start "
-                "one with 'python -m workers' or 'durable-llm worker'"
-            )
+    async def _look_at_task(self, description: WorkflowExecutionDescription) -> bool:
+        """Tell that workers fail the call's own task; whether there was something to tell."""
         failed = await self.task_failure(description)
-        return f"workers fail its task, and Temporal gives it out again: {failed}" if failed else None
+        if failed:
+            logger.warning(
+                "call %r waits: workers fail its task, and Temporal gives it out again: %s", description.id, failed
+            )
+        return failed is not None

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import time
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from temporalio.api.common.v1 import Payload
@@ -22,7 +23,9 @@ from durable_llm import (
     CallTerminatedError,
     Dispatcher,
     DispatcherUnavailableError,
+    InvalidRequestError,
     LLMConfig,
+    LLMResult,
     ModelSpec,
     Outcome,
     Policy,
@@ -124,6 +127,30 @@ async def test_a_failed_call_is_returned_or_run_again_as_the_caller_says(on_serv
             await stage.dispatcher.call(MODEL, "Another.", call_id=call_id, if_failed="rerun")
         result = await stage.dispatcher.call(MODEL, "Name a prime.", call_id=call_id, if_failed="rerun")
     assert result.text == "recovered"
+    assert len(stage.provider.orders) == 2
+
+
+async def test_a_passed_deadline_keeps_nobody_from_a_call_that_was_started_in_time(on_server: SetStage) -> None:
+    """The id's call is attached to and compared as ever; only a call that would have to be started is refused."""
+    answered, failed = fresh_id(), fresh_id()
+    async with on_server(answer("in time"), http_error(401)) as stage:
+
+        async def call(question: str = "Name a prime.", **options: Any) -> LLMResult:
+            return await stage.dispatcher.call(MODEL, question, deadline=deadline, **options)
+
+        deadline = datetime.now(UTC) + timedelta(seconds=20)
+        await call(call_id=answered)
+        with pytest.raises(AllModelsExhaustedError):
+            await call(call_id=failed)
+        deadline = datetime.now(UTC) - timedelta(seconds=1)
+        assert (await call(call_id=answered, if_failed="rerun")).text == "in time"
+        with pytest.raises(CallConflictError):
+            await call("Name a colour.", call_id=answered)
+        with pytest.raises(AllModelsExhaustedError):
+            await call(call_id=failed)
+        for options in ({"call_id": failed, "if_failed": "rerun"}, {"call_id": fresh_id()}, {}):
+            with pytest.raises(InvalidRequestError, match="lies in the past"):
+                await call(**options)
     assert len(stage.provider.orders) == 2
 
 

@@ -208,8 +208,9 @@ async def test_a_client_without_the_key_is_told_which(client: Client, server_env
         stage(client, answer(ANSWER), never) as ready,
         Dispatcher(stranger, task_queue=ready.task_queue) as dispatcher,
     ):
-        ended, running = [(await ready.dispatcher.submit(MODEL, PROMPT, call_id=fresh_id())).call_id for _ in range(2)]
-        await ready.dispatcher.attach(ended).result()
+        ended, running = fresh_id(), fresh_id()
+        await ready.dispatcher.call(MODEL, PROMPT, call_id=ended)
+        await ready.dispatcher.submit(MODEL, PROMPT, call_id=running)
         while len(ready.provider.orders) < 2:
             await asyncio.sleep(0.05)
         for call_id in (ended, running):
@@ -246,6 +247,30 @@ async def test_a_worker_without_the_key_stops_nothing_for_good(
     assert (status.outcome, status.workers) == ("running", True)
     async with stage(client, answer(ANSWER), task_queue=keyless.task_queue) as ready:
         assert (await ready.dispatcher.attach(handle.call_id).result(timedelta(seconds=60))).text == ANSWER
+
+
+async def test_a_stuck_call_beside_a_healthy_one_is_told_of(
+    client: Client, server_env: WorkflowEnvironment, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whichever call of a queue is looked at first: each call's own task counts, and each is told of once."""
+    stranger = await client_with(server_env, "other")
+    async with stage(client, never) as ready, Dispatcher(stranger, task_queue=ready.task_queue) as keyless:
+        stuck = [(await keyless.submit(MODEL, PROMPT, call_id=fresh_id())).call_id for _ in range(2)]
+        healthy = (await ready.dispatcher.submit(MODEL, PROMPT, call_id=fresh_id())).call_id
+        async with Dispatcher(
+            client, task_queue=ready.task_queue, warn_without_workers=timedelta(seconds=1)
+        ) as dispatcher:
+            with caplog.at_level(logging.WARNING, "durable_llm"):
+                waiting = [asyncio.create_task(dispatcher.attach(each).result()) for each in (healthy, *stuck)]
+                async with asyncio.timeout(30):
+                    while not all(each in caplog.text for each in stuck):
+                        await asyncio.sleep(0.1)
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+        await ready.dispatcher.attach(healthy).cancel()
+    told = [record.getMessage() for record in caplog.records if "workers fail its task" in record.getMessage()]
+    assert sorted(message.split("'")[1] for message in told) == sorted(stuck)
 
 
 async def test_an_attempt_that_meets_a_worker_without_the_key_is_made_again(

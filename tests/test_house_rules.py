@@ -64,16 +64,16 @@ def test_the_policy_knows_no_temporal_no_clock_and_no_randomness() -> None:
 
 
 def test_a_caller_never_loads_litellm_and_little_time() -> None:
-    """`import durable_llm` loads no litellm and takes under half a second over temporalio's own import."""
+    """`import durable_llm` loads no litellm and takes under 0.4 s of CPU over temporalio's own import."""
     program = (
         "import time, sys, json, temporalio.client, temporalio.contrib.pydantic, temporalio.envconfig;"
-        "began = time.perf_counter(); import durable_llm; took = time.perf_counter() - began;"
+        "began = time.process_time(); import durable_llm; took = time.process_time() - began;"
         "print(json.dumps([took, sorted({name.partition('.')[0] for name in sys.modules})]))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     took, modules = json.loads(done.stdout)
     assert not {"litellm", "openai", "workflows", "activities", "workers", "pydantic_settings"} & set(modules)
-    assert took < 0.5
+    assert took < 0.4
 
 
 def test_everything_public_is_exported_once_and_in_order() -> None:

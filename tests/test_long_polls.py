@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from types import SimpleNamespace
 
 import pytest
+from temporalio.client import Client, WorkflowExecutionStatus
 
+from durable_llm import Dispatcher, InvalidRequestError
 from durable_llm.long_polls import LongPolls
 
 
@@ -17,7 +20,7 @@ class Namespace:
 
 
 class Call:
-    """A workflow handle's two ways of waiting for one call's end."""
+    """A workflow handle's two ways of waiting for one call's end, and what it tells of the latest run."""
 
     def __init__(self, namespace: Namespace, name: str = "", *, reading_s: float = 0.0) -> None:
         self.name = name
@@ -35,6 +38,13 @@ class Call:
         await self._poll()
         yield "closed"
 
+    async def describe(self) -> SimpleNamespace:
+        return SimpleNamespace(status=WorkflowExecutionStatus.COMPLETED, run_id="run")
+
+    def run(self, run_id: str) -> "Call":
+        assert run_id == "run"
+        return self
+
     async def _poll(self) -> None:
         self.polls += 1
         self._namespace.open += 1
@@ -47,7 +57,7 @@ class Call:
 
 def awaited(polls: LongPolls, call: Call) -> asyncio.Task[str]:
     """A task that awaits the call's result."""
-    return asyncio.create_task(polls.result(call))
+    return asyncio.create_task(polls.result(call, call.run))
 
 
 async def settle() -> None:
@@ -130,7 +140,7 @@ async def test_a_place_is_not_lost_with_a_waiter_that_gets_it_and_is_cancelled_a
     first = awaited(polls, calls[0])
 
     async def end_and_cancel_the_next() -> None:
-        await polls.result(calls[1])
+        await polls.result(calls[1], calls[1].run)
         first.cancel()
 
     waiting = [asyncio.create_task(end_and_cancel_the_next()), *(awaited(polls, call) for call in calls[2:])]
@@ -153,6 +163,41 @@ async def test_reading_a_result_is_not_cut_short_by_a_turns_end(namespace: Names
     assert await asyncio.wait_for(asyncio.gather(*waiting), 10) == [str(number) for number in range(12)]
 
 
+async def test_a_call_that_runs_again_is_polled_for_in_turns(namespace: Namespace) -> None:
+    """A waiter that learns of a run's end when the next one has begun holds no place for that one's whole length."""
+
+    class Rerun(Call):
+        async def describe(self) -> SimpleNamespace:
+            running = self.polls < 5
+            status = WorkflowExecutionStatus.RUNNING if running else WorkflowExecutionStatus.COMPLETED
+            return SimpleNamespace(status=status, run_id="run")
+
+        async def result(self) -> str:
+            await (asyncio.Event().wait() if self.polls < 5 else super().result())
+            return self.name
+
+    polls = LongPolls(limit=4, turn_s=0.05)
+    again = Rerun(namespace, "again")
+    waiting = [awaited(polls, call) for call in (again, *(Call(namespace) for _ in range(12)))]
+    await settle()
+    again.ended.set()
+    assert await asyncio.wait_for(waiting[0], 5) == "again"
+    await cancelled(waiting[1:])
+
+
+@pytest.mark.parametrize("limit", [0, -1, 3, 4.5, "200"])
+async def test_too_few_long_polls_are_refused_before_anything_is_connected(
+    limit: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With fewer than four, no newcomer would keep a place; nothing listens at the address that is not asked."""
+    monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
+    lazy = await Client.connect("127.0.0.1:1", lazy=True)
+    with pytest.raises(InvalidRequestError, match="max_long_polls: expected a number from 4 on"):
+        Dispatcher(lazy, max_long_polls=limit)
+    with pytest.raises(InvalidRequestError, match="max_long_polls: expected a number from 4 on"):
+        await Dispatcher.connect(max_long_polls=limit)
+
+
 async def test_an_error_is_the_waiters_own(namespace: Namespace) -> None:
     """What awaiting the call raises comes through, a timeout of the poll's own too, and frees the place."""
 
@@ -162,7 +207,7 @@ async def test_an_error_is_the_waiters_own(namespace: Namespace) -> None:
 
     polls = LongPolls(limit=4)
     with pytest.raises(TimeoutError, match="not the turn's"):
-        await polls.result(Lost(namespace))
+        await polls.result(lost := Lost(namespace), lost.run)
     await all_places_are_free(polls, namespace)
 
 

@@ -29,6 +29,8 @@ from workers.replay import Report, replay
 from workflows.llm_call import LLMCall
 from workflows.policy.decide import Decision, Progress
 
+pytestmark = pytest.mark.workflow  # each history replays in the sandbox too
+
 FOLDER = Path(__file__).parent / "histories"
 HISTORIES = sorted(FOLDER.glob("*.json"))
 RULES_OF_DECISIONS = {

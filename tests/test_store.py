@@ -334,6 +334,7 @@ async def test_an_absent_database_may_come_back():
         ("s3://bucket?endpoint_url=http://id:canary-secret@host", "without credentials"),
         ("postgresql://me:canary-secret@host/db", r"write \?password_file=/PATH"),
         ("postgresql://me@host/db?password=canary-secret", r"write \?password_file=/PATH"),
+        ("postgresql://me@host/db?sslpassword=canary-secret", "a password does not belong into the URL"),
         ("postgresql://me@host/db?password_file=relative", "an absolute path"),
         ("postgresql://me@host/db?colour=blue", "cannot use the URL"),
     ],
@@ -353,6 +354,25 @@ def test_a_missing_package_is_named_with_its_extra(url, extra, monkeypatch):
         monkeypatch.delitem(sys.modules, name, raising=False)
     with pytest.raises(StoreSettingError, match=rf"durable-llm\[{extra}\]"):
         open_store(url)
+
+
+async def test_a_transfer_that_hangs_keeps_no_program_from_its_end():
+    """Who gave it up leaves at once; a directory on a file system that is away answers nobody and cannot be timed."""
+    program = (
+        "import asyncio, time; from datetime import UTC, datetime; from types import SimpleNamespace;"
+        "from durable_llm.store.store import Store;"
+        "hangs = Store(SimpleNamespace(place='away', sweep=lambda before: time.sleep(600)));"
+        "sweep = hangs.sweep(datetime.now(UTC));"
+        "\ntry: asyncio.run(asyncio.wait_for(sweep, 0.1))\nexcept TimeoutError: print('given up')"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
+    try:
+        async with asyncio.timeout(20):
+            printed, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert (process.returncode, printed) == (0, b"given up\n")
 
 
 def test_the_setting_is_read_from_the_environment():

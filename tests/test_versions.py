@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import Field
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
@@ -16,6 +17,7 @@ from durable_llm import CallCancelledError, CallConflictError, Dispatcher, Durab
 from durable_llm.fingerprint import fingerprint
 from durable_llm.names import ATTEMPT_ACTIVITY, MEMO_FINGERPRINT, WORKFLOW
 from durable_llm.prompt import to_prompt
+from durable_llm.validation import Validator
 from tests.conftest import SetStage
 from tests.scripted import answer
 
@@ -38,6 +40,8 @@ FULL = {
     "tools": "49da429ee74cb70ff638100c92cbe6d7",
     "parameters": "34e466c647f94ca4d4a9b314ee1e6efc",
 }
+VALIDATORS = [Validator(name="non_empty"), Validator(name="regex", parameters={"pattern": "[0-9]+"})]
+JUDGED = {**PLAIN, "parameters": "34dcd87dd340d59f90b3531d30080907"}
 
 
 def fresh_id() -> str:
@@ -52,7 +56,11 @@ def test_fingerprints_are_what_they_were() -> None:
         LLMConfig(models=[SPEC]),
         to_prompt("Name a prime.", tools=[TOOL], tool_choice="auto", response_format={"type": "json_object"}),
     )
-    assert (plain, full) == (PLAIN, FULL)
+    judged = fingerprint(
+        LLMConfig(models=[ModelSpec(name=MODEL)]),
+        to_prompt("Name a prime.", validators=VALIDATORS, tool_parser="lines"),
+    )
+    assert (plain, full, judged) == (PLAIN, FULL, JUDGED)
 
 
 def test_a_new_field_and_a_changed_default_are_no_difference() -> None:
@@ -66,6 +74,19 @@ def test_a_new_field_and_a_changed_default_are_no_difference() -> None:
     prompt = to_prompt("Name a prime.")
     specs = [ModelSpec(name=MODEL), ModelSpec(**written), Newer(name=MODEL), Newer(**written)]
     assert [fingerprint(LLMConfig(models=[spec]), prompt) for spec in specs] == [PLAIN] * 4
+
+
+def test_a_new_field_of_validators_is_no_difference() -> None:
+    """What the caller did not write of a validator is no part of its request either."""
+
+    class Newer(Validator):
+        colour: str = "blue"
+        hints: list[str] = Field(default_factory=list)
+
+    prompt = to_prompt("Name a prime.", validators=VALIDATORS, tool_parser="lines")
+    newer = prompt.model_copy(update={"validators": [Newer(**dict(each)) for each in VALIDATORS]})
+    config = LLMConfig(models=[ModelSpec(name=MODEL)])
+    assert fingerprint(config, newer) == fingerprint(config, prompt)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ once, and no name leads out of the store's own place.
 import asyncio
 import hashlib
 import re
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from datetime import datetime
 from typing import Final, TypeVar
 
@@ -17,7 +18,7 @@ from durable_llm.store.errors import ContentCorruptError, ContentMissingError
 
 _T = TypeVar("_T")
 
-THREADS: Final = 8
+AT_ONCE: Final = 8
 """Transfers at once in one process; each holds its content in memory."""
 
 _NAME = re.compile(r"[0-9a-f]{64}")
@@ -32,7 +33,7 @@ class Store:
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="durable-llm-store")
+        self._places = threading.BoundedSemaphore(AT_ONCE)
 
     @property
     def place(self) -> str:
@@ -82,5 +83,16 @@ class Store:
         return content
 
     async def _in_thread(self, function: Callable[[], _T]) -> _T:
-        """Off the event loop, on threads of the store's own: a store that hangs holds up nothing but itself."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+        """Off the event loop, on a daemon thread: a store that hangs holds up nothing, not even the program's end."""
+        done: Future[_T] = Future()
+        threading.Thread(target=self._run, args=(function, done), name="durable-llm-store", daemon=True).start()
+        return await asyncio.wrap_future(done)
+
+    def _run(self, function: Callable[[], _T], done: Future[_T]) -> None:
+        with self._places:
+            if not done.set_running_or_notify_cancel():  # given up while it waited for a place
+                return
+            try:
+                done.set_result(function())
+            except BaseException as error:  # whatever it is, it is the waiter's
+                done.set_exception(error)

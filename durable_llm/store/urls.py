@@ -17,6 +17,7 @@ STORE_VARIABLE: Final = "DURABLE_LLM_STORE"
 
 _SHAPES: Final = "file:///DIRECTORY, s3://BUCKET/PREFIX or postgresql://USER@HOST/DATABASE"
 _S3_OPTIONS: Final = ("region", "endpoint_url", "profile")
+_SECRET_OPTIONS: Final = frozenset({"password", "sslpassword"})
 _PASSWORD_FILE: Final = "password_file"  # noqa: S105  # an option's name
 
 
@@ -93,7 +94,7 @@ def _postgresql(parts: SplitResult) -> Driver:
     from durable_llm.store.postgresql import PostgreSQL  # noqa: PLC0415  # as above
 
     options = _options(parts)
-    if parts.password is not None or "password" in options:
+    if parts.password is not None or not _SECRET_OPTIONS.isdisjoint(options):
         raise StoreSettingError(
             f"postgresql: a password does not belong into the URL; write ?{_PASSWORD_FILE}=/PATH, or set PGPASSWORD or "
             "PGPASSFILE"

@@ -32,12 +32,6 @@ LONGEST = (
 """Modules of a test or two that take their time: begun last, one of them would keep the whole run waiting."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest modules first; the order within each is kept."""
-    first = {f"tests.{name}": place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: first.get(getattr(item, "module", item).__name__, len(first)))
-
-
 def binary(name: str) -> str:
     """Path of a program beside this Python, or on PATH."""
     beside = Path(sysconfig.get_path("scripts")) / name
@@ -120,7 +114,9 @@ async def stage(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test that sets a stage: `make test` runs the marked ones a second time, and so any that is written."""
+    """Put the longest modules first, and mark each test that sets a stage: `make test` runs the marked ones twice."""
+    first = {f"tests.{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: first.get(item.module.__name__, len(first)))
     for item in items:
         if {"on_skipped_time", "on_server"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.workflow)

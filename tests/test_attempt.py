@@ -293,13 +293,13 @@ async def test_a_drained_attempt_says_that_its_request_was_sent():
 async def test_a_drip_ends_at_the_attempts_own_deadline():
     """A byte now and then does not hold an attempt open, and the connection is closed."""
     async with playing({"fault": "slow_drip", "body": completion(content="hi")}) as wire:
-        error = await failure(order(OPENAI, wire.url, timeout_s=0.5))
-        async with asyncio.timeout(5):
+        error = await failure(order(OPENAI, wire.url, timeout_s=2))
+        async with asyncio.timeout(15):
             await wire.closed.wait()
 
     facts = error.details[0]
     assert (facts.local_fault, facts.request_sent, facts.http_status) == (LocalFault.TIMEOUT, Sent.YES, 200)
-    assert facts.duration_s < 2
+    assert facts.duration_s < 6
 
 
 async def test_a_compressed_body_is_read():

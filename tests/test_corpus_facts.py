@@ -98,7 +98,7 @@ BODY = {"id": "x", "object": "chat.completion", "model": "m", "created": 1, "cho
 @pytest.mark.parametrize(("fault", "local_fault", "sent", "requests"), FAULTS, ids=str)
 async def test_transport_faults_are_told_apart(model, fault, local_fault, sent, requests):
     """For every provider family a broken connection is one request, named for what broke."""
-    facts, wire = await facts_of({"litellm_model": model, "fault": fault, "body": BODY, "timeout_s": 1.0})
+    facts, wire = await facts_of({"litellm_model": model, "fault": fault, "body": BODY, "timeout_s": 2.0})
 
     assert (facts.local_fault, facts.request_sent, len(wire.requests)) == (local_fault, sent, requests)
 

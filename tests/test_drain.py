@@ -16,7 +16,7 @@ from durable_llm import Action, Category, Dispatcher, ModelSpec, Outcome
 from tests.support_processes import HANGS, SERVES, kill, outcome, ready, start_worker, worker
 from tests.support_wire import playing
 
-CALLS = 60
+CALLS = 40
 """At the least; the load goes on until the last worker is replaced."""
 AT_ONCE = 15
 
@@ -72,7 +72,7 @@ async def test_a_rolling_restart_under_load_loses_fails_and_repeats_nothing(serv
             stack.push_async_callback(kill, started)
             return started
 
-        fleet = [await new_worker() for _ in range(3)]
+        fleet = [await new_worker() for _ in range(2)]
         await asyncio.gather(*map(ready, fleet))
         load = [asyncio.create_task(ask_on()) for _ in range(AT_ONCE)]
         for leaving in fleet:
@@ -82,7 +82,7 @@ async def test_a_rolling_restart_under_load_loses_fails_and_repeats_nothing(serv
         restarted.set()
         await asyncio.gather(*load)
         requests = len(provider.state.journal)
-    assert [status for status, _ in left] == [0, 0, 0], left
+    assert [status for status, _ in left] == [0, 0], left
     assert len(endings) >= CALLS
     assert all(ending == [Outcome.ANSWERED] for ending in endings), endings
     assert requests == len(endings)

@@ -1,6 +1,8 @@
 """The worker and the command line as processes: what they print, and the status they leave with."""
 
 import asyncio
+import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -11,6 +13,8 @@ from temporalio.testing import WorkflowEnvironment
 from durable_llm import AllModelsExhaustedError, Category, Dispatcher, ModelSpec
 from tests.support_processes import SERVES, outcome, start, worker
 from tests.support_wire import playing
+from workers.settings import SettingsError, load_settings
+from workers.worker import build_attempts
 
 
 @pytest.mark.parametrize(
@@ -30,12 +34,20 @@ from tests.support_wire import playing
         ("DURABLE_LLM_VALIDATOR_TIMEOUT_S", "0", "DURABLE_LLM_VALIDATOR_TIMEOUT_S"),
     ],
 )
-async def test_an_unusable_setting_is_named_and_the_worker_does_not_start(name: str, value: str, says: str) -> None:
-    """Settings are checked before anything is connected; status 2, one line, no traceback."""
-    status, printed = await outcome(await start("-m", "workers", **{name: value}))
-    assert status == 2
-    assert says in printed
-    assert "Traceback" not in printed
+def test_an_unusable_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str) -> None:
+    """Settings are checked before anything is connected, each by itself."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=re.escape(says)):
+        build_attempts(load_settings(), os.environ)
+
+
+async def test_a_worker_does_not_start_with_an_unusable_setting() -> None:
+    """Status 2, a line that names it, no traceback; whether it is one value or what the value leads to."""
+    for name, value in (("DURABLE_LLM_HEARTBEAT_TIMEOUT_S", "soon"), ("DURABLE_LLM_PLUGINS", "no_such_module")):
+        status, printed = await outcome(await start("-m", "workers", **{name: value}))
+        assert status == 2
+        assert name in printed
+        assert "Traceback" not in printed
 
 
 async def test_a_worker_without_a_server_says_where_it_looked() -> None:

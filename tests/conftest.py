@@ -29,7 +29,8 @@ LONGEST = (
     "test_readme_walk", "test_canary", "test_chaos", "test_resilience", "test_demo", "test_drain", "test_worker_loss",
     "test_outage", "test_server_loss", "test_packaging", "test_rows_survive", "test_rows_survive_answers", "test_exits",
 )  # fmt: skip
-"""Modules of a test or two that take their time: begun last, one of them would keep the whole run waiting."""
+"""Modules of a test or two that take their time: begun last, one of them would keep the whole run waiting, and a busy
+machine may need minutes for one."""
 
 
 def binary(name: str) -> str:
@@ -118,6 +119,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     first = {f"tests.{name}": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: first.get(item.module.__name__, len(first)))
     for item in items:
+        if item.module.__name__ in first:
+            item.add_marker(pytest.mark.timeout(600), append=False)
         if {"on_skipped_time", "on_server"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.workflow)
 

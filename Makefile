@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo chaos dev test check fmt bench-overhead bench-handles outage exits wheel clean
+.PHONY: help install demo chaos dev test proofs check fmt bench-overhead bench-handles outage exits wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -31,13 +31,16 @@ dev: install ## Temporal with its UI and a worker, in this terminal
 # Most of what the tests do is wait for each other's processes, so there are more of them than cores.
 JOBS ?= 4
 
-# Programs of their own do not see the two variables, and a thousand attempts replayed at every step take minutes.
-TWICE_NOT := --ignore-glob='*/test_cli_*' --ignore=tests/test_outage.py
+# Programs of their own do not see the two variables.
+TWICE_NOT := --ignore-glob='*/test_cli_*'
 
-test: install ## all tests
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
+test: install ## the tests, but for the long proofs
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder -m 'not proof'
 	@echo "once more in Temporal's sandbox, with each call replayed from its history at every step"
-	DURABLE_LLM_TEST_SANDBOX=1 DURABLE_LLM_TEST_CACHE=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope -m workflow $(TWICE_NOT)
+	DURABLE_LLM_TEST_SANDBOX=1 DURABLE_LLM_TEST_CACHE=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope -m 'workflow and not proof' $(TWICE_NOT)
+
+proofs: install ## the long tests: rolling restarts, outages, the README typed, the demo, 200 calls judged by the provider
+	$(BIN)/python -m pytest -m proof
 
 check: install ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

@@ -25,10 +25,13 @@ from workflows.llm_call import LLMCall
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
-LONGEST = (
-    "test_readme_walk", "test_canary", "test_chaos", "test_resilience", "test_demo", "test_drain", "test_worker_loss",
-    "test_outage", "test_server_loss", "test_packaging", "test_rows_survive", "test_rows_survive_answers", "test_exits",
+PROOFS = (
+    "test_demo", "test_drain", "test_outage", "test_readme_walk", "test_resilience", "test_rows_survive_answers",
+    "test_server_loss",
 )  # fmt: skip
+"""Modules that take long or want the machine for themselves: `make proofs` runs them, one after the other."""
+
+LONGEST = ("test_canary", "test_chaos", "test_worker_loss", "test_packaging", "test_rows_survive", "test_exits")
 """Modules of a test or two that take their time: begun last, one of them would keep the whole run waiting, and a busy
 machine may need minutes for one."""
 
@@ -119,7 +122,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     first = {f"tests.{name}": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: first.get(item.module.__name__, len(first)))
     for item in items:
-        if item.module.__name__ in first:
+        if item.module.__name__.removeprefix("tests.") in PROOFS:
+            item.add_marker(pytest.mark.proof)
+        if item.module.__name__ in first or item.get_closest_marker("proof"):
             item.add_marker(pytest.mark.timeout(600), append=False)
         if {"on_skipped_time", "on_server"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.workflow)

@@ -24,7 +24,9 @@ from workers.ports import free_port
 ELSEWHERE: Final = {
     "make demo": "tests/test_demo.py runs it whole",
     "make demo KEEP=1": "as above; it waits for Ctrl-C",
-    "make test": "is what runs this",
+    "make test": "runs everything but the long proofs",
+    "make proofs": "is what runs this",
+    "make chaos": "tests/test_chaos.py runs its short form",
 }
 """Lines of the README that are not typed here, and why."""
 

@@ -67,7 +67,7 @@ async def set_current(client: Client, deployment: str, build: str) -> None:
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Poll until it holds."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(100):
         while not await condition():
             await asyncio.sleep(0.1)
 

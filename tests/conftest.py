@@ -27,11 +27,11 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 PROOFS = (
     "test_demo", "test_drain", "test_outage", "test_readme_walk", "test_resilience", "test_rows_survive_answers",
-    "test_server_loss",
+    "test_server_loss", "test_worker_loss",
 )  # fmt: skip
 """Modules that take long or want the machine for themselves: `make proofs` runs them, one after the other."""
 
-LONGEST = ("test_canary", "test_chaos", "test_worker_loss", "test_packaging", "test_rows_survive", "test_exits")
+LONGEST = ("test_canary", "test_chaos", "test_packaging", "test_rows_survive", "test_exits")
 """Modules of a test or two that take their time: begun last, one of them would keep the whole run waiting, and a busy
 machine may need minutes for one."""
 

@@ -107,7 +107,9 @@ async def test_a_worker_that_was_away_for_too_long_drops_its_request(
             await provider.closed.wait()
         result = await handle.result()
         assert frozen.returncode is None
-    assert [entry.outcome for entry in result.attempts] == [Outcome.UNKNOWN, Outcome.ANSWERED]
+    *lost, last = (entry.outcome for entry in result.attempts)  # a busy machine may lose another worker to four seconds
+    assert set(lost) == {Outcome.UNKNOWN}
+    assert last == Outcome.ANSWERED
 
 
 async def test_a_call_leaves_the_cache_of_a_killed_worker(

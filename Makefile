@@ -29,7 +29,7 @@ dev: install ## Temporal with its UI and a worker, in this terminal
 	$(BIN)/python -m workers dev
 
 # Most of what the tests do is wait for each other's processes, so there are more of them than cores.
-JOBS ?= 4
+JOBS ?= 3
 
 # Programs of their own do not see the two variables.
 TWICE_NOT := --ignore-glob='*/test_cli_*'

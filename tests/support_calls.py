@@ -1,35 +1,11 @@
-"""Calls through a real worker: the real workflow and the real attempts, with a provider's wire behind them."""
+"""A provider that answers in turn, and the completions that it answers with."""
 
 import asyncio
 import json
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from temporalio.client import Client
-from temporalio.worker import Worker
-
-from activities.attempt import ProviderAttempts
-from durable_llm import Dispatcher
-from tests.conftest import workflow_runner
-from tests.support_attempts import ring
 from tests.support_wire import Wire
-from workflows.llm_call import LLMCall
-
-
-@asynccontextmanager
-async def working(client: Client, **attempts) -> AsyncIterator[Dispatcher]:
-    """A dispatcher, and a worker that asks whatever is on loopback."""
-    task_queue = f"calls-{uuid.uuid4()}"
-    worker = Worker(
-        client,
-        task_queue=task_queue,
-        workflows=[LLMCall],
-        activities=[ProviderAttempts(ring(), **attempts).provider_attempt],
-        workflow_runner=workflow_runner(),
-    )
-    async with worker, Dispatcher(client, task_queue=task_queue) as dispatcher:
-        yield dispatcher
 
 
 class Turns(Wire):

@@ -1,21 +1,14 @@
 """A store whose moods a test decides, and a worker that reads from a store."""
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
 
 from temporalio.client import Client
-from temporalio.worker import Worker
 
-from activities.attempt import ProviderAttempts
 from durable_llm import Dispatcher
 from durable_llm.store import ContentMissingError, Store
-from tests.conftest import workflow_runner
-from tests.support_attempts import ring
-from workers.heartbeat_timeout import HeartbeatTimeout
-from workflows.llm_call import LLMCall
+from tests.support_workers import working
 
 
 class Memory:
@@ -57,11 +50,6 @@ class Memory:
 @asynccontextmanager
 async def asking(client: Client, store: Store | None, *, worker_store: Store | None) -> AsyncIterator[Dispatcher]:
     """A dispatcher with `store`, and a worker behind it that makes real requests and reads from `worker_store`."""
-    queue = f"large-{uuid.uuid4()}"
-    attempts = ProviderAttempts(ring(), store=worker_store, heartbeat_interval=timedelta(seconds=1))
-    worker = Worker(
-        client, task_queue=queue, workflows=[LLMCall], activities=[attempts.provider_attempt],
-        workflow_runner=workflow_runner(), interceptors=[HeartbeatTimeout(timedelta(seconds=20))],
-    )  # fmt: skip
-    async with worker, Dispatcher(client, task_queue=queue, store=store) as dispatcher, asyncio.timeout(90):
+    options = {"store": store, "heartbeat_timeout_s": 20.0, "heartbeat_interval_s": 1.0}
+    async with working(client, worker_store=worker_store, **options) as dispatcher, asyncio.timeout(90):
         yield dispatcher

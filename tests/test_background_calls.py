@@ -14,7 +14,7 @@ from durable_llm.history import ledger_from_history
 from tests.scripted import answer, http_error, never
 from tests.support_attempts import attempt, environment, order
 from tests.support_responses import TEXT, UNDER_WAY, keeping, response
-from tests.support_workers import working
+from tests.support_workers import QUICK, working
 from tests.test_worker_process import outcome, worker
 
 SPEC = ModelSpec(name="openai/gpt-4o-mini", responses_api=True, background=True, max_retries=1)
@@ -172,7 +172,7 @@ async def test_a_killed_worker_s_response_is_asked_once_and_paid_once(server_env
             process.kill()
             await process.wait()
         server.looks = [DONE]
-        async with working(server_env.client, "background-killed"):
+        async with working(server_env.client, "background-killed", **QUICK):
             result = await handle.result()
         history = await ledger_from_history(
             server_env.client.get_workflow_handle(handle.call_id), server_env.client.data_converter
@@ -203,7 +203,7 @@ async def test_a_drained_worker_s_response_is_followed_by_the_next(server_env):
             process.send_signal(signal.SIGTERM)
             status, printed = await outcome(process)
         server.looks = [DONE]
-        async with working(server_env.client, "background-drained"):
+        async with working(server_env.client, "background-drained", **QUICK):
             result = await handle.result()
 
     assert status == 0, printed
@@ -236,7 +236,7 @@ async def test_a_worker_that_was_taken_for_lost_leaves_the_response_alone(on_ser
 
 async def test_a_cancelled_call_cancels_its_response_at_the_provider(server_env):
     """The attempt learns of it with its next heartbeat, and tells the provider."""
-    async with keeping(UNDER_WAY) as server, working(server_env.client) as dispatcher:
+    async with keeping(UNDER_WAY) as server, working(server_env.client, **QUICK) as dispatcher:
         handle = await dispatcher.submit(SPEC.model_copy(update={"api_base": server.url}), "Name a prime.")
         while not server.asked:
             await asyncio.sleep(0.02)

@@ -7,7 +7,7 @@ from llmock.testing import LLMockServer
 from durable_llm import LLMConfig, ModelSpec
 from durable_llm.categories import Category
 from tests.support_attempts import TOOLS
-from tests.support_workers import working
+from tests.support_workers import QUICK, working
 
 CALL = {"id": "call_7", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Rome"}'}}
 CONVERSATION = [
@@ -54,7 +54,7 @@ async def test_a_cascade_of_three_with_every_hop_failing_once(servers, skipping_
     third = ModelSpec(name="openai/gpt-4o", api_base=servers[2].base_url("openai"), max_retries=1)
     reply = Reply(tool_calls=(ToolCall("get_weather", {"city": "Oslo"}),))
     each_fails_once(servers, 503, 529, 429, reply=reply)
-    async with working(skipping_env.client) as dispatcher, skipping_env.time_skipping_unlocked():
+    async with working(skipping_env.client, **QUICK) as dispatcher, skipping_env.time_skipping_unlocked():
         result = await dispatcher.call(chain(servers, third), CONVERSATION, tools=TOOLS)
 
     assert [(entry.spec_index, entry.try_number, entry.category) for entry in result.attempts] == [
@@ -75,7 +75,7 @@ async def test_each_hop_fails_once_and_is_asked_again_where_it_may_be(servers, s
     third = ModelSpec(name="openai/gpt-4o", api_base=servers[2].base_url("openai"))
     models = [spec.model_copy(update={"max_retries": 1}) for spec in chain(servers, third).models]
     each_fails_once(servers, 429, 500, 500, reply=Reply(text="Snow."))
-    async with working(skipping_env.client) as dispatcher, skipping_env.time_skipping_unlocked():
+    async with working(skipping_env.client, **QUICK) as dispatcher, skipping_env.time_skipping_unlocked():
         result = await dispatcher.call(LLMConfig(models=models), CONVERSATION, tools=TOOLS)
 
     assert (result.text, result.spec_index, result.attempts_total) == ("Snow.", 0, 2)
@@ -89,7 +89,7 @@ async def test_from_responses_to_chat_and_back(servers, skipping_env):
     """The model after the chat model goes on from the stored response, as the first one would have."""
     third = ModelSpec(name="openai/gpt-4.1", api_base=servers[2].base_url("openai"), responses_api=True)
     each_fails_once(servers, 503, 503, 503, reply=Reply(text="Snow."))
-    async with working(skipping_env.client) as dispatcher, skipping_env.time_skipping_unlocked():
+    async with working(skipping_env.client, **QUICK) as dispatcher, skipping_env.time_skipping_unlocked():
         result = await dispatcher.call(chain(servers, third), CONVERSATION, tools=TOOLS)
 
     assert (result.text, result.spec_index) == ("Snow.", 2)

@@ -5,25 +5,20 @@ or end as the ledger says.
 """
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import pytest
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Worker
 
-from activities.attempt import ProviderAttempts
 from durable_llm import Attempt, Dispatcher, LLMConfig, ModelSpec, Policy
 from durable_llm.categories import Action
 from durable_llm.handle import CallHandle
-from tests.conftest import workflow_runner
-from tests.support_attempts import TOOLS, ring
+from tests.support_attempts import TOOLS
 from tests.support_wire import playing
+from tests.support_workers import working
 from tests.test_corpus_facts import CASES, WITH_KEY, facts_of, spec_of
-from workers.heartbeat_timeout import HeartbeatTimeout
-from workflows.llm_call import LLMCall
 from workflows.policy.decide import Progress
 from workflows.policy.versions import CURRENT, VERSIONS
 
@@ -56,16 +51,7 @@ async def test_the_policy_takes_the_right_action_after_the_right_wait(case: dict
 @pytest.fixture
 async def dispatcher(server_env: WorkflowEnvironment) -> AsyncIterator[Dispatcher]:
     """A dispatcher before a worker that makes real attempts at loopback."""
-    task_queue = f"corpus-{uuid.uuid4()}"
-    worker = Worker(
-        server_env.client,
-        task_queue=task_queue,
-        workflows=[LLMCall],
-        activities=[ProviderAttempts(ring()).provider_attempt],
-        interceptors=[HeartbeatTimeout(timedelta(seconds=30))],
-        workflow_runner=workflow_runner(),
-    )
-    async with worker, Dispatcher(server_env.client, task_queue=task_queue) as ready:
+    async with working(server_env.client, heartbeat_timeout_s=30.0) as ready:
         yield ready
 
 

@@ -1,20 +1,13 @@
 """llmock's verdict on a run of many calls with mixed faults: it watches from the provider's side, and finds nothing."""
 
 import asyncio
-import uuid
-from datetime import timedelta
 
 import httpx
 from llmock.testing import LLMockServer
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Worker
 
-from activities.attempt import ProviderAttempts
-from durable_llm import Dispatcher, LLMResult, ModelSpec
-from tests.conftest import workflow_runner
-from tests.support_attempts import ring
-from workers.heartbeat_timeout import HeartbeatTimeout
-from workflows.llm_call import LLMCall
+from durable_llm import LLMResult, ModelSpec
+from tests.support_workers import working
 
 CALLS = 200
 AT_ONCE = 25
@@ -74,19 +67,10 @@ async def verdict(provider: LLMockServer) -> dict:
 
 async def test_the_provider_finds_nothing_wrong_with_200_calls(server_env: WorkflowEnvironment) -> None:
     """Waits are kept, cut streams asked again, stalls left: no finding, no warning, and every call answered."""
-    task_queue = f"resilience-{uuid.uuid4()}"
-    worker = Worker(
-        server_env.client,
-        task_queue=task_queue,
-        workflows=[LLMCall],
-        activities=[ProviderAttempts(ring()).provider_attempt],
-        interceptors=[HeartbeatTimeout(timedelta(seconds=30))],
-        workflow_runner=workflow_runner(),
-    )
     turns = asyncio.Semaphore(AT_ONCE)
     with LLMockServer() as provider:
         await script(provider)
-        async with worker, Dispatcher(server_env.client, task_queue=task_queue) as dispatcher:
+        async with working(server_env.client, heartbeat_timeout_s=30.0) as dispatcher:
 
             async def call(number: int) -> LLMResult:
                 spec = ModelSpec(

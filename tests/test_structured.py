@@ -21,8 +21,9 @@ from durable_llm.prompt import to_prompt
 from durable_llm.request import Prompt
 from durable_llm.validation import Rejected
 from tests.support_attempts import TOOLS, attempt, environment, order
-from tests.support_calls import completion, in_turn, working
+from tests.support_calls import completion, in_turn
 from tests.support_wire import playing
+from tests.support_workers import working
 
 OPENAI = "openai/gpt-4o-mini"
 QUICK = Policy(backoff_initial=0.01)

@@ -11,8 +11,9 @@ from durable_llm.facts import AnswerDefect
 from durable_llm.request import Prompt
 from durable_llm.result import PARSED_CALL
 from tests.support_attempts import TOOLS, attempt, order, says
-from tests.support_calls import completion, in_turn, working
+from tests.support_calls import completion, in_turn
 from tests.support_wire import playing
+from tests.support_workers import working
 
 OPENAI = "openai/gpt-4o-mini"
 ANTHROPIC = "anthropic/claude-haiku-4-5"

@@ -37,8 +37,9 @@ from tests import plugin_checks
 from tests.conftest import SetStage
 from tests.scripted import answer
 from tests.support_attempts import TOOLS, attempt, environment, order, says
-from tests.support_calls import completion, in_turn, working
+from tests.support_calls import completion, in_turn
 from tests.support_wire import playing
+from tests.support_workers import working
 
 OPENAI = "openai/gpt-4o-mini"
 QUICK = Policy(backoff_initial=0.01)

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError
 
 from activities.exchange import Exchange
 from activities.failure import request_id_of
@@ -76,14 +77,18 @@ def read_usage(response: Any) -> Usage | None:
     )
 
 
-def storable(answer: Answer) -> Answer:
-    """`answer` in characters that UTF-8 has."""
-    return Answer.model_validate(without_surrogates(answer.model_dump()))
+def storable(answer: Answer) -> tuple[Answer, str]:
+    """`answer` in characters that UTF-8 has, and its JSON."""
+    try:
+        return answer, answer.model_dump_json()
+    except PydanticSerializationError:
+        mended = Answer.model_validate(without_surrogates(answer.model_dump()))
+        return mended, mended.model_dump_json()
 
 
 def without_keys(answer: Answer, scrubber: Scrubber) -> Answer:
-    """`answer` without this worker's keys: a provider that echoes what it heard may put them anywhere."""
-    document = answer.model_dump_json()
+    """`answer` as it can be stored, without this worker's keys, which a provider may echo anywhere."""
+    answer, document = storable(answer)
     cleaned = scrubber.clean_document(document)
     if cleaned != document:
         answer = Answer.model_validate_json(cleaned)

@@ -143,7 +143,7 @@ class ProviderAttempts:
             return self._facts_of(None if scope.expired() else error, order, prompt, exchange)
         if isinstance(outcome, FailureFacts):
             return outcome
-        return await self._accepted(outcome, acceptance, exchange, self._scrubber(prompt))
+        return await self._accepted(outcome, acceptance, exchange, prompt)
 
     def _facts_of(
         self, error: Exception | None, order: AttemptOrder, prompt: Prompt | None, exchange: Exchange
@@ -160,16 +160,16 @@ class ProviderAttempts:
             return FailureFacts(text=text, http_status=exchange.status, request_sent=exchange.sent)
 
     async def _accepted(
-        self, answer: Answer, acceptance: Acceptance, exchange: Exchange, scrubber: Scrubber
+        self, answer: Answer, acceptance: Acceptance, exchange: Exchange, prompt: Prompt
     ) -> Answer | FailureFacts:
         """The answer at a size that Temporal stores, if it is the one that was asked for."""
         try:
             accepted = await acceptance.judge(answer)
         except BrokenFunctionError as error:
-            return unjudged(str(error), answer, exchange, scrubber)
+            return unjudged(str(error), answer, exchange, self._scrubber(prompt))
         if isinstance(accepted, Answer):
             return fitted(accepted)
-        return rejected(accepted, answer, exchange, scrubber, _now())
+        return rejected(accepted, answer, exchange, self._scrubber(prompt), _now())
 
     async def _ask(
         self, order: AttemptOrder, prompt: Prompt, exchange: Exchange, pulse: Pulse

@@ -42,8 +42,6 @@ class RefusedError(httpx.RequestError):
 class Exchange:
     """One attempt's request and response, as they were on the wire."""
 
-    methods: Collection[str] = ("POST",)
-    """HTTP methods that the attempt's request may have."""
     only_host: str | None = None
     """Host and port that may be asked; None: the provider's own."""
     must_show: Collection[str] = field(default=(), repr=False)
@@ -82,7 +80,7 @@ class Exchange:
         if self.requests and not looks:
             raise RefusedError("one attempt is one request", request=request)
         target = request.url.netloc.decode()
-        if not looks and request.method not in self.methods:
+        if not looks and request.method != "POST":
             text = f"the provider's adapter would {request.method} something from {target} beside asking; {INLINE}"
             self._refuse(LocalFault.UNSUPPORTED, text, request)
         if self.only_host is not None and not _same_host(self.only_host, request.url):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from activities.answer import read_answer, sound, storable, without_keys
+from activities.answer import read_answer, sound, without_keys
 from activities.exchange import Exchange
 from activities.failure import LocalFaultError, facts_of_answer, facts_of_response
 from activities.fitting import fitted
@@ -57,7 +57,7 @@ def judge(
         answer = answer.model_copy(update={"model": served})
     if uses_hosted_tools(value):
         answer = answer.model_copy(update={"cost": None})  # they are billed beside the tokens
-    answer = without_keys(storable(answer), scrubber)
+    answer = without_keys(answer, scrubber)
     verdict = _verdict(answer, exchange, value)
     if verdict is None or verdict.defect is not AnswerDefect.ERROR_BODY:
         verdict = _forgotten(previous, value) or _waiting(value) or verdict or _ignored(asked, answer)

@@ -34,7 +34,7 @@ from durable_llm.long_polls import DEFAULT_LIMIT, LongPolls, check_limit
 from durable_llm.names import TASK_QUEUE
 from durable_llm.policy import Policy
 from durable_llm.prompt import Messages, ResponseFormat, to_prompt
-from durable_llm.request import CallRequest, Prompt
+from durable_llm.request import CallRequest
 from durable_llm.result import LLMResult
 from durable_llm.store import Store, store_from_environment
 from durable_llm.submission import Submission
@@ -229,7 +229,8 @@ class Dispatcher:
         request = self._request(models, to_policy(policy), deadline, session)
         if call_id is None:
             check_not_passed(request.deadline_at)
-        submitted = self._submitted(prompt, check_sizes(request, prompt, with_store=self._store is not None))
+        size = check_sizes(request, prompt, with_store=self._store is not None)
+        submitted = SubmittedPrompt(prompt, size, self._store, self._client.data_converter)
         submission = Submission(
             self._client,
             self._task_queue,
@@ -269,9 +270,6 @@ class Dispatcher:
             watch=self._watch,
             response_type=response_type,
         )
-
-    def _submitted(self, prompt: Prompt, size: int) -> SubmittedPrompt:
-        return SubmittedPrompt(prompt, size, self._store, self._client.data_converter)
 
     def _request(self, config: LLMConfig, policy: Policy, deadline: Deadline, session: str | None) -> CallRequest:
         after, at = split_deadline(deadline)

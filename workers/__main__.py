@@ -22,6 +22,12 @@ from workers.telemetry import exporting
 EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 3
 
+_Paths = Annotated[
+    list[Path] | None, typer.Argument(help="Exported histories, or directories of them; none: ask the server.")
+]
+_Limit = Annotated[int, typer.Option(min=1, help="Most calls that are read from the server.")]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
 app = typer.Typer(add_completion=False, help="The durable-llm worker and the programs around it.")
 
 
@@ -77,12 +83,10 @@ def policy() -> None:
 
 @app.command()
 def reclassify(
-    paths: Annotated[
-        list[Path] | None, typer.Argument(help="Exported histories, or directories of them; none: ask the server.")
-    ] = None,
+    paths: _Paths = None,
     query: Annotated[str | None, typer.Option(help="Which calls: 'LLMOutcome=\"exhausted\"'.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most calls that are read from the server.")] = 1000,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    limit: _Limit = 1000,
+    as_json: _AsJson = False,
 ) -> None:
     """Show where today's policy would decide otherwise than recorded calls did."""
     from workers.reclassify import run_reclassify  # noqa: PLC0415  # as above
@@ -92,12 +96,10 @@ def reclassify(
 
 @app.command()
 def replay(
-    paths: Annotated[
-        list[Path] | None, typer.Argument(help="Exported histories, or directories of them; none: ask the server.")
-    ] = None,
+    paths: _Paths = None,
     query: Annotated[str | None, typer.Option(help="Which calls: 'ExecutionStatus=\"Running\"'.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most calls that are read from the server.")] = 1000,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    limit: _Limit = 1000,
+    as_json: _AsJson = False,
 ) -> None:
     """Run recorded calls again with this code: status 1 when one would take another path."""
     from workers.replay import run_replay  # noqa: PLC0415  # as above

@@ -46,7 +46,7 @@ check: install ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_house_rules.py
+	$(BIN)/python -m pytest tests/contract/test_house_rules.py
 
 fmt: install ## format and mend what can be mended
 	$(BIN)/ruff format .

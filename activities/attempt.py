@@ -13,31 +13,32 @@ from typing import Final
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities import transport
-from activities.answer import whole
-from activities.call import arguments, check_provider, check_spec, choices_asked
-from activities.exchange import Exchange, recording
-from activities.failure import facts_of, request_id_of
-from activities.fitting import fitted
-from activities.heartbeats import Heartbeats, Pulse
-from activities.judgement import judge, rejected, unjudged
-from activities.keys import KeyRing
-from activities.litellm_setup import litellm, provider_of
-from activities.media import traces
-from activities.observation import note
-from activities.prompts import Prompts
-from activities.responses import respond
-from activities.scrub import Scrubber
-from activities.server import Server, TemporalServer, worker_stops
-from activities.validation.acceptance import Acceptance
-from activities.validation.registry import Registry
-from activities.validation.running import DEFAULT_TIMEOUT_S, BrokenFunctionError, Runner
-from durable_llm.facts import FailureFacts, LocalFault
-from durable_llm.heartbeat import AttemptHeartbeat
-from durable_llm.names import ATTEMPT_ACTIVITY, ATTEMPT_FAILED
-from durable_llm.request import AttemptOrder, Prompt, PromptReference
-from durable_llm.result import Answer
+from durable_llm.contract.facts import FailureFacts, LocalFault
+from durable_llm.contract.heartbeat import AttemptHeartbeat
+from durable_llm.contract.names import ATTEMPT_ACTIVITY, ATTEMPT_FAILED
+from durable_llm.contract.request import AttemptOrder, Prompt, PromptReference
+from durable_llm.contract.result import Answer
 from durable_llm.store import Store
+
+from .answer.read import whole
+from .answer.truncate import fitted
+from .failure.facts import facts_of, request_id_of
+from .judgement import judge, rejected, unjudged
+from .litellm_setup import litellm, provider_of
+from .observation import note
+from .request.build import arguments, check_provider, check_spec, choices_asked
+from .request.media import traces
+from .responses import respond
+from .secrets.key_ring import KeyRing
+from .secrets.scrub import Scrubber
+from .temporal.heartbeats import Heartbeats, Pulse
+from .temporal.prompts import Prompts
+from .temporal.server import Server, TemporalServer, worker_stops
+from .validation.acceptance import Acceptance
+from .validation.registry import Registry
+from .validation.running import DEFAULT_TIMEOUT_S, BrokenFunctionError, Runner
+from .wire import transport
+from .wire.exchange import Exchange, recording
 
 HEARTBEAT_INTERVAL: Final = timedelta(seconds=5)
 

@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from activities.answer import read_answer, sound, without_keys
-from activities.exchange import Exchange
-from activities.failure import LocalFaultError, facts_of_answer, facts_of_response
-from activities.fitting import fitted
-from activities.responses_answer import forgets, unanswerable, uses_hosted_tools
-from activities.scrub import Scrubber
-from activities.verdict_on_answer import Verdict, judge_body, judge_choices, natives
-from durable_llm.facts import AnswerDefect, FailureFacts, LocalFault
-from durable_llm.result import Answer
+from durable_llm.contract.facts import AnswerDefect, FailureFacts, LocalFault
+from durable_llm.contract.result import Answer
+
+from .answer.defects import Verdict, judge_body, judge_choices, natives
+from .answer.read import read_answer, sound, without_keys
+from .answer.responses import forgets, unanswerable, uses_hosted_tools
+from .answer.truncate import fitted
+from .failure.facts import LocalFaultError, facts_of_answer, facts_of_response
+from .secrets.scrub import Scrubber
+from .wire.exchange import Exchange
 
 _COUNTS: Final = ("usage", "usageMetadata", "prompt_eval_count")
 

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from activities.exchange import Exchange
-from durable_llm.request import Prompt
+from durable_llm.contract.request import Prompt
+
+from .wire.exchange import Exchange
 
 
 @dataclass

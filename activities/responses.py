@@ -13,14 +13,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from activities import retry_after
-from activities.exchange import Exchange, recording
-from activities.heartbeats import Pulse
-from activities.litellm_setup import FIXED_ARGUMENTS, litellm
-from activities.responses_answer import completion_of
-from activities.scrub import Scrubber
-from activities.server import given_up
-from durable_llm.heartbeat import AttemptHeartbeat
+from durable_llm.contract.heartbeat import AttemptHeartbeat
+
+from .answer.responses import completion_of
+from .failure import retry_after
+from .litellm_setup import FIXED_ARGUMENTS, litellm
+from .secrets.scrub import Scrubber
+from .temporal.heartbeats import Pulse
+from .temporal.server import given_up
+from .wire.exchange import Exchange, recording
 
 FIRST_PAUSE_S: Final = 0.5
 """Between the first two questions; each pause after it is longer by half."""

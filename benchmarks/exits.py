@@ -28,9 +28,9 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 
 from durable_llm import Dispatcher, ModelSpec
 from durable_llm.cli.exits import Exit
-from workers.children import Child
-from workers.dev_server import DevServer, ServerOptions
-from workers.ports import free_port
+from workers.dev.children import Child
+from workers.dev.ports import free_port
+from workers.dev.server import DevServer, ServerOptions
 
 RUNS: Final = 200
 """Runs of the command line, and as many of the job."""

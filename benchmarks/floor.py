@@ -10,7 +10,7 @@ from datetime import timedelta
 from temporalio import activity, workflow
 from temporalio.worker import Worker
 
-from durable_llm.connection import connect_client
+from durable_llm.client.connection import connect_client
 from workers.settings import load_settings
 from workers.worker import worker_options
 

@@ -21,11 +21,11 @@ from rich.table import Table
 from temporalio.client import Client
 
 from durable_llm import CallHandle, Dispatcher, LLMResult, ModelSpec
-from durable_llm.connection import connect_client
-from durable_llm.long_polls import DEFAULT_LIMIT
-from workers.children import Child
-from workers.dev_server import DevServer, ServerOptions
-from workers.ports import free_port
+from durable_llm.client.connection import connect_client
+from durable_llm.client.long_polls import DEFAULT_LIMIT
+from workers.dev.children import Child
+from workers.dev.ports import free_port
+from workers.dev.server import DevServer, ServerOptions
 
 HANDLES = 2_000
 SERVED = 1_200

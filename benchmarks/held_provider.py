@@ -9,7 +9,7 @@ from typing import Self
 from aiohttp import web
 
 from benchmarks.provider import COMPLETION
-from workers.ports import LOOPBACK
+from workers.dev.ports import LOOPBACK
 
 
 class HeldProvider:

@@ -25,9 +25,9 @@ from temporalio.worker import Worker
 
 from benchmarks.held_provider import HeldProvider
 from durable_llm import CallHandle, Dispatcher, DispatcherUnavailableError, LLMResult, ModelSpec, Outcome
-from durable_llm.connection import connect_client
-from workers.dev_server import DevServer, ServerOptions
-from workers.ports import LOOPBACK
+from durable_llm.client.connection import connect_client
+from workers.dev.ports import LOOPBACK
+from workers.dev.server import DevServer, ServerOptions
 from workers.settings import WorkerSettings
 from workers.worker import build_attempts, build_worker
 

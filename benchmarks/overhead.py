@@ -22,9 +22,9 @@ from temporalio.client import Client
 
 from benchmarks.floor import FLOOR_QUEUE, FLOOR_WORKFLOW
 from durable_llm import Dispatcher, ModelSpec
-from workers.children import Child
-from workers.dev_server import DevServer, ServerOptions
-from workers.ports import free_port
+from workers.dev.children import Child
+from workers.dev.ports import free_port
+from workers.dev.server import DevServer, ServerOptions
 
 ROUNDS = 5
 ALONE = 60

@@ -15,9 +15,9 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.service import RPCError
 
-from durable_llm.connection import connect_client
+from durable_llm.client.connection import connect_client
+from durable_llm.contract.names import TASK_QUEUE
 from durable_llm.errors import DurableLLMError
-from durable_llm.names import TASK_QUEUE
 
 FRESH = timedelta(seconds=150)
 """A poll lasts a minute when there is nothing to do; twice that and some is a worker that has stopped polling."""

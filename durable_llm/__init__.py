@@ -1,11 +1,15 @@
 """A durable dispatcher for LLM calls on Temporal: retries, backoff and fallback with history and replay."""
 
 from durable_llm._version import __version__
-from durable_llm.attempt import Attempt, Usage
-from durable_llm.categories import Action, CallOutcome, Category, Outcome
-from durable_llm.config import LLMConfig, ModelSpec
-from durable_llm.dispatcher import Dispatcher
-from durable_llm.encryption import data_converter
+from durable_llm.client.dispatcher import Dispatcher
+from durable_llm.client.handle import CallHandle
+from durable_llm.contract.categories import Action, CallOutcome, Category, Outcome
+from durable_llm.contract.config import LLMConfig, ModelSpec
+from durable_llm.contract.ledger import Attempt, Usage
+from durable_llm.contract.policy import Policy
+from durable_llm.contract.result import CallStatus, Choice, FunctionCall, LLMResult, ToolCall
+from durable_llm.contract.validation import Candidate, Rejected, Validator, tool_call, tool_parser, validator
+from durable_llm.encryption.codec import data_converter
 from durable_llm.errors import (
     AllModelsExhaustedError,
     BrokenValidatorError,
@@ -22,10 +26,6 @@ from durable_llm.errors import (
     ResultNotReadyError,
     UnsupportedRequestError,
 )
-from durable_llm.handle import CallHandle
-from durable_llm.policy import Policy
-from durable_llm.result import CallStatus, Choice, FunctionCall, LLMResult, ToolCall
-from durable_llm.validation import Validator
 
 __all__ = [
     "Action",
@@ -39,6 +39,7 @@ __all__ = [
     "CallOutcome",
     "CallStatus",
     "CallTerminatedError",
+    "Candidate",
     "Category",
     "Choice",
     "DeadlineExceededError",
@@ -53,6 +54,7 @@ __all__ = [
     "ModelSpec",
     "Outcome",
     "Policy",
+    "Rejected",
     "RequestRejectedError",
     "ResultNotReadyError",
     "ToolCall",
@@ -61,4 +63,7 @@ __all__ = [
     "Validator",
     "__version__",
     "data_converter",
+    "tool_call",
+    "tool_parser",
+    "validator",
 ]

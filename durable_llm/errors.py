@@ -23,9 +23,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from durable_llm.attempt import Attempt
-from durable_llm.key_reference import redact_literal_keys
-from durable_llm.result import LLMResult
+from durable_llm.contract.key_reference import redact_literal_keys
+from durable_llm.contract.ledger import Attempt
+from durable_llm.contract.result import LLMResult
 
 
 class DurableLLMError(Exception):

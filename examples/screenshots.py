@@ -17,8 +17,8 @@ from urllib.parse import quote
 
 from durable_llm import Dispatcher, DurableLLMError, LLMConfig, ModelSpec
 from examples.parts.provider import Behavior, Provider
-from workers.children import Child
-from workers.dev_server import DevServer, ServerOptions
+from workers.dev.children import Child
+from workers.dev.server import DevServer, ServerOptions
 
 IMAGES = Path("docs/images")
 TROUBLED = "report/chapter-3"

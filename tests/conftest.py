@@ -18,8 +18,9 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
-from durable_llm import Dispatcher, search_attributes
-from tests.scripted import ScriptedProvider, Step
+from durable_llm import Dispatcher
+from durable_llm.contract import search_attributes
+from tests.support.scripted import ScriptedProvider, Step
 from workers.heartbeat_timeout import HeartbeatTimeout
 from workflows.llm_call import LLMCall
 
@@ -131,12 +132,12 @@ async def stage(
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest modules first, and mark each test that sets a stage: `make test` runs the marked ones twice."""
-    first = {f"tests.{name}": place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: first.get(item.module.__name__, len(first)))
+    first = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: first.get(item.path.stem, len(first)))
     for item in items:
-        if item.module.__name__.removeprefix("tests.") in PROOFS:
+        if item.path.stem in PROOFS:
             item.add_marker(pytest.mark.proof)
-        if item.module.__name__ in first or item.get_closest_marker("proof"):
+        if item.path.stem in first or item.get_closest_marker("proof"):
             item.add_marker(pytest.mark.timeout(600), append=False)
         if {"on_skipped_time", "on_server"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.workflow)

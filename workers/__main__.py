@@ -16,8 +16,9 @@ import typer
 
 from durable_llm.errors import DurableLLMError
 from durable_llm.service import ServiceError, check_service_modules
-from workers.settings import SettingsError, load_settings
-from workers.telemetry import exporting
+
+from .settings import SettingsError, load_settings
+from .telemetry.exporting import exporting
 
 EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 3
@@ -49,7 +50,7 @@ def dev(
     ] = 8234,
 ) -> None:
     """Run the embedded Temporal server, its UI and a worker until Ctrl-C."""
-    from workers.dev import run_dev  # noqa: PLC0415  # only this command needs it
+    from .dev.stack import run_dev  # noqa: PLC0415  # only this command needs it
 
     _leave(run_dev(port=port, ui_port=ui_port, data=data, codec_port=codec_port))
 
@@ -68,17 +69,9 @@ def sweep_store(
     ],
 ) -> None:
     """Delete what lies in the store of large prompts and was put there too long ago."""
-    from workers.sweep_store import run_sweep  # noqa: PLC0415  # only this command needs it
+    from .sweep_store import run_sweep  # noqa: PLC0415  # only this command needs it
 
     _leave(run_sweep(keep_days))
-
-
-@app.command()
-def policy() -> None:
-    """Print what happens after which failure, as Markdown."""
-    from workers.policy_page import policy_page  # noqa: PLC0415  # imports workflows, which is looked at first
-
-    print(policy_page(), end="")
 
 
 @app.command()
@@ -89,7 +82,7 @@ def reclassify(
     as_json: _AsJson = False,
 ) -> None:
     """Show where today's policy would decide otherwise than recorded calls did."""
-    from workers.reclassify import run_reclassify  # noqa: PLC0415  # as above
+    from .recorded.reclassify import run_reclassify  # noqa: PLC0415  # as above
 
     _leave(run_reclassify(paths or [], query, limit, as_json=as_json))
 
@@ -102,7 +95,7 @@ def replay(
     as_json: _AsJson = False,
 ) -> None:
     """Run recorded calls again with this code: status 1 when one would take another path."""
-    from workers.replay import run_replay  # noqa: PLC0415  # as above
+    from .recorded.replay import run_replay  # noqa: PLC0415  # as above
 
     _leave(run_replay(paths or [], query, limit, as_json=as_json))
 
@@ -119,7 +112,7 @@ def _refuse_foreign_modules() -> None:
 async def _run_worker() -> int:
     settings = load_settings()
     _log(settings.log_level)
-    from workers.worker import run_worker  # noqa: PLC0415  # litellm takes seconds to import: settings come first
+    from .worker import run_worker  # noqa: PLC0415  # litellm takes seconds to import: settings come first
 
     with exporting() as plugins:
         await run_worker(settings, announce=lambda line: print(line, flush=True), plugins=plugins)
@@ -127,11 +120,11 @@ async def _run_worker() -> int:
 
 
 async def _run_codec_server() -> int:
-    from workers.codec_settings import load_codec_settings  # noqa: PLC0415  # only this command needs it
+    from .codec.settings import load_codec_settings  # noqa: PLC0415  # only this command needs it
 
     settings, keys = load_codec_settings()
     _log("INFO")
-    from workers.codec_server import run_codec_server  # noqa: PLC0415  # as above, and settings come first
+    from .codec.server import run_codec_server  # noqa: PLC0415  # as above, and settings come first
 
     return await run_codec_server(settings, keys, announce=lambda line: print(line, flush=True))
 

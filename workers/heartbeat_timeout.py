@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from temporalio.worker import Interceptor, WorkflowInboundInterceptor, WorkflowInterceptorClassInput
 
-from durable_llm.names import HEARTBEAT_TIMEOUT_FUNCTION
+from durable_llm.contract.names import HEARTBEAT_TIMEOUT_FUNCTION
 
 
 class HeartbeatTimeout(Interceptor):

@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from durable_llm.encryption import data_converter
+from durable_llm.contract.names import TASK_QUEUE
+from durable_llm.encryption.codec import data_converter
 from durable_llm.errors import InvalidRequestError
-from durable_llm.names import TASK_QUEUE
 from durable_llm.store import STORE_VARIABLE, Store, StoreSettingError, open_store
 
 PREFIX = "DURABLE_LLM_"

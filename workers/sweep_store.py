@@ -4,7 +4,8 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 from durable_llm.store import STORE_VARIABLE, StoreError
-from workers.settings import SettingsError, load_settings, store_of
+
+from .settings import SettingsError, load_settings, store_of
 
 EXIT_UNAVAILABLE = 3
 

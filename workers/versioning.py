@@ -14,7 +14,7 @@ from temporalio.common import VersioningBehavior
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import WorkerDeploymentConfig, WorkerDeploymentVersion
 
-from workers.settings import WorkerSettings
+from .settings import WorkerSettings
 
 logger = logging.getLogger("durable_llm.worker")
 

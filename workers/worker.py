@@ -19,15 +19,14 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
-from activities.attempt import ProviderAttempts
-from activities.keys import KeyRing
-from activities.validation.registry import PluginError, Registry
-from durable_llm import search_attributes
-from durable_llm.connection import check_namespace, connect_client, missing_search_attributes
-from workers.heartbeat_timeout import HeartbeatTimeout
-from workers.settings import SettingsError, WorkerSettings, store_of
-from workers.versioning import say_who_gets_calls, versioning_options
-from workflows.llm_call import LLMCall
+from durable_llm.client.connection import check_namespace, connect_client, missing_search_attributes
+from durable_llm.contract import search_attributes
+
+from .heartbeat_timeout import HeartbeatTimeout
+from .rooms.activities import KeyRing, PluginError, ProviderAttempts, Registry
+from .rooms.workflows import LLMCall
+from .settings import SettingsError, WorkerSettings, store_of
+from .versioning import say_who_gets_calls, versioning_options
 
 logger = logging.getLogger("durable_llm.worker")
 

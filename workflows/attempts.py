@@ -8,11 +8,11 @@ from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from durable_llm.attempt_failure import facts_of
-    from durable_llm.facts import FailureFacts
-    from durable_llm.names import ATTEMPT_ACTIVITY, HEARTBEAT_TIMEOUT_FUNCTION
-    from durable_llm.request import INLINE_PROMPT_BYTES, AttemptOrder
-    from durable_llm.result import Answer
+    from durable_llm.contract.attempt_failure import facts_of
+    from durable_llm.contract.facts import FailureFacts
+    from durable_llm.contract.names import ATTEMPT_ACTIVITY, HEARTBEAT_TIMEOUT_FUNCTION
+    from durable_llm.contract.request import INLINE_PROMPT_BYTES, AttemptOrder
+    from durable_llm.contract.result import Answer
 
 HOLD_ALLOWANCE: Final = timedelta(minutes=15)
 """How long an attempt may hold its answer while the Temporal server is away; a longer heartbeat timeout, set for longer

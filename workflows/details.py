@@ -6,7 +6,7 @@ It is answered by a query, so it costs no event; it is written anew whenever the
 from collections.abc import Sequence
 from typing import Final
 
-from durable_llm.attempt import Attempt, clip
+from durable_llm.contract.ledger import Attempt, clip
 
 FIRST_ROWS: Final = 5
 LAST_ROWS: Final = 15

@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 
-from durable_llm.attempt import Attempt, Ledger, bounded, bounded_entries
-from durable_llm.categories import Category, Outcome
-from durable_llm.facts import FailureFacts
-from durable_llm.result import Answer
-from workflows.policy.decide import Decision, Verdict
+from durable_llm.contract.categories import Category, Outcome
+from durable_llm.contract.facts import FailureFacts
+from durable_llm.contract.ledger import Attempt, Ledger, bounded, bounded_entries
+from durable_llm.contract.result import Answer
+
+from .policy.decide import Decision, Verdict
 
 
 class CallLedger:

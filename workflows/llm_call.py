@@ -16,9 +16,13 @@ from temporalio.common import RawValue, SearchAttributeUpdate
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from durable_llm import search_attributes
-    from durable_llm.attempt import Attempt, bounded_entries, clip, wait_summary
-    from durable_llm.categories import Action, CallOutcome, Category
+    from durable_llm.contract import search_attributes
+    from durable_llm.contract.categories import Action, CallOutcome, Category
+    from durable_llm.contract.facts import FailureFacts, LocalFault
+    from durable_llm.contract.ledger import Attempt, bounded_entries, clip, wait_summary
+    from durable_llm.contract.names import ATTEMPTS_QUERY, SCHEMA_VERSION, STATUS_QUERY, WORKFLOW
+    from durable_llm.contract.request import AttemptOrder, CallRequest
+    from durable_llm.contract.result import Answer, CallFailure, CallStatus, LLMResult
     from durable_llm.errors import (
         AllModelsExhaustedError,
         BrokenValidatorError,
@@ -28,16 +32,13 @@ with workflow.unsafe.imports_passed_through():
         UnsupportedRequestError,
         describe_validation_error,
     )
-    from durable_llm.facts import FailureFacts, LocalFault
-    from durable_llm.names import ATTEMPTS_QUERY, SCHEMA_VERSION, STATUS_QUERY, WORKFLOW
-    from durable_llm.request import AttemptOrder, CallRequest
-    from durable_llm.result import Answer, CallFailure, CallStatus, LLMResult
-    from workflows.attempts import run_attempt
-    from workflows.details import current_details
-    from workflows.ledger import CallLedger
-    from workflows.policy.decide import Decision, Progress
-    from workflows.policy.versions import VERSIONS, stamped_version
-    from workflows.telemetry import attempt_ended
+
+    from .attempts import run_attempt
+    from .details import current_details
+    from .ledger import CallLedger
+    from .policy.decide import Decision, Progress
+    from .policy.versions import VERSIONS, stamped_version
+    from .telemetry import attempt_ended
 
 _ABSENT: Final = RawValue(Payload())
 """Stands for a prompt that another client left out."""

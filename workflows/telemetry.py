@@ -8,8 +8,8 @@ telemetry and without.
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from durable_llm.attempt import Attempt
-    from durable_llm.names import ATTEMPT_ENDED_FUNCTION
+    from durable_llm.contract.ledger import Attempt
+    from durable_llm.contract.names import ATTEMPT_ENDED_FUNCTION
 
 
 def attempt_ended(entry: Attempt) -> None:

@@ -8,18 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from activities.failure import LocalFaultError
-from activities.structured import schema_of
-from activities.tools import Offer, callers_tools, judge_calls, offer
-from activities.validation.registry import Registered, Registry
-from activities.validation.running import BrokenFunctionError, RejectedAnswerError, Runner
-from activities.validation.schema import AnswerSchema, read_json
-from activities.verdict_on_answer import Native, Verdict, judge_choice
-from durable_llm.config import ModelSpecOnWire
-from durable_llm.facts import AnswerDefect, LocalFault
-from durable_llm.request import Prompt
-from durable_llm.result import PARSED_CALL, Answer, Choice, ToolCall
-from durable_llm.validation import Candidate
+from durable_llm.contract.config import ModelSpecOnWire
+from durable_llm.contract.facts import AnswerDefect, LocalFault
+from durable_llm.contract.request import Prompt
+from durable_llm.contract.result import PARSED_CALL, Answer, Choice, ToolCall
+from durable_llm.contract.validation import Candidate
+
+from ..answer.defects import Native, Verdict, judge_choice
+from ..failure.facts import LocalFaultError
+from ..request.structured import schema_of
+from ..request.tools import Offer, callers_tools, judge_calls, offer
+from .registry import Registered, Registry
+from .running import BrokenFunctionError, RejectedAnswerError, Runner
+from .schema import AnswerSchema, read_json
 
 
 class _RefusedChoiceError(Exception):

@@ -8,10 +8,11 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
-from activities.failure import LocalFaultError
-from activities.validation import shipped
-from durable_llm.facts import LocalFault
-from durable_llm.validation import Registration, ValidatorOnWire, registration_of
+from durable_llm.contract.facts import LocalFault
+from durable_llm.contract.validation import Registration, ValidatorOnWire, registration_of
+
+from ..failure.facts import LocalFaultError
+from . import shipped
 
 ENTRY_POINTS: Final = "durable_llm.validators"
 """Group of entry points, each a module with decorated functions or one such function."""

@@ -12,8 +12,8 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from durable_llm.attempt import clip
-from durable_llm.validation import Rejected
+from durable_llm.contract.ledger import clip
+from durable_llm.contract.validation import Rejected
 
 DEFAULT_TIMEOUT_S: Final = 30.0
 _REASON_BYTES: Final = 400

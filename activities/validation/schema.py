@@ -14,8 +14,8 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
-from durable_llm.attempt import clip
-from durable_llm.validation import Rejected
+from durable_llm.contract.ledger import clip
+from durable_llm.contract.validation import Rejected
 
 PATTERN_TIMEOUT_S: Final = 5.0
 """Seconds that one regular expression may take: with Python's own, a caller's could stop the whole worker."""

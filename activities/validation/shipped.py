@@ -6,10 +6,11 @@ from typing import Any, Final
 
 import regex
 
-from activities.tools import tool_name
-from activities.validation.schema import AnswerSchema, read_json, search
-from durable_llm.result import ToolCall
-from durable_llm.validation import Candidate, Rejected, tool_call, tool_parser, validator
+from durable_llm.contract.result import ToolCall
+from durable_llm.contract.validation import Candidate, Rejected, tool_call, tool_parser, validator
+
+from ..request.tools import tool_name
+from .schema import AnswerSchema, read_json, search
 
 _CALL = regex.compile(r"<tool_call>(.*?)(?:</tool_call>|$)", regex.DOTALL)
 _ARGUMENTS: Final = ("arguments", "parameters")

@@ -13,9 +13,9 @@ from durable_llm.cli.server import Server, Submitting
 from durable_llm.cli.terms import Terms
 from durable_llm.cli.values import duration
 from durable_llm.cli.waiting import Wait, Waiting, interrupted
-from durable_llm.config import LLMConfig
-from durable_llm.dispatcher import CallOptions, fresh_call_id
-from durable_llm.prompt import Messages
+from durable_llm.client.dispatcher import CallOptions, fresh_call_id
+from durable_llm.client.prompt import Messages
+from durable_llm.contract.config import LLMConfig
 
 CallId = Annotated[str, typer.Argument(metavar="ID", help="The call's id.")]
 

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from durable_llm.cli.files import read_config
 from durable_llm.cli.values import duration, json_or_text, pairs
-from durable_llm.coercion import to_config
-from durable_llm.config import LLMConfig, ModelSpec
+from durable_llm.client.coercion import to_config
+from durable_llm.contract.config import LLMConfig, ModelSpec
 from durable_llm.errors import InvalidRequestError, describe_validation_error
 
 _PANEL = "Whom to ask"

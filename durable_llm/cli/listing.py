@@ -9,11 +9,11 @@ import typer
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
 from temporalio.common import SearchAttributeKey
 
-from durable_llm import search_attributes
-from durable_llm.categories import CallOutcome, Category
+from durable_llm.contract import search_attributes
+from durable_llm.contract.categories import CallOutcome, Category
+from durable_llm.contract.names import WORKFLOW
+from durable_llm.contract.wire import Wire
 from durable_llm.errors import InvalidRequestError
-from durable_llm.names import WORKFLOW
-from durable_llm.wire import Wire
 
 
 class Ending(StrEnum):

@@ -9,7 +9,7 @@ from durable_llm.cli.listing import Filters, find_calls
 from durable_llm.cli.output import Output
 from durable_llm.cli.server import Server
 from durable_llm.cli.tables import call_view, calls_table
-from durable_llm.connection import Rpcs
+from durable_llm.client.connection import Rpcs
 
 
 async def show(call_id: CallId, server: Server, output: Output) -> None:

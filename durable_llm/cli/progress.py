@@ -11,9 +11,9 @@ from rich.status import Status
 from rich.text import Text
 
 from durable_llm.cli.output import error_console, plain
+from durable_llm.client.handle import CallHandle
+from durable_llm.contract.result import CallStatus
 from durable_llm.errors import DurableLLMError
-from durable_llm.handle import CallHandle
-from durable_llm.result import CallStatus
 
 _EVERY_S: Final = 1.0
 _PATIENCE_S: Final = 5.0

@@ -9,8 +9,8 @@ import typer
 
 from durable_llm.cli.files import STDIN, read_json, read_text
 from durable_llm.cli.values import json_or_text
+from durable_llm.client.prompt import Messages, as_response_format
 from durable_llm.errors import InvalidRequestError
-from durable_llm.prompt import Messages, as_response_format
 
 _PANEL = "What to ask"
 

@@ -13,8 +13,8 @@ import typer
 from durable_llm.cli.exits import CallInterruptedError, Exit, exit_of
 from durable_llm.cli.output import error_console, plain, write_json
 from durable_llm.cli.tables import ledger_table
+from durable_llm.contract.key_reference import redact_literal_keys
 from durable_llm.errors import BrokenValidatorError, DurableLLMError, ResultNotReadyError
-from durable_llm.key_reference import redact_literal_keys
 
 
 def report(error: BaseException, *, as_json: bool) -> int:

@@ -8,9 +8,9 @@ import typer
 from temporalio.client import Client
 
 from durable_llm.cli.values import duration
-from durable_llm.connection import check_namespace, connect_client
-from durable_llm.dispatcher import Connecting, Dispatcher
-from durable_llm.names import TASK_QUEUE
+from durable_llm.client.connection import check_namespace, connect_client
+from durable_llm.client.dispatcher import Connecting, Dispatcher
+from durable_llm.contract.names import TASK_QUEUE
 
 _PANEL = "Temporal"
 

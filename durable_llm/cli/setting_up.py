@@ -9,10 +9,11 @@ from temporalio.api.namespace.v1 import NamespaceConfig
 from temporalio.api.workflowservice.v1 import UpdateNamespaceRequest
 from temporalio.client import Client
 
-from durable_llm import __version__, search_attributes
+from durable_llm import __version__
 from durable_llm.cli.output import Output
 from durable_llm.cli.server import Server
-from durable_llm.connection import Rpcs
+from durable_llm.client.connection import Rpcs
+from durable_llm.contract import search_attributes
 
 
 async def setup(

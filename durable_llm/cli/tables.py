@@ -8,11 +8,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from durable_llm.attempt import Attempt
-from durable_llm.categories import Outcome
 from durable_llm.cli.listing import CallRow
 from durable_llm.cli.output import plain
-from durable_llm.result import CallStatus, LLMResult
+from durable_llm.contract.categories import Outcome
+from durable_llm.contract.ledger import Attempt
+from durable_llm.contract.result import CallStatus, LLMResult
 
 _MESSAGE_LENGTH: Final = 100
 _FOLDED: Final = {"id", "model", "message", "session"}

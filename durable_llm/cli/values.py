@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Final, NoReturn
 
-from durable_llm.checks import Deadline
+from durable_llm.client.checks import Deadline
 from durable_llm.errors import InvalidRequestError
 
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}

@@ -13,9 +13,9 @@ from durable_llm.cli.output import Output, error_console, plain
 from durable_llm.cli.progress import progress
 from durable_llm.cli.tables import answer_text, totals_line
 from durable_llm.cli.values import duration
+from durable_llm.client.handle import CallHandle
+from durable_llm.contract.result import LLMResult
 from durable_llm.errors import CallNotFoundError, DurableLLMError
-from durable_llm.handle import CallHandle
-from durable_llm.result import LLMResult
 
 _CANCEL_S: Final = 3.0
 

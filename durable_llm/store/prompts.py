@@ -8,7 +8,7 @@ import asyncio
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import DataConverter
 
-from durable_llm.request import Prompt, PromptReference
+from durable_llm.contract.request import Prompt, PromptReference
 from durable_llm.store.errors import ContentCorruptError
 from durable_llm.store.store import Store
 

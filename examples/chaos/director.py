@@ -7,7 +7,7 @@ from examples.chaos.job import TELLS
 from examples.chaos.size import Victim
 from examples.chaos.stage import Stage
 from examples.parts.stage import success
-from workers.children import Child, StackError
+from workers.dev.children import Child, StackError
 
 _POLL_S = 0.1
 

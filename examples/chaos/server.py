@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from workers.dev_server import DevServer, ServerOptions
+from workers.dev.server import DevServer, ServerOptions
 
 _AWAY_S: Final = 0.5
 """Seconds that nobody listens, over those that a start takes."""

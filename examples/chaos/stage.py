@@ -14,7 +14,7 @@ from examples.chaos.server import RestartedServer
 from examples.chaos.size import Size
 from examples.parts import stage
 from examples.parts.provider import Provider
-from workers.children import Child
+from workers.dev.children import Child
 
 
 class Stage(stage.Stage):

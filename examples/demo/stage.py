@@ -11,8 +11,8 @@ from examples.demo import script
 from examples.parts import stage
 from examples.parts.provider import Provider
 from examples.parts.rules import Verdict
-from workers.children import Child
-from workers.dev_server import DevServer, ServerOptions
+from workers.dev.children import Child
+from workers.dev.server import DevServer, ServerOptions
 
 _WORKER_ENV: Final = {
     "DURABLE_LLM_API_BASE_HOSTS": "127.0.0.1",

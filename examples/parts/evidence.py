@@ -17,7 +17,7 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
-from durable_llm.names import ATTEMPT_ACTIVITY
+from durable_llm.contract.names import ATTEMPT_ACTIVITY
 from examples.parts.provider import journal
 
 Ending = Literal["completed", "failed", "timed_out", "canceled"]

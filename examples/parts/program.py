@@ -8,7 +8,7 @@ from typing import Final, NoReturn
 
 from rich.console import Console
 
-from workers.children import StackError, cancelled_by_signals
+from workers.dev.children import StackError, cancelled_by_signals
 
 INTERRUPTED: Final = 130
 

@@ -8,8 +8,8 @@ from typing import Any, Final, Self
 
 import httpx
 
-from workers.children import Child, StackError
-from workers.ports import LOOPBACK, free_port
+from workers.dev.children import Child, StackError
+from workers.dev.ports import LOOPBACK, free_port
 
 START_TIMEOUT_S: Final = 30.0
 PATHS: Final = {"openai": "/v1", "anthropic": "/anthropic"}

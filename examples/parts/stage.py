@@ -11,9 +11,9 @@ from typing import Any, Final, Literal, Self, TypeVar
 
 from examples.parts.evidence import Kill
 from examples.parts.rules import Verdict
-from workers.children import Child, StackError
-from workers.dev import WORKER_READY
-from workers.dev_server import DevServer
+from workers.dev.children import Child, StackError
+from workers.dev.server import DevServer
+from workers.dev.stack import WORKER_READY
 
 _NOTES: Final = "kills.jsonl"
 _VERDICT: Final = "verdict.json"

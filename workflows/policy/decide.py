@@ -7,9 +7,9 @@ asked for, never on the jitter that the driver adds: otherwise a replay with ano
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-from durable_llm.categories import Action, CallOutcome, Category
-from durable_llm.facts import FailureFacts, Sent
-from durable_llm.policy import MAX_ATTEMPTS_CEILING, PolicyOnWire, RuleAction
+from durable_llm.contract.categories import Action, CallOutcome, Category
+from durable_llm.contract.facts import FailureFacts, Sent
+from durable_llm.contract.policy import MAX_ATTEMPTS_CEILING, PolicyOnWire, RuleAction
 
 LOST_PER_MODEL: Final = 2
 """Attempts that may be repeated on one model after a lost worker; outside the retry budget."""

@@ -8,8 +8,9 @@ call, where lmi takes its exception for a rejection and buys the answer again fr
 
 from dataclasses import replace
 
-from durable_llm.facts import AnswerDefect, FailureFacts, LocalFault
-from workflows.policy.decide import Demand, Verdict
+from durable_llm.contract.facts import AnswerDefect, FailureFacts, LocalFault
+
+from .decide import Demand, Verdict
 
 _OF_THE_NETWORK = (LocalFault.TIMEOUT, LocalFault.CONNECT, LocalFault.DISCONNECTED)
 

@@ -13,10 +13,11 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from durable_llm.categories import Category
-from durable_llm.facts import AnswerDefect, FailureFacts, LocalFault
-from workflows.policy import patterns as p
-from workflows.policy.decide import Demand
+from durable_llm.contract.categories import Category
+from durable_llm.contract.facts import AnswerDefect, FailureFacts, LocalFault
+
+from . import patterns as p
+from .decide import Demand
 
 Predicate = Callable[[FailureFacts], bool]
 

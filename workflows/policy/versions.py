@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from durable_llm.facts import FailureFacts
-from durable_llm.policy import PolicyOnWire
-from workflows.policy.decide import Decision, Progress, Verdict, decide
-from workflows.policy.lmi import as_lmi
-from workflows.policy.rules import RULES_V1, Rule
+from durable_llm.contract.facts import FailureFacts
+from durable_llm.contract.policy import PolicyOnWire
+
+from .decide import Decision, Progress, Verdict, decide
+from .lmi import as_lmi
+from .rules import RULES_V1, Rule
 
 
 @dataclass(frozen=True)

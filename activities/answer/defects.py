@@ -1,0 +1,197 @@
+"""Whether an HTTP 200 is an answer, read from the bytes on the wire.
+
+litellm invents finish reasons ("stop" for a cut answer and for an upstream error) and turns a blocked prompt into an
+empty answer. The provider's own words decide here, whichever dialect they are in.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from durable_llm.contract.facts import AnswerDefect
+from durable_llm.contract.result import Choice
+
+from ..wire.error_body import holds_error
+
+_FILTERED: Final = frozenset({
+    "content_filter", "content_filtered", "content-filter", "safety", "prohibited_content", "blocklist", "spii",
+    "recitation", "image_safety", "image_prohibited_content", "image_recitation", "language", "model_armor",
+    "guardrail_intervened", "error_toxic", "sensitive",
+})  # fmt: skip
+_LENGTH: Final = frozenset(
+    {"length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"}
+)
+_BROKEN_CALL: Final = frozenset({
+    "malformed_function_call", "unexpected_tool_call", "too_many_tool_calls", "missing_thought_signature",
+    "malformed_tool_use", "malformed_model_output", "malformed_response", "error_tool_call",
+})  # fmt: skip
+_CUT: Final = frozenset(
+    {
+        "error",
+        "insufficient_system_resource",
+        "network_error",
+        "abort",
+        "cancelled",
+        "engine_error",
+        "failed",
+        "incomplete",
+    }
+)
+_REFUSED: Final = frozenset({"refusal"})
+
+
+class Native(NamedTuple):
+    """One choice's end as its provider told it."""
+
+    finish_reason: str | None = None
+    refusal: str | None = None
+    explanation: str | None = None
+    error: bool = False
+
+
+class Verdict(NamedTuple):
+    """What is wrong with an answer, and what the provider said about it."""
+
+    defect: AnswerDefect
+    finish_reason: str | None = None
+    text: str = ""
+
+
+def judge_body(body: bytes, value: Any) -> Verdict | None:
+    """What can be said of a 200 by its body alone; None when nothing is wrong yet.
+
+    Args:
+        body: The bytes.
+        value: Their JSON value; None when there is none.
+    """
+    if value is None:
+        return Verdict(_unreadable(body))
+    if holds_error(value):
+        return Verdict(AnswerDefect.ERROR_BODY)
+    if not isinstance(value, dict):
+        return Verdict(AnswerDefect.UNREADABLE)
+    blocked = value.get("promptFeedback")
+    if isinstance(blocked, Mapping) and blocked.get("blockReason"):
+        text = str(blocked.get("blockReasonMessage") or "the prompt was blocked")
+        return Verdict(AnswerDefect.CONTENT_FILTER, str(blocked["blockReason"]), text)
+    native = natives(value)
+    if len(native) == 1 and (verdict := _by_finish(native[0])):
+        return verdict
+    if value.get("output") == []:  # of a Response; litellm raises there
+        finish = native[0].finish_reason if native else None
+        return Verdict(AnswerDefect.LENGTH if finish in _LENGTH else AnswerDefect.EMPTY, finish)
+    return None
+
+
+def judge_choices(choices: list[Choice], native: list[Native]) -> Verdict | None:
+    """What is wrong with all of `choices`; None when one of them is an answer."""
+    if not choices:
+        return Verdict(AnswerDefect.EMPTY, native[0].finish_reason if native else None)
+    verdicts = [judge_choice(choice, _native(native, index)) for index, choice in enumerate(choices)]
+    return None if None in verdicts else verdicts[0]
+
+
+def judge_choice(choice: Choice, native: Native) -> Verdict | None:
+    """What is wrong with one choice; None when it is an answer."""
+    if verdict := _by_finish(native):
+        return verdict
+    finish = native.finish_reason or choice.finish_reason
+    spent = (finish or "").lower() in _LENGTH
+    if any(not _is_object(call.function.arguments) for call in choice.tool_calls):
+        return Verdict(AnswerDefect.LENGTH if spent else AnswerDefect.INVALID_TOOL_ARGUMENTS, finish)
+    if not choice.tool_calls and not (choice.text or "").strip():
+        return Verdict(AnswerDefect.LENGTH if spent else AnswerDefect.EMPTY, finish)
+    return None
+
+
+def natives(value: Any) -> list[Native]:
+    """How each choice ended, in OpenAI's, Anthropic's, Google's, Cohere's, Amazon's or Ollama's words."""
+    if not isinstance(value, Mapping):
+        return []
+    for name in ("choices", "candidates"):
+        if isinstance(listed := value.get(name), list):
+            return [_of_choice(choice) for choice in listed if isinstance(choice, Mapping)]
+    if isinstance(value.get("output"), list) and "status" in value:
+        return [_of_response(value)]
+    finish = next(
+        (value[name] for name in ("stop_reason", "stopReason", "finish_reason", "done_reason") if value.get(name)), None
+    )
+    details = value.get("stop_details")
+    explanation = details.get("explanation") if isinstance(details, Mapping) else None
+    return [Native(_text(finish), explanation=_text(explanation))]
+
+
+def _of_choice(choice: Mapping[str, Any]) -> Native:
+    message = choice.get("message")
+    return Native(
+        finish_reason=_text(choice.get("native_finish_reason") if _generic(choice) else None)
+        or _text(choice.get("finish_reason") or choice.get("finishReason")),
+        refusal=_text(message.get("refusal")) if isinstance(message, Mapping) else None,
+        explanation=_text(choice.get("finishMessage")),
+        error=bool(choice.get("error")),
+    )
+
+
+def _of_response(value: Mapping[str, Any]) -> Native:
+    """OpenAI's Responses API, which litellm uses by itself for some models."""
+    contents = [item.get("content") for item in value["output"] if isinstance(item, Mapping)]
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    refusal = next((part.get("refusal") for part in parts if isinstance(part, Mapping) and part.get("refusal")), None)
+    details = value.get("incomplete_details")
+    reason = details.get("reason") if isinstance(details, Mapping) else None
+    return Native(_text(reason) or _text(value["status"]), _text(refusal))
+
+
+def _generic(choice: Mapping[str, Any]) -> bool:
+    """Whether a gateway's own reason says less than the native one beside it."""
+    return choice.get("finish_reason") in (None, "stop", "error")
+
+
+def _by_finish(native: Native) -> Verdict | None:
+    finish = native.finish_reason
+    low = (finish or "").lower()
+    if native.refusal or low in _REFUSED:
+        return Verdict(AnswerDefect.REFUSAL, finish, native.refusal or native.explanation or "")
+    for names, defect in (
+        (_FILTERED, AnswerDefect.CONTENT_FILTER),
+        (_BROKEN_CALL, AnswerDefect.INVALID_TOOL_ARGUMENTS),
+        (_CUT, AnswerDefect.CUT),
+    ):
+        if low in names:
+            return Verdict(defect, finish, native.explanation or "")
+    return Verdict(AnswerDefect.CUT, finish) if native.error else None
+
+
+def _native(native: list[Native], index: int) -> Native:
+    return native[index] if index < len(native) else Native()
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _is_object(arguments: str) -> bool:
+    try:
+        return isinstance(json.loads(arguments or "{}"), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _unreadable(body: bytes) -> AnswerDefect:
+    """A JSON text that stops before its end was cut; everything else was never JSON."""
+    text = body.decode(errors="ignore").strip()
+    return (
+        AnswerDefect.CUT
+        if (text[:1] in ("{", "[") and not text.endswith(("}", "]"))) or _stops_early(text)
+        else AnswerDefect.UNREADABLE
+    )
+
+
+def _stops_early(text: str) -> bool:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        return text[:1] in ("{", "[") and error.pos >= len(text) - 1
+    except (ValueError, RecursionError):  # a number or a depth that no answer has
+        return False
+    return False

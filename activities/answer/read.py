@@ -1,0 +1,148 @@
+"""From litellm's response to the contract's `Answer`: plain data that Temporal can store.
+
+litellm's own objects hold clients, change from version to version and price what they do not know at zero; a stored
+result must be readable for ever.
+"""
+
+from collections.abc import Collection
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError
+
+from durable_llm.contract.ledger import Usage, clip
+from durable_llm.contract.result import Answer, Choice, FunctionCall, ToolCall
+
+from ..failure.facts import request_id_of
+from ..litellm_setup import THOUGHT_SEPARATOR, litellm, price
+from ..secrets.scrub import Scrubber
+from ..wire.exchange import Exchange
+from .defects import Native, judge_choice
+from .surrogates import without_surrogates
+
+_LABEL_BYTES: Final = 1000
+
+_CONTINUES: Final = ("thought_signatures", "reasoning_details")
+_SIGNS_CALL: Final = ("thought_signature",)
+_RUN_BY_PROVIDER: Final = "srvtoolu_"
+"""How the ids begin of tools that Claude's server ran itself; litellm lists them among the caller's calls."""
+
+
+async def whole(response: Any) -> Any:
+    """What litellm gave; a stream is read to its end and put together."""
+    if not hasattr(response, "__aiter__"):
+        return response
+    try:
+        chunks = [chunk async for chunk in response]
+    finally:
+        await response.aclose()
+    built = litellm.stream_chunk_builder(chunks) or litellm.ModelResponse(choices=[])
+    if built.choices and (tokens := _streamed_logprobs(chunks)):
+        built.choices[0].logprobs = {"content": tokens}
+    return built
+
+
+def _streamed_logprobs(chunks: list[Any]) -> list[Any]:
+    """The tokens of all chunks, which litellm's builder drops."""
+    pieces = (_plain(getattr(choice, "logprobs", None)) for chunk in chunks for choice in chunk.choices)
+    return [token for piece in pieces if piece for token in piece.get("content") or ()]
+
+
+def read_answer(response: Any, exchange: Exchange, model: str) -> Answer:
+    """What `response` says, with usage and cost; nothing is judged here."""
+    return Answer(
+        choices=[_choice(choice) for choice in response.choices],
+        model=_label(response.model),
+        system_fingerprint=_label(getattr(response, "system_fingerprint", None)),
+        usage=read_usage(response),
+        cost=price(response, model),
+        response_id=_label(response.id),
+        request_id=request_id_of(exchange.headers),
+        http_status=exchange.status,
+    )
+
+
+def read_usage(response: Any) -> Usage | None:
+    """Tokens as the provider counted them; None when it did not."""
+    usage = getattr(response, "usage", None)
+    if usage is None or not (usage.prompt_tokens or usage.completion_tokens):
+        return None
+    details = getattr(usage, "prompt_tokens_details", None)
+    read = getattr(usage, "cache_read_input_tokens", None) or getattr(details, "cached_tokens", None)
+    created = getattr(usage, "cache_creation_input_tokens", None) or getattr(details, "cache_creation_tokens", None)
+    return Usage(
+        prompt_tokens=usage.prompt_tokens or 0,
+        completion_tokens=usage.completion_tokens or 0,
+        cache_read_tokens=read or 0,
+        cache_creation_tokens=created or 0,
+    )
+
+
+def storable(answer: Answer) -> tuple[Answer, str]:
+    """`answer` in characters that UTF-8 has, and its JSON."""
+    try:
+        return answer, answer.model_dump_json()
+    except PydanticSerializationError:
+        mended = Answer.model_validate(without_surrogates(answer.model_dump()))
+        return mended, mended.model_dump_json()
+
+
+def without_keys(answer: Answer, scrubber: Scrubber) -> Answer:
+    """`answer` as it can be stored, without this worker's keys, which a provider may echo anywhere."""
+    answer, document = storable(answer)
+    cleaned = scrubber.clean_document(document)
+    if cleaned != document:
+        answer = Answer.model_validate_json(cleaned)
+    names = {name: getattr(answer, name) for name in ("model", "response_id", "request_id")}
+    return answer.model_copy(update={name: value and scrubber.clean_name(value) for name, value in names.items()})
+
+
+def sound(answer: Answer, native: list[Native]) -> Answer:
+    """`answer` with its sound choices only."""
+    ends = native if len(native) == len(answer.choices) else [Native()] * len(answer.choices)
+    kept = [choice for choice, end in zip(answer.choices, ends, strict=True) if judge_choice(choice, end) is None]
+    return answer.model_copy(update={"choices": kept})
+
+
+def _choice(choice: Any) -> Choice:
+    message = choice.message
+    return Choice(
+        text=message.content if isinstance(message.content, str) else None,
+        tool_calls=[_tool_call(call) for call in message.tool_calls or () if not _is_done(call)],
+        finish_reason=_label(choice.finish_reason),
+        logprobs=_plain(getattr(choice, "logprobs", None)),
+        reasoning_content=getattr(message, "reasoning_content", None) or None,
+        thinking_blocks=[dict(block) for block in getattr(message, "thinking_blocks", None) or ()],
+        provider_specific_fields=_specific(message, _CONTINUES),
+    )
+
+
+def _label(text: str | None) -> str | None:
+    """A name or an id, which a provider may make as long as it likes."""
+    return clip(text, _LABEL_BYTES) if text else None
+
+
+def _specific(item: Any, names: Collection[str]) -> dict[str, Any] | None:
+    """Those of an item's provider-specific fields that the next call needs; None without any."""
+    fields = getattr(item, "provider_specific_fields", None) or {}
+    return {name: fields[name] for name in names if fields.get(name)} or None
+
+
+def _plain(logprobs: Any) -> dict[str, Any] | None:
+    plain = logprobs.model_dump() if isinstance(logprobs, BaseModel) else logprobs
+    return plain if isinstance(plain, dict) else None
+
+
+def _is_done(call: Any) -> bool:
+    """Whether the provider ran a call's tool itself: nobody is to answer it, and no schema is skipped for it."""
+    return (call.id or "").startswith(_RUN_BY_PROVIDER)
+
+
+def _tool_call(call: Any) -> ToolCall:
+    function = call.function
+    return ToolCall(
+        id=(call.id or "").partition(THOUGHT_SEPARATOR)[0],
+        type=call.type or "function",
+        function=FunctionCall(name=function.name or "", arguments=function.arguments or ""),
+        provider_specific_fields=_specific(call, _SIGNS_CALL),
+    )

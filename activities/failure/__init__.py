@@ -1,0 +1,1 @@
+"""Reading a failure: the facts that the workflow classifies."""

@@ -1,0 +1,190 @@
+"""From an exception and the record of its exchange to `FailureFacts`.
+
+The record is the truth: status, headers and body as they came. litellm's exception gives its class name, and its text
+where there was no response. Exceptions themselves must not leave the activity: they hold keys and cannot be unpickled.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from durable_llm.contract.facts import AnswerDefect, FailureFacts, LocalFault, Sent
+from durable_llm.contract.ledger import clip
+
+from ..answer.defects import Verdict, judge_body
+from ..litellm_setup import SSRFError, UnknownProviderError, litellm
+from ..secrets.key_ring import KeyRefusedError
+from ..secrets.scrub import Scrubber
+from ..wire.error_body import ProviderError, read_error, read_error_json
+from ..wire.exchange import INLINE, Exchange, RefusedError
+from . import retry_after
+
+_REQUEST_IDS: Final = (
+    "x-request-id", "request-id", "apim-request-id", "x-amzn-requestid", "x-generation-id", "x-goog-request-id",
+    "mistral-correlation-id", "x-groq-request-id", "cf-ray",
+)  # fmt: skip
+
+
+_PREFIX = re.compile(r"^(?:litellm\.)?(?:\w+(?:Error|Exception)\s*[:-]\s*)+")
+_ADVICE: Final = "To drop these, set "
+"""Where litellm begins to advise the operator of its proxy."""
+
+_FETCHES: Final = (litellm.ImageFetchError, SSRFError)
+_UNSUPPORTED: Final = (litellm.UnsupportedParamsError, NotImplementedError, *_FETCHES)
+_REDIRECTED: Final = "the provider redirects to another address; that is not followed, since the key would go along."
+
+
+class LocalFaultError(Exception):
+    """Our own side found something wrong before anything was sent."""
+
+    def __init__(self, fault: LocalFault, text: str) -> None:
+        super().__init__(text)
+        self.fault = fault
+
+
+def request_id_of(headers: Mapping[str, str]) -> str | None:
+    """The provider's id of a request."""
+    return next((headers[name][:80] for name in _REQUEST_IDS if headers.get(name)), None)
+
+
+def facts_of(error: BaseException, exchange: Exchange, scrubber: Scrubber, now: datetime) -> FailureFacts:
+    """The facts of an attempt that ended with `error`.
+
+    Args:
+        error: What litellm or our own code raised.
+        exchange: What happened on the wire.
+        scrubber: Cleans every text.
+        now: When the failure was seen, for waits that end at a moment.
+    """
+    if exchange.status is not None:
+        return _facts_despite_response(exchange, scrubber, now).model_copy(update={"exception": _class_name(error)})
+    fault = _local_fault(error, exchange)
+    text = exchange.refusal or _text_of(exchange.error or error)
+    return FailureFacts(
+        text=scrubber.clean(text), exception=_class_name(error), local_fault=fault, request_sent=exchange.sent
+    )
+
+
+def facts_of_answer(verdict: Verdict, exchange: Exchange, scrubber: Scrubber, now: datetime) -> FailureFacts:
+    """The facts of a 200 that is no answer."""
+    if verdict.defect is AnswerDefect.ERROR_BODY:
+        facts = _facts(read_error_json(exchange.json()), exchange, scrubber, now)
+    else:
+        text = verdict.text
+        if not text and verdict.defect is AnswerDefect.UNREADABLE:
+            text = read_error(exchange.headers, exchange.body[:10_000]).message
+        facts = _facts(ProviderError(message=text, details=_block_reason(exchange)), exchange, scrubber, now)
+    return facts.model_copy(
+        update={
+            "answer_defect": verdict.defect,
+            "finish_reason": scrubber.clean(verdict.finish_reason or "", 60) or None,
+        }
+    )
+
+
+def _facts_despite_response(exchange: Exchange, scrubber: Scrubber, now: datetime) -> FailureFacts:
+    """What a response says where litellm raised after it, or because of it."""
+    if exchange.error is not None:
+        facts = facts_of_response(exchange, scrubber, now)
+        text = facts.text if not exchange.succeeded else scrubber.clean(_text_of(exchange.error))
+        return facts.model_copy(update={"local_fault": LocalFault.DISCONNECTED, "text": text})
+    if exchange.succeeded:
+        verdict = judge_body(exchange.body, exchange.json()) or Verdict(AnswerDefect.UNREADABLE)
+        return facts_of_answer(verdict, exchange, scrubber, now)
+    return facts_of_response(exchange, scrubber, now)
+
+
+def facts_of_response(exchange: Exchange, scrubber: Scrubber, now: datetime) -> FailureFacts:
+    """The facts of a response that is no success."""
+    said = read_error(exchange.headers, exchange.body)
+    if exchange.status is not None and 300 <= exchange.status < 400:
+        said = said._replace(message=f"{_REDIRECTED} {said.message}".strip())
+    return _facts(said, exchange, scrubber, now)
+
+
+def _facts(said: ProviderError, exchange: Exchange, scrubber: Scrubber, now: datetime) -> FailureFacts:
+    wait = retry_after.parse(exchange.headers, exchange.json(), said.message, now)
+    return FailureFacts(
+        http_status=said.status if exchange.succeeded and said.status else exchange.status,
+        error_code=_clean(scrubber, said.code),
+        error_type=_clean(scrubber, said.type),
+        error_param=_clean(scrubber, said.param),
+        error_details=scrubber.clean_all(said.details),
+        text=scrubber.clean(said.message),
+        retry_after_s=wait.seconds if wait else None,
+        retry_after_source=wait.source if wait else None,
+        delay_headers={
+            name: scrubber.clean(value, 100) for name, value in retry_after.delay_headers(exchange.headers).items()
+        },
+        should_retry={"true": True, "false": False}.get(exchange.headers.get("x-should-retry", "").strip().lower()),
+        request_id=_clean(scrubber, request_id_of(exchange.headers)),
+        request_sent=exchange.sent,
+    )
+
+
+def _clean(scrubber: Scrubber, text: str | None) -> str | None:
+    return scrubber.clean(text, 160) or None if text else None
+
+
+def _block_reason(exchange: Exchange) -> list[str]:
+    value = exchange.json()
+    feedback = value.get("promptFeedback") if isinstance(value, dict) else None
+    reason = feedback.get("blockReason") if isinstance(feedback, dict) else None
+    return [f"blockReason={reason}"] if reason else []
+
+
+def _local_fault(error: BaseException, exchange: Exchange) -> LocalFault:
+    """What our side knows of a failure without a response."""
+    if exchange.refused is not None:
+        return exchange.refused
+    if isinstance(error, KeyRefusedError | LocalFaultError):
+        return error.fault
+    if isinstance(error, UnknownProviderError):
+        return LocalFault.UNKNOWN_PROVIDER
+    if exchange.error is not None:
+        return LocalFault.CONNECT if exchange.sent is Sent.NO else LocalFault.DISCONNECTED
+    if exchange.requests:
+        return LocalFault.DISCONNECTED
+    return _before_sending(error)
+
+
+def _before_sending(error: BaseException) -> LocalFault:
+    """Why litellm sent nothing."""
+    chain = list(_chain(error))
+    if any(isinstance(link, ImportError) for link in chain) or "pip install" in str(error):
+        return LocalFault.MISSING_PACKAGE
+    if any(isinstance(link, _UNSUPPORTED) for link in chain):
+        return LocalFault.UNSUPPORTED
+    if any(isinstance(link, litellm.AuthenticationError) for link in chain) or _speaks_of_keys(error):
+        return LocalFault.MISSING_KEY
+    return LocalFault.REQUEST_NOT_BUILT
+
+
+def _speaks_of_keys(error: BaseException) -> bool:
+    """Whether a text says that a credential is missing; nothing was sent, so no provider wrote it."""
+    low = str(error).lower()
+    return any(word in low for word in ("api_key", "api key", "credential", "access token", "_api_key"))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The exception and what led to it, also where that is suppressed."""
+    seen: set[int] = set()
+    link: Any = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+def _class_name(error: BaseException) -> str | None:
+    ours = isinstance(error, KeyRefusedError | LocalFaultError | UnknownProviderError | RefusedError)
+    return None if ours else clip(type(error).__name__, 100)
+
+
+def _text_of(error: BaseException) -> str:
+    """The exception's text without litellm's prefixes, advice and tracebacks."""
+    if any(isinstance(link, _FETCHES) for link in _chain(error)):
+        return f"the provider's adapter would fetch an address of the prompt by itself; {INLINE}"
+    text = str(error).partition("Traceback (most recent call last)")[0].partition(_ADVICE)[0].strip()
+    return _PREFIX.sub("", text) or type(error).__name__

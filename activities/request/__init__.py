@@ -1,0 +1,1 @@
+"""Building a provider's request from an order and a prompt."""

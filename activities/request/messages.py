@@ -1,0 +1,195 @@
+"""A transcript as one provider takes it.
+
+What an earlier model answered is bound to its provider: signed thinking, thought signatures, ids in its own shape, and
+the notes that `LLMResult.message()` leaves beside them. litellm passes nearly all of it on (measured: to OpenAI, Groq,
+DeepSeek and most others every key, known or not), and a provider answers 400 to a key or a signature that is not its
+own. Without this module a chain that moves to another provider would end there, at the hop that was to save the call.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from ..litellm_setup import THOUGHT_SEPARATOR
+
+_CLAUDE: Final = "claude"
+_GOOGLE: Final = "google"
+
+_RESPONSES: Final = "responses"
+"""OpenAI's other API: what is sent to it is rewritten from messages, and it takes longer ids."""
+
+_CLAUDES_CLOUDS: Final = frozenset({"bedrock", "bedrock_converse", "vertex_ai", "azure_ai", "databricks"})
+"""Who serves Claude beside others' models; Anthropic's signatures hold on each of them."""
+
+_GOOGLES: Final = frozenset({"gemini", "vertex_ai", "vertex_ai_beta"})
+_OF_MANY: Final = _CLAUDES_CLOUDS | {"vertex_ai_beta"}
+"""Providers whose name alone does not tell which family's model wrote."""
+
+_COMMON: Final = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "function_call"})
+_ALSO: Final[Mapping[str, frozenset[str]]] = {
+    _CLAUDE: frozenset({"thinking_blocks", "cache_control"}),
+    _GOOGLE: frozenset({"provider_specific_fields"}),
+    "openai": frozenset({"refusal", "audio"}),
+    "azure": frozenset({"refusal", "audio"}),
+    _RESPONSES: frozenset({"refusal"}),
+    "openrouter": frozenset({"reasoning_details", "cache_control"}),
+    "dashscope": frozenset({"cache_control"}),
+    "minimax": frozenset({"cache_control"}),
+    "mistral": frozenset({"prefix"}),
+    # These want their reasoning back after a tool call, and read anybody's.
+    "deepseek": frozenset({"reasoning_content", "prefix"}),
+    "moonshot": frozenset({"reasoning_content", "partial"}),
+    "zai": frozenset({"reasoning_content", "cache_control"}),
+    "xiaomi_mimo": frozenset({"reasoning_content"}),
+    "hosted_vllm": frozenset({"reasoning_content"}),
+}
+"""Keys of a message that a provider takes beyond the common ones."""
+
+_BOUND: Final = frozenset({"thinking_blocks", "provider_specific_fields", "reasoning_details", "audio"})
+"""Keys that only the provider that wrote them understands."""
+
+_CALL: Final = frozenset({"id", "type", "function", "custom"})
+_THINKING: Final = frozenset({"thinking", "redacted_thinking"})
+
+_ID_CHARS: Final[Mapping[str, int]] = {"openai": 40, "azure": 40, _RESPONSES: 64}
+_GOING_ON: Final = ("response_id", "provider")
+_MISTRAL_ID: Final = re.compile(r"[a-zA-Z0-9]{9}")
+
+
+def for_provider(messages: Iterable[Mapping[str, Any]], provider: str, model: str) -> list[dict[str, Any]]:
+    """`messages` with what `provider` understands, and nothing else.
+
+    Kept are the keys of OpenAI's shape and those that the provider has beside them; dropped is everything that another
+    provider signed, that is of no use to this one, or that nobody knows.
+
+    Args:
+        messages: In OpenAI's shape; not changed. `provider` and `model`, where an assistant's message has them, say who
+            wrote it.
+        provider: litellm's name of the provider to ask.
+        model: The model to ask.
+    """
+    family = _family(provider, model)
+    return [_message(message, family) for message in messages]
+
+
+def for_responses(messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """`messages` with what the Responses API has a counterpart for, and which stored response they are."""
+    return [
+        {**_message(message, _RESPONSES), **{name: message[name] for name in _GOING_ON if name in message}}
+        for message in messages
+    ]
+
+
+def tools_for(tools: Iterable[Any], provider: str, model: str) -> list[Any]:
+    """`tools` without the cache's marks, unless the provider reads them."""
+    taken = _ALSO.get(_family(provider, model), frozenset())
+    return [_tool(tool, taken) for tool in tools]
+
+
+def _family(provider: str, model: str) -> str:
+    if provider == "anthropic" or (provider in _CLAUDES_CLOUDS and "claude" in model.lower()):
+        return _CLAUDE
+    return _GOOGLE if provider in _GOOGLES else provider
+
+
+def _wrote(message: Mapping[str, Any], family: str) -> bool:
+    """Whether a model of this family wrote the message, as far as it tells; one without a writer is anybody's own."""
+    provider, model = message.get("provider"), message.get("model")
+    if provider is None:
+        return True
+    if provider in _OF_MANY and not model:
+        return False
+    return _family(str(provider), str(model)) == family
+
+
+def _message(message: Mapping[str, Any], family: str) -> dict[str, Any]:
+    own = _wrote(message, family)
+    taken = _COMMON | (_ALSO.get(family, frozenset()) - (frozenset() if own else _BOUND))
+    message = _unpacked(message)
+    parts = {name: _converted(name, value, taken, family) for name, value in message.items() if name in taken}
+    kept = {name: value for name, value in parts.items() if value not in (None, [], {}) or name == "content"}
+    if not kept.get("content") and (said := _said_elsewhere(message, kept)):
+        kept["content"] = said
+    return kept
+
+
+def _unpacked(message: Mapping[str, Any]) -> dict[str, Any]:
+    """OpenRouter wants at the top what litellm packs among the provider's fields."""
+    details = (message.get("provider_specific_fields") or {}).get("reasoning_details")
+    return {"reasoning_details": details, **message}
+
+
+def _said_elsewhere(message: Mapping[str, Any], kept: Mapping[str, Any]) -> str | None:
+    """What an answer without content said, where the key that holds it is not sent."""
+    if "refusal" not in kept and isinstance(message.get("refusal"), str):
+        return str(message["refusal"])
+    audio = message.get("audio")
+    return audio.get("transcript") if "audio" not in kept and isinstance(audio, Mapping) else None
+
+
+def _converted(name: str, value: Any, taken: frozenset[str], family: str) -> Any:
+    match name:
+        case "content" if isinstance(value, list):
+            return [_part(part, taken) for part in value if not _foreign_thinking(part, taken)]
+        case "tool_calls" if isinstance(value, list):
+            return [_call(call, taken, family) for call in value]
+        case "tool_call_id" if isinstance(value, str):
+            return _call_id(value, family)
+        case "thinking_blocks" if isinstance(value, list):
+            return [block for block in value if block.get("signature") or block.get("data")]
+        case "provider_specific_fields" if isinstance(value, Mapping):
+            return {key: value[key] for key in ("thought_signatures",) if value.get(key)}
+        case "audio" if isinstance(value, Mapping):
+            return {"id": value["id"]} if value.get("id") else None
+    return value
+
+
+def _part(part: Any, taken: frozenset[str]) -> Any:
+    """A part of a content, or a tool, without the cache's mark, unless the provider reads it."""
+    if "cache_control" in taken or not isinstance(part, Mapping):
+        return part
+    return {name: value for name, value in part.items() if name != "cache_control"}
+
+
+def _tool(tool: Any, taken: frozenset[str]) -> Any:
+    tool = _part(tool, taken)
+    function = tool.get("function") if isinstance(tool, Mapping) else None
+    return {**tool, "function": _part(function, taken)} if isinstance(function, Mapping) else tool
+
+
+def _foreign_thinking(part: Any, taken: frozenset[str]) -> bool:
+    return "thinking_blocks" not in taken and isinstance(part, Mapping) and part.get("type") in _THINKING
+
+
+def _call(call: Mapping[str, Any], taken: frozenset[str], family: str) -> dict[str, Any]:
+    kept = {name: value for name, value in call.items() if name in _CALL}
+    if isinstance(kept.get("function"), Mapping):
+        kept["function"] = {key: kept["function"][key] for key in ("name", "arguments") if key in kept["function"]}
+    signature = _signature(call)
+    if isinstance(call.get("id"), str):
+        kept["id"] = _call_id(call["id"], family)
+    if signature and "provider_specific_fields" in taken:
+        kept["provider_specific_fields"] = {"thought_signature": signature}
+    return kept
+
+
+def _signature(call: Mapping[str, Any]) -> str | None:
+    """Gemini's signature of a tool call: among its fields, or, as litellm spells it, in its id."""
+    fields = call.get("provider_specific_fields")
+    signed = fields.get("thought_signature") if isinstance(fields, Mapping) else None
+    return signed or str(call.get("id") or "").partition(THOUGHT_SEPARATOR)[2] or None
+
+
+def _call_id(call_id: str, family: str) -> str:
+    """An id that the provider takes; the same for a call and for its result.
+
+    Mistral wants nine letters and digits, OpenAI at most 40 characters, or 64; litellm sees to Anthropic's and Amazon's
+    rules.
+    """
+    plain = call_id.partition(THOUGHT_SEPARATOR)[0]
+    if family == "mistral" and not _MISTRAL_ID.fullmatch(plain):
+        return hashlib.sha256(plain.encode()).hexdigest()[:9]
+    if len(plain) > (most := _ID_CHARS.get(family, len(plain))):
+        return hashlib.sha256(plain.encode()).hexdigest()[:most]
+    return plain

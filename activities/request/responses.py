@@ -1,0 +1,230 @@
+"""A chat request in the words of OpenAI's Responses API.
+
+litellm has a bridge between the two, and it loses what a durable call must keep: parameters without a counterpart are
+dropped in silence, a system prompt is lost where a conversation goes on from a stored response, and call ids of some
+servers are exchanged for others. So the request is written here; litellm sends it.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from durable_llm.contract.facts import LocalFault
+
+from ..failure.facts import LocalFaultError
+from ..litellm_setup import FIXED_ARGUMENTS, RESPONSES_PARAMETERS
+
+_PASSED_ON: Final = frozenset(
+    {*FIXED_ARGUMENTS, *RESPONSES_PARAMETERS, "model", "input", "api_base", "api_key", "extra_headers"}
+)
+_CONVERTED: Final = frozenset({
+    "max_tokens", "max_completion_tokens", "response_format", "verbosity", "reasoning_effort", "tools", "tool_choice",
+    "logprobs", "n", "stream_options",
+})  # fmt: skip
+_SYSTEM: Final = ("system", "developer")
+_LOGPROBS: Final = "message.output_text.logprobs"
+_CHAT_ID: Final = "chatcmpl"
+_JSON: Final = "json"
+
+Item = dict[str, Any]
+
+
+class Turns(NamedTuple):
+    """A conversation as that API takes it."""
+
+    input: list[Item]
+    instructions: str | None = None
+    """The system prompt. It is sent each time: a stored response does not hand it on."""
+    previous_response_id: str | None = None
+
+
+def to_responses(request: Mapping[str, Any], provider: str, *, all_messages: bool = False) -> dict[str, Any]:
+    """Arguments for `litellm.aresponses` that ask what `request` asks of `litellm.acompletion`.
+
+    A parameter without a counterpart is sent as it is: the provider refuses it, where dropping it would change the
+    answer without a word.
+
+    Args:
+        request: Arguments for `litellm.acompletion`.
+        provider: litellm's name of the provider.
+        all_messages: Whether to leave stored responses alone and send every message.
+
+    Raises:
+        LocalFaultError: a message has no counterpart.
+    """
+    given = {name: value for name, value in request.items() if name != "messages" and value is not None}
+    body = dict(given.pop("extra_body", {}))
+    parameters = {"store": True, **_parameters(given)}
+    continues = not all_messages and body.get("store", parameters["store"])
+    turns = to_turns(request["messages"], provider if continues else None)
+    instructions = [text for text in (parameters.pop("instructions", None), turns.instructions) if text]
+    asked = {
+        **parameters,
+        "input": [*_word_for_json(parameters, turns.input, instructions), *turns.input],
+        "instructions": "\n\n".join(instructions) or None,
+        "previous_response_id": turns.previous_response_id,
+    }
+    passed = {name: value for name, value in asked.items() if name in _PASSED_ON and value is not None}
+    body |= {name: value for name, value in asked.items() if name not in _PASSED_ON}
+    return {**passed, **({"extra_body": body} if body else {})}
+
+
+def _word_for_json(parameters: Mapping[str, Any], items: list[Item], instructions: Sequence[str]) -> list[Item]:
+    """JSON mode wants its name in the input; the system prompt, where chat found it, is no part of the input here."""
+    format_ = parameters.get("text", {}).get("format")
+    asked = isinstance(format_, Mapping) and format_.get("type") == "json_object"
+    if not asked or _JSON not in "".join(instructions).lower() or _JSON in json.dumps(items).lower():
+        return []
+    return [{"type": "message", "role": "system", "content": [{"type": "input_text", "text": "Respond with JSON."}]}]
+
+
+def to_turns(messages: Sequence[Mapping[str, Any]], provider: str | None) -> Turns:
+    """The conversation: from the newest response that `provider` keeps, or all of it with None.
+
+    Raises:
+        LocalFaultError: a message has no counterpart.
+    """
+    system = list(_leading_system(messages))
+    kept = _newest_kept(messages, provider) if provider else None
+    first = len(system) if kept is None else kept + 1
+    items = [item for index in range(first, len(messages)) for item in _items(index, messages[index])]
+    if not items:  # that API wants some input; a system prompt alone is one
+        return Turns([item for index, message in enumerate(messages) for item in _items(index, message)])
+    previous = None if kept is None else messages[kept]["response_id"]
+    return Turns(items, "\n\n".join(system) or None, previous)
+
+
+def _leading_system(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Texts of the system messages before all others."""
+    for message in messages:
+        content = message.get("content")
+        if message["role"] not in _SYSTEM or not isinstance(content, str | list):
+            return
+        parts = [content] if isinstance(content, str) else [part.get("text") for part in content]
+        if not all(isinstance(part, str) for part in parts):
+            return
+        yield "".join(parts)
+
+
+def _newest_kept(messages: Sequence[Mapping[str, Any]], provider: str) -> int | None:
+    """Index of the last message whose response the provider can know, and that something follows."""
+    for index in range(len(messages) - 2, -1, -1):
+        message = messages[index]
+        response_id = message.get("response_id")
+        by_chat = str(response_id).startswith(_CHAT_ID)
+        if response_id and not by_chat and message.get("provider") in (None, provider):
+            return index
+    return None
+
+
+def _items(index: int, message: Mapping[str, Any]) -> Iterator[Item]:
+    match message["role"]:
+        case "tool":
+            content = message.get("content") or ""
+            output = content if isinstance(content, str) else _parts(content, "input_text")
+            yield {"type": "function_call_output", "call_id": message.get("tool_call_id"), "output": output}
+        case "assistant" if not message.get("function_call"):
+            yield from _said(message)
+        case "assistant" | "function" as role:
+            name = "role 'function'" if role == "function" else "'function_call'"
+            text = f"messages[{index}]: the Responses API has no {name}; write a tool call and its result"
+            raise LocalFaultError(LocalFault.REQUEST_NOT_BUILT, text)
+        case role:
+            yield {"type": "message", "role": role, "content": _parts(message.get("content"), "input_text")}
+
+
+def _said(message: Mapping[str, Any]) -> Iterator[Item]:
+    """What an assistant said and which tools it called."""
+    parts = _parts(message.get("content"), "output_text")
+    if message.get("refusal"):
+        parts.append({"type": "refusal", "refusal": message["refusal"]})
+    if parts:
+        yield {"type": "message", "role": "assistant", "content": parts}
+    for call in message.get("tool_calls") or ():
+        function = call.get("function") or {}
+        yield {
+            "type": "function_call",
+            "call_id": call.get("id"),
+            "name": function.get("name"),
+            "arguments": function.get("arguments") or "{}",
+        }
+
+
+def _parts(content: Any, text_type: str) -> list[Item]:
+    if isinstance(content, str):
+        return [{"type": text_type, "text": content}] if content else []
+    return [converted for part in content or () if (converted := _part(part, text_type))]
+
+
+def _part(part: Any, text_type: str) -> Item | None:
+    match part:
+        case str(text) | {"type": "text", "text": str(text)}:
+            return {"type": text_type, "text": text}
+        case {"type": "image_url", "image_url": str(url)}:
+            return {"type": "input_image", "image_url": url, "detail": "auto"}
+        case {"type": "image_url", "image_url": {"url": url, **rest}}:
+            return {"type": "input_image", "image_url": url, "detail": rest.get("detail") or "auto"}
+        case {"type": "file", "file": dict(file)}:
+            return {"type": "input_file", **file}
+        case {"type": "thinking" | "redacted_thinking"}:  # another provider's; its signature means nothing here
+            return None
+    return dict(part)
+
+
+def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Chat's parameters under that API's names."""
+    rest = {name: value for name, value in given.items() if name not in _CONVERTED}
+    return {**rest, **_limits(given), **_sampling(given), **_text(given), **_reasoning(given), **_tools(given)}
+
+
+def _limits(given: Mapping[str, Any]) -> dict[str, Any]:
+    for name in ("max_output_tokens", "max_completion_tokens", "max_tokens"):
+        if name in given:
+            return {"max_output_tokens": given[name]}
+    return {}
+
+
+def _sampling(given: Mapping[str, Any]) -> dict[str, Any]:
+    """`logprobs` is something to include there; one choice is all that there is; usage is always told."""
+    options = {name: value for name, value in given.get("stream_options", {}).items() if name != "include_usage"}
+    include = [*given.get("include", ()), *([_LOGPROBS] if given.get("logprobs") else [])]
+    return {
+        **({"n": given["n"]} if given.get("n", 1) != 1 else {}),
+        **({"include": include} if include else {}),
+        **({"stream_options": options} if options else {}),
+    }
+
+
+def _text(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer's format and its verbosity are one object there."""
+    asked = given.get("response_format")
+    schema = asked.get("json_schema") if isinstance(asked, Mapping) else None
+    format_ = {"type": "json_schema", **schema} if isinstance(schema, Mapping) else asked
+    told = {"format": format_, "verbosity": given.get("verbosity")}
+    text = {**given.get("text", {}), **{name: value for name, value in told.items() if value is not None}}
+    return {"text": text} if text else {}
+
+
+def _reasoning(given: Mapping[str, Any]) -> dict[str, Any]:
+    effort = given.get("reasoning_effort")
+    return {"reasoning": {"effort": effort, **given.get("reasoning", {})}} if effort is not None else {}
+
+
+def _tools(given: Mapping[str, Any]) -> dict[str, Any]:
+    converted: dict[str, Any] = {}
+    if "tools" in given:
+        converted["tools"] = [_tool(tool) for tool in given["tools"]]
+    if "tool_choice" in given:
+        converted["tool_choice"] = _tool_choice(given["tool_choice"])
+    return converted
+
+
+def _tool(tool: Mapping[str, Any]) -> Item:
+    """A function's fields are the tool's own there, and strict unless it says otherwise; in chat it is the reverse."""
+    function = tool.get("function")
+    return {"type": "function", "strict": False, **function} if isinstance(function, Mapping) else dict(tool)
+
+
+def _tool_choice(choice: Any) -> Any:
+    function = choice.get("function") if isinstance(choice, Mapping) else None
+    return {"type": "function", **function} if isinstance(function, Mapping) else choice

@@ -1,0 +1,185 @@
+"""Which key goes with a request: references resolved under the operator's rules.
+
+A caller names models, addresses and keys, and anyone who may start a workflow is a caller. Without these rules one
+could have the worker send its keys to an address of one's own.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+from durable_llm.contract import key_reference
+from durable_llm.contract.facts import LocalFault
+
+from .key_settings import HOSTS_VARIABLE, KEYS_VARIABLE, RESERVED, parse_hosts, parse_keys
+from .known_secrets import passwords_in, secrets_in
+from .providers import is_own, key_variables, looks_like_credential
+
+DUMMY_KEY: Final = "no-key"
+"""Sent to an `api_base` that no key was asked for: without one litellm would take the worker's own."""
+
+
+class KeyRefusedError(Exception):
+    """A key cannot be had or may not be used; the text says what to set and holds no value."""
+
+    def __init__(self, fault: LocalFault, text: str) -> None:
+        super().__init__(text)
+        self.fault = fault
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What one request may carry."""
+
+    api_key: str | None = field(default=None, repr=False)
+    """To be given to litellm; None: litellm takes the provider's own variables."""
+    forbidden: frozenset[str] = field(default=frozenset(), repr=False)
+    """All other credentials of this worker."""
+
+
+class KeyRing:
+    """The worker's keys and the rules for them.
+
+    Args:
+        environment: The worker's variables.
+        pairs: What `parse_keys` returns: which key may go to which provider or host beyond a provider's own.
+        hosts: What `parse_hosts` returns: which hosts an `api_base` may name.
+        secrets_dir: Directory of the files that "secrets/NAME" references mean; None: there are none.
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        *,
+        pairs: Collection[tuple[str, str]] = (),
+        hosts: Collection[str] = (),
+        secrets_dir: Path | None = None,
+    ) -> None:
+        self._environment = {name: value.strip() for name, value in environment.items()}
+        self._pairs = frozenset(pairs)
+        self._hosts = frozenset(hosts)
+        self._secrets_dir = secrets_dir
+        self._secrets = self._in_environment()
+        self.secrets()  # what a rotation replaces was seen before it
+
+    @classmethod
+    def from_settings(cls, environment: Mapping[str, str], *, keys: str, hosts: str, secrets_dir: Path | None) -> Self:
+        """Build a ring from the operator's texts.
+
+        Raises:
+            ValueError: naming the setting that cannot be parsed.
+        """
+        return cls(environment, pairs=parse_keys(keys), hosts=parse_hosts(hosts), secrets_dir=secrets_dir)
+
+    def __repr__(self) -> str:
+        return f"KeyRing({len(self._secrets)} secrets)"
+
+    def secrets(self) -> frozenset[str]:
+        """Every credential value that this worker knows or has known; files are read anew, since they are rotated."""
+        for path in self._secret_files():
+            self._remember(_content(path))
+        return self._secrets
+
+    def _remember(self, value: str) -> None:
+        self._secrets |= secrets_in(value)
+
+    def resolve(self, provider: str, api_base: str | None, reference: str | None) -> Passage:
+        """What a request to `provider` at `api_base` may carry.
+
+        Raises:
+            KeyRefusedError: the host is not listed, the key is missing, or it may not go there.
+        """
+        if api_base is not None:
+            host = self._listed_host(api_base)
+            key = DUMMY_KEY if reference is None else self._read(reference, host)
+            return Passage(key, self.secrets() - secrets_in(key))
+        own = self._own_values(provider)
+        if reference is None:
+            self._require_own(provider, own)
+            return Passage(None, self.secrets() - own)
+        key = self._read(reference, {provider.lower()}, own_of=provider)
+        return Passage(key, self.secrets() - own - secrets_in(key))
+
+    def _listed_host(self, api_base: str) -> set[str]:
+        """The two spellings of a listed host, without and with its port."""
+        parts = urlsplit(api_base)
+        host = (parts.hostname or "").lower()
+        bracketed = f"[{host}]" if ":" in host else host
+        spellings = {bracketed, f"{bracketed}:{parts.port or (443 if parts.scheme == 'https' else 80)}"}
+        if not spellings & self._hosts:
+            raise KeyRefusedError(
+                LocalFault.ADDRESS_NOT_ALLOWED,
+                f"api_base names the host {parts.netloc}, which this worker may not ask; the operator lists hosts in "
+                f"{HOSTS_VARIABLE}",
+            )
+        return spellings
+
+    def _read(self, reference: str, targets: set[str], own_of: str | None = None) -> str:
+        try:
+            source, name = key_reference.parse(reference)
+        except ValueError as error:
+            raise KeyRefusedError(LocalFault.KEY_NOT_ALLOWED, str(error)) from None
+        listed = name if source == key_reference.ENVIRONMENT else f"{source}{name}"
+        self._check(listed, targets, own_of)
+        value = self._environment.get(name) if source == key_reference.ENVIRONMENT else self._read_file(name)
+        if not value:
+            where = f"the variable {name}" if source == key_reference.ENVIRONMENT else f"the secret file {name}"
+            raise KeyRefusedError(LocalFault.MISSING_KEY, f"{where} is not set on this worker")
+        return value
+
+    def _check(self, listed: str, targets: set[str], own_of: str | None) -> None:
+        if listed.upper().startswith(RESERVED):
+            raise KeyRefusedError(LocalFault.KEY_NOT_ALLOWED, f"{listed} is one of the worker's own settings, no key")
+        if own_of is not None and is_own(listed, own_of):
+            return
+        if not any((listed, target) in self._pairs for target in targets):
+            pair = f"{listed}={min(targets, key=len)}"
+            raise KeyRefusedError(
+                LocalFault.KEY_NOT_ALLOWED,
+                f"the key {listed} may not go there; the operator may add '{pair}' to {KEYS_VARIABLE}",
+            )
+
+    def _read_file(self, name: str) -> str:
+        value = _content(self._secrets_dir / name) if self._secrets_dir else ""
+        self._remember(value)
+        return value
+
+    def _own_values(self, provider: str) -> frozenset[str]:
+        own = [value for name, value in self._environment.items() if is_own(name, provider)]
+        return frozenset(secret for value in own for secret in (value, *secrets_in(value)) if secret)
+
+    def _require_own(self, provider: str, own: frozenset[str]) -> None:
+        names = key_variables(provider)
+        if names and not own:
+            raise KeyRefusedError(
+                LocalFault.MISSING_KEY,
+                f"no key for {provider} on this worker: set {' or '.join(names)}, or the spec's api_key to a reference",
+            )
+
+    def _in_environment(self) -> frozenset[str]:
+        secrets: set[str] = set()
+        for name, value in self._environment.items():
+            secrets |= (
+                secrets_in(value) if looks_like_credential(name) or self._is_listed(name) else passwords_in(value)
+            )
+        return frozenset(secrets)
+
+    def _is_listed(self, variable: str) -> bool:
+        return any(name == variable for name, _ in self._pairs)
+
+    def _secret_files(self) -> list[Path]:
+        """The files beside each other; Kubernetes' are links into a folder that a rotation replaces as a whole."""
+        try:
+            return [path for path in self._secrets_dir.iterdir() if path.is_file()] if self._secrets_dir else []
+        except OSError:  # there is none, or it may not be listed; a file in it may still be read by its name
+            return []
+
+
+def _content(path: Path) -> str:
+    """A secret file's text without the line break that editors put at its end; "" where there is none."""
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

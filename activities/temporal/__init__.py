@@ -1,0 +1,1 @@
+"""What an attempt needs of Temporal: its prompt, its heartbeats, and a server that takes its completion."""

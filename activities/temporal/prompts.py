@@ -1,0 +1,111 @@
+"""Where an attempt finds its prompt: with its order, in the call's history, or in the store of large prompts."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Final
+
+from temporalio import activity
+
+from durable_llm.contract.facts import LocalFault
+from durable_llm.contract.request import Prompt, PromptReference
+from durable_llm.errors import DecryptionError
+from durable_llm.store import (
+    STORE_VARIABLE,
+    ContentCorruptError,
+    ContentMissingError,
+    Store,
+    StoreError,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
+from durable_llm.store.patience import patiently
+from durable_llm.store.prompts import from_content, get_content
+
+from ..failure.facts import LocalFaultError
+from .server import Server
+
+_STORE_SHARE: Final = 0.5
+"""Part of an attempt's time that its store may take; the other part is the provider's."""
+
+
+class Prompts:
+    """Finds prompts for one worker's attempts.
+
+    Args:
+        server: The Temporal server.
+        store: The store for large prompts; None: this worker has none.
+    """
+
+    def __init__(self, server: Server, store: Store | None) -> None:
+        self._server = server
+        self._store = store
+
+    async def find(self, given: Prompt | PromptReference | None, timeout_s: float) -> Prompt:
+        """The attempt's prompt.
+
+        Args:
+            given: What came with the order; None: the prompt is in the history.
+            timeout_s: Seconds that the attempt may take in all.
+
+        Raises:
+            LocalFaultError: the prompt cannot be had, or not now.
+        """
+        match given:
+            case Prompt():
+                return given
+            case PromptReference():
+                return await self._stored(given, timeout_s * _STORE_SHARE)
+            case None:
+                return await self._server.prompt()
+
+    async def _stored(self, reference: PromptReference, within_s: float) -> Prompt:
+        store = self._store
+        if store is None:
+            raise _unreadable(f"the prompt is in a store and this worker has none; set {STORE_VARIABLE} as clients do")
+        try:
+            content = await _in_time(store, reference, within_s)
+        except StoreUnavailableError as error:
+            raise LocalFaultError(LocalFault.STORE_UNAVAILABLE, str(error)) from None
+        except StoreError as error:
+            raise _unreadable(f"{error}; {_advice(error)}") from None
+        try:
+            return await from_content(activity.client().data_converter, content)
+        except DecryptionError as error:
+            raise LocalFaultError(LocalFault.UNDECIPHERED, error.message) from None
+        except Exception as error:  # whatever a codec or a converter raises
+            raise _unreadable(
+                f"the prompt in {store.place} cannot be decoded ({type(error).__name__}); client and worker need the "
+                "same data converter and keys"
+            ) from None
+
+
+async def _in_time(store: Store, reference: PromptReference, within_s: float) -> bytes:
+    """The content, asked for again with growing delays while the store does not answer.
+
+    Raises:
+        StoreUnavailableError: it did not within `within_s`.
+        StoreError: asking again would not help.
+    """
+    told = [StoreUnavailableError(f"{store.place} did not answer")]
+    try:
+        async with asyncio.timeout(within_s):
+            transfer: Awaitable[bytes] = patiently(lambda: get_content(store, reference), told=told.append)
+            return await transfer
+    except TimeoutError:
+        raise StoreUnavailableError(f"{told[-1]}; tried for {within_s:g} s") from None
+
+
+def _advice(error: StoreError) -> str:
+    """What to look at where asking again does not help."""
+    match error:
+        case StoreRefusedError():
+            return f"check {STORE_VARIABLE} of this worker and what it may read there"
+        case ContentMissingError():
+            return f"check that {STORE_VARIABLE} names the client's store, and how long that keeps prompts"
+        case ContentCorruptError():
+            return "submit the call again under another id"
+    return f"check {STORE_VARIABLE}"
+
+
+def _unreadable(text: str) -> LocalFaultError:
+    return LocalFaultError(LocalFault.PROMPT_UNREADABLE, text)

@@ -1,0 +1,118 @@
+"""What an attempt needs of the Temporal server: the call's prompt, and word that a completion will be taken.
+
+The SDK gives a completion ten seconds to reach the server and then drops it. The answer was paid for, so an attempt
+waits until the server can be reached before it completes.
+"""
+
+import asyncio
+import contextlib
+from datetime import timedelta
+from typing import Final, Protocol
+
+from temporalio import activity
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+
+from durable_llm.contract.facts import LocalFault
+from durable_llm.contract.request import Prompt
+from durable_llm.errors import DecryptionError
+
+from ..failure.facts import LocalFaultError
+
+_CHECK: Final = timedelta(seconds=2)
+_FIRST_DELAY_S: Final = 0.1
+_LONGEST_DELAY_S: Final = 1.0
+
+
+class Server(Protocol):
+    """The server as an attempt sees it."""
+
+    async def prompt(self) -> Prompt:
+        """The prompt of the call that this attempt belongs to."""
+        ...
+
+    async def reachable(self) -> None:
+        """Return once the server answers."""
+        ...
+
+
+class TemporalServer:
+    """The server that the running activity came from."""
+
+    def __init__(self) -> None:
+        self._check: asyncio.Task[None] | None = None
+
+    async def prompt(self) -> Prompt:
+        """The second argument of the call's workflow, from the first event of its history.
+
+        Raises:
+            LocalFaultError: it cannot be found or decoded.
+        """
+        client, info = activity.client(), activity.info()
+        handle = client.get_workflow_handle(info.workflow_id or "", run_id=info.workflow_run_id)
+        delay = _FIRST_DELAY_S
+        while True:
+            try:
+                async for event in handle.fetch_history_events(page_size=1):
+                    payload = event.workflow_execution_started_event_attributes.input.payloads[1]
+                    decoded: list[Prompt] = await client.data_converter.decode([payload], [Prompt])
+                    return decoded[0]
+                raise LookupError("the call's history is empty")
+            except RPCError as error:
+                if error.status is RPCStatusCode.NOT_FOUND:
+                    raise _unreadable(error) from None
+            except DecryptionError as error:
+                raise LocalFaultError(LocalFault.UNDECIPHERED, error.message) from None
+            except Exception as error:  # whatever a codec or a converter raises
+                raise _unreadable(error) from None
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _LONGEST_DELAY_S)
+
+    async def reachable(self) -> None:
+        """Return once the server answers; attempts that wait at the same moment share one question."""
+        if self._check is None or self._check.done():
+            self._check = asyncio.create_task(_until_healthy(activity.client()))
+        await asyncio.shield(self._check)
+
+
+async def _until_healthy(client: Client) -> None:
+    delay = _FIRST_DELAY_S
+    while True:
+        with contextlib.suppress(RPCError, RuntimeError):
+            if await client.service_client.check_health(timeout=_CHECK):
+                return
+        await asyncio.sleep(delay)
+        delay = min(delay * 2, _LONGEST_DELAY_S)
+
+
+def worker_stops() -> bool:
+    """Whether the running attempt was cancelled because its worker shuts down."""
+    details = activity.cancellation_details()
+    return details is not None and details.worker_shutdown
+
+
+async def given_up() -> bool:
+    """Whether the attempt that ends was given up: by its own timeout, or together with its call.
+
+    One that the server no longer knows may have been replaced by another, after late heartbeats. What it began
+    is that one's then, unless the call itself has ended.
+    """
+    details = activity.cancellation_details()
+    if details is None or details.cancel_requested:
+        return True
+    return details.not_found and not await _call_runs()
+
+
+async def _call_runs() -> bool:
+    info = activity.info()
+    handle = activity.client().get_workflow_handle(info.workflow_id or "", run_id=info.workflow_run_id)
+    try:
+        return (await handle.describe(rpc_timeout=_CHECK)).status is WorkflowExecutionStatus.RUNNING
+    except RPCError:  # nobody can tell
+        return True
+
+
+def _unreadable(error: Exception) -> LocalFaultError:
+    return LocalFaultError(
+        LocalFault.PROMPT_UNREADABLE, f"the call's prompt cannot be read from its history: {type(error).__name__}"
+    )

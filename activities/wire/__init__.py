@@ -1,0 +1,1 @@
+"""One HTTP request: sent once, recorded, and its bytes read."""

@@ -1,0 +1,1 @@
+"""What a caller does: submit calls, attach to them, await them."""

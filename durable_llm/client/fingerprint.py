@@ -1,0 +1,58 @@
+"""Whether two requests under one id are the same request.
+
+One hash for each part that a caller writes, without defaults, policy, deadline and metadata: so a conflict can name the
+part that differs, and an upgrade of the client that adds a field or changes a default raises no conflict. The hashes
+are stored with each call and outlive versions: another way to compute one is a part of another name.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+from durable_llm.contract.config import LLMConfig, ModelSpec
+from durable_llm.contract.request import Prompt
+
+# How long and how often to try is policy, not part of the question.
+_POLICY_FIELDS = {"timeout", "max_retries", "extra_params"}
+
+
+def fingerprint(config: LLMConfig, prompt: Prompt) -> dict[str, str]:
+    """Hashes of "models", "messages", "tools" and "parameters"."""
+    return {
+        "models": _hash([_written(spec) for spec in config.models]),
+        "messages": _hash(prompt.messages),
+        "tools": _hash(prompt.tools or []),
+        "parameters": _hash([
+            [spec.extra_params for spec in config.models], prompt.tool_choice, prompt.response_format,
+            *_judged_by(prompt),
+        ]),
+    }  # fmt: skip
+
+
+def differing(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
+    """Names of the parts that both know and that differ."""
+    return [part for part, value in ours.items() if part in theirs and theirs[part] != value]
+
+
+def _judged_by(prompt: Prompt) -> list[Any]:
+    """Validators and parser, where there are any: a request without them keeps the hash that it always had."""
+    if not prompt.validators and not prompt.tool_parser:
+        return []
+    return [[_without_empty(each.model_dump(exclude_defaults=True)) for each in prompt.validators], prompt.tool_parser]
+
+
+def _written(spec: ModelSpec) -> dict[str, Any]:
+    """The fields that say what to ask; an empty one says nothing, whatever the default of this version is."""
+    return _without_empty(spec.model_dump(exclude_unset=True, exclude=_POLICY_FIELDS))
+
+
+def _without_empty(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value}
+
+
+def _hash(value: Any) -> str:
+    canonical = json.dumps(to_jsonable_python(value), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]

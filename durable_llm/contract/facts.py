@@ -1,0 +1,176 @@
+"""What an attempt saw: facts, not verdicts.
+
+The activity collects them, the workflow judges them. They are stored in the history as an attempt's failure details, so
+that a later policy can be asked what it would have done.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+from pydantic import Field
+
+from durable_llm.contract.categories import Outcome
+from durable_llm.contract.ledger import Usage
+from durable_llm.contract.result import Answer
+from durable_llm.contract.wire import Wire
+
+TEXT_LIMIT: Final = 2000
+"""Characters of a provider's text that facts keep."""
+
+
+class Sent(StrEnum):
+    """Whether the request left this machine; what was sent may have been billed."""
+
+    NO = "no"
+    YES = "yes"
+    UNKNOWN = "unknown"
+
+
+class LocalFault(StrEnum):
+    """What our own side found wrong, before or instead of a response."""
+
+    MISSING_KEY = "missing_key"
+    KEY_NOT_ALLOWED = "key_not_allowed"
+    ADDRESS_NOT_ALLOWED = "address_not_allowed"
+    PARAMETER_NOT_ALLOWED = "parameter_not_allowed"
+    UNKNOWN_PROVIDER = "unknown_provider"
+    MISSING_PACKAGE = "missing_package"
+    UNSUPPORTED = "unsupported"
+    """The model or provider cannot do what the spec asks of it."""
+    PROMPT_UNREADABLE = "prompt_unreadable"
+    STORE_UNAVAILABLE = "store_unavailable"
+    """The store that holds the call's large prompt did not answer."""
+    REQUEST_NOT_BUILT = "request_not_built"
+    """litellm raised before anything was sent, and none of the above explains it."""
+    INVALID_SCHEMA = "invalid_schema"
+    """The schema that the answer should follow is none."""
+    UNKNOWN_VALIDATOR = "unknown_validator"
+    """A validator or tool parser that this worker does not have, or not with these parameters."""
+    BROKEN_VALIDATOR = "broken_validator"
+    """A validator or tool parser failed instead of judging the answer."""
+    TIMEOUT = "timeout"
+    """The attempt's own deadline passed."""
+    CONNECT = "connect"
+    """No connection could be made."""
+    DISCONNECTED = "disconnected"
+    """The connection broke after the request had been sent."""
+    DRAINED = "drained"
+    """The worker was shut down while the request was open."""
+    LOST = "lost"
+    """The worker died or could not be reached: heartbeats stopped."""
+    UNDECIPHERED = "undeciphered"
+    """The worker lacks the key that its order or the prompt is encrypted with."""
+
+
+class AnswerDefect(StrEnum):
+    """Why an HTTP 200 is not an answer."""
+
+    EMPTY = "empty"
+    CUT = "cut"
+    """The answer or its stream ended before its end was said."""
+    FORGOTTEN = "forgotten"
+    """A response that does not go on from the one that the request named: it answers without the conversation."""
+    UNREADABLE = "unreadable"
+    """A body that is not what this API sends: no JSON, HTML, nothing."""
+    REFUSAL = "refusal"
+    CONTENT_FILTER = "content_filter"
+    LENGTH = "length"
+    """The token budget was spent and nothing was said."""
+    INVALID_TOOL_ARGUMENTS = "invalid_tool_arguments"
+    TOO_FEW = "too_few"
+    """One choice where `n` asked for several: the provider takes the parameter and ignores it."""
+    UNKNOWN_TOOL = "unknown_tool"
+    """A tool call that names no tool of the request."""
+    NO_TOOL_CALL = "no_tool_call"
+    """The request demanded a tool call, and there is none."""
+    NOT_THE_SCHEMA = "not_the_schema"
+    """The text is not JSON, or not of the schema that was asked for."""
+    REJECTED = "rejected"
+    """A validator or tool parser rejected it."""
+    ERROR_BODY = "error_body"
+    """An error object in a successful response; `http_status` is then the status it names, if any."""
+
+
+_SAYS_NOTHING_OF_THE_RESPONSE: Final = frozenset(
+    {LocalFault.LOST, LocalFault.DRAINED, LocalFault.UNDECIPHERED, LocalFault.STORE_UNAVAILABLE}
+)
+"""Faults of a worker that was gone, or could not even ask."""
+
+
+class FailureFacts(Wire):
+    """All that is known of a failed attempt."""
+
+    http_status: int | None = None
+    """Status on the wire, or the one that an error body inside a 200 names."""
+    error_code: str | None = None
+    error_type: str | None = None
+    error_param: str | None = None
+    error_details: list[str] = Field(default_factory=list)
+    """Structured fields beyond code and type: Google's reason, quota id and limit, OpenRouter's limit source, ..."""
+    text: str = ""
+    """The provider's message, without keys and without prompt text, at most TEXT_LIMIT characters."""
+    exception: str | None = None
+    """Class name of the exception that litellm raised."""
+    local_fault: LocalFault | str | None = None
+    answer_defect: AnswerDefect | str | None = None
+    finish_reason: str | None = None
+    """The provider's own finish reason, where an answer had one."""
+    retry_after_s: float | None = None
+    """Seconds that the provider asked to wait."""
+    retry_after_source: str | None = None
+    """Where it said so: a header's name, a body field, or "text"."""
+    delay_headers: dict[str, str] = Field(default_factory=dict)
+    """The raw headers that speak of waiting."""
+    should_retry: bool | None = None
+    """The provider's x-should-retry header."""
+    request_id: str | None = None
+    request_sent: Sent | str = Sent.UNKNOWN
+    duration_s: float | None = None
+    model: str | None = None
+    usage: Usage | None = None
+    cost: float | None = None
+    """USD of a rejected answer; None when unknown."""
+    answer: Answer | None = None
+    """The answer that a broken validator left unjudged; it was paid for."""
+    response_id: str | None = None
+    """Id of the background response that the attempt followed."""
+
+    @property
+    def resumable(self) -> str | None:
+        """Id of the response that goes on although its attempt ended; another attempt can follow it."""
+        return self.response_id if self.local_fault in _SAYS_NOTHING_OF_THE_RESPONSE else None
+
+    @property
+    def lacks_previous_response(self) -> bool:
+        """Whether the provider does not have the response that the messages were to go on from."""
+        named = self.error_code == "previous_response_not_found" or self.error_param == "previous_response_id"
+        return (named and self.http_status in (400, 404)) or self.answer_defect == AnswerDefect.FORGOTTEN
+
+    @property
+    def outcome(self) -> Outcome:
+        """FAILED, or UNKNOWN where a request may have been served and nobody saw its end."""
+        unseen = self.local_fault in (LocalFault.LOST, LocalFault.DRAINED, LocalFault.TIMEOUT)
+        return Outcome.UNKNOWN if unseen and self.request_sent != Sent.NO else Outcome.FAILED
+
+    @property
+    def billed(self) -> float | None:
+        """USD that the attempt cost; None when nobody knows.
+
+        Nothing was billed when nothing was sent, or when the provider refused with an HTTP error; a paid answer that
+        was rejected has its own cost; all else is unknown. A background response is billed, whatever became of the
+        questions how far it is.
+        """
+        if self.request_sent == Sent.NO and self.response_id is None:
+            return 0.0
+        rejected = self.answer_defect not in (None, AnswerDefect.ERROR_BODY)
+        if rejected or self.answer is not None or self.response_id is not None:
+            return self.cost
+        return 0.0 if self.http_status is not None and self.http_status >= 400 else None
+
+    def headline(self) -> str:
+        """One line for an operator: "429 rate_limit_exceeded: Rate limit reached ..."."""
+        cause = self.local_fault or self.answer_defect
+        label = self.error_code or self.error_type or cause or self.exception or "failed"
+        status = f"{self.http_status} " if self.http_status else ""
+        text = " ".join(self.text.split())
+        return f"{status}{label}: {text}" if text else f"{status}{label}"

@@ -1,0 +1,135 @@
+"""The ledger: one `Attempt` per request to a provider, bounded in size and in number.
+
+A call may make a thousand attempts, and its ledger travels in its result, in its error and in queries, all of which
+Temporal limits. So an entry is at most 1 KB, and a ledger shows the first 20 and the last 180 entries beside counts
+that cover all of them.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from pydantic import Field
+from pydantic_core import to_json
+
+from durable_llm.contract.categories import Action, Category, Outcome
+from durable_llm.contract.wire import Wire
+
+ENTRY_BYTES: Final = 1024
+FIRST_ENTRIES: Final = 20
+LAST_ENTRIES: Final = 180
+_SECONDS_AND: Final = " s, "
+
+
+class Usage(Wire):
+    """Tokens of one answer, as the provider counted them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cache_read_tokens: int = 0
+    """Prompt tokens that came from the provider's cache."""
+    cache_creation_tokens: int = 0
+    """Prompt tokens that were written to the provider's cache."""
+
+
+class Attempt(Wire):
+    """One request to a provider: what was asked, what came of it, and what was done about it."""
+
+    number: int
+    """1 for the call's first attempt."""
+    model: str
+    spec_index: int
+    """Index of the model in the chain, from 0."""
+    try_number: int
+    """1 for the first attempt on this model."""
+    started_at: datetime | None = None
+    duration_s: float | None = None
+    """Seconds; None while it runs or when nobody saw its end."""
+    outcome: Outcome | str | None = None
+    """None while it runs."""
+    category: Category | str | None = None
+    """What the failure was judged to be."""
+    http_status: int | None = None
+    error_code: str | None = None
+    """The provider's own code."""
+    message: str | None = None
+    """The provider's words, without keys and without prompt text."""
+    decision: Action | str | None = None
+    """What was done next; None after an answer."""
+    rule: str | None = None
+    """The rule that decided."""
+    delay_s: float | None = None
+    """Seconds waited before the next attempt; None when there was no wait."""
+    delay_reason: str | None = None
+    request_id: str | None = None
+    """The provider's id of the request."""
+    response_id: str | None = None
+    """The provider's id of the answer; of a background response, also before it has ended."""
+    usage: Usage | None = None
+    """Tokens, where the provider counted; a rejected answer has them too."""
+    cost: float | None = None
+    """USD; None when unknown, 0.0 only when nothing can have been billed."""
+
+
+_CLIPPED: Final = {
+    "model": 100, "error_code": 60, "rule": 60, "delay_reason": 100, "request_id": 80,
+    "response_id": 100,
+}  # fmt: skip
+
+
+def bounded(entry: Attempt) -> Attempt:
+    """`entry` with its texts clipped so that its JSON is at most ENTRY_BYTES."""
+    clipped = {name: _clip_json(value, size) for name, size in _CLIPPED.items() if (value := getattr(entry, name))}
+    entry = entry.model_copy(update=clipped)
+    if entry.message is None:
+        return entry
+    spare = ENTRY_BYTES - len(entry.model_copy(update={"message": ""}).model_dump_json().encode())
+    return entry.model_copy(update={"message": _clip_json(entry.message, max(spare, 0))})
+
+
+def _clip_json(text: str, size: int) -> str:
+    """`text` cut so that it takes at most `size` bytes inside JSON; what cannot be printed becomes a space."""
+    text = "".join(letter if letter.isprintable() else " " for letter in text[:ENTRY_BYTES])
+    while text and (taken := len(to_json(text)) - len('""')) > size:
+        raw = len(text.encode())
+        text = clip(text, min(raw - 1, raw * size // taken))  # escapes take more than they show
+    return text
+
+
+def wait_summary(seconds: float, reason: str) -> str:
+    """What the timer of a wait is called in the history: how long, and why."""
+    return f"{seconds:.1f}{_SECONDS_AND}{reason}"
+
+
+def reason_of(summary: str) -> str:
+    """The reason in a wait's summary."""
+    return summary.partition(_SECONDS_AND)[2]
+
+
+def clip(text: str, size: int) -> str:
+    """`text` cut to at most `size` UTF-8 bytes, with an ellipsis where something was cut."""
+    raw = text.encode(errors="replace")
+    if len(raw) <= size:
+        return raw.decode()
+    return raw[: max(0, size - 3)].decode(errors="ignore") + ("…" if size >= 3 else "")
+
+
+class Ledger(Wire):
+    """What a call did: bounded entries beside totals that cover all attempts."""
+
+    attempts: list[Attempt] = Field(default_factory=list)
+    """The first 20 and the last 180."""
+    attempts_total: int = 0
+    attempts_by_category: dict[str, int] = Field(default_factory=dict)
+    """How many attempts failed, by category."""
+    total_cost: float = 0.0
+    """USD, the known part of all attempts."""
+    cost_complete: bool = True
+    """Whether every attempt's cost is known."""
+
+
+def bounded_entries(entries: Sequence[Attempt]) -> list[Attempt]:
+    """The first 20 and the last 180 of `entries`."""
+    if len(entries) <= FIRST_ENTRIES + LAST_ENTRIES:
+        return list(entries)
+    return [*entries[:FIRST_ENTRIES], *entries[-LAST_ENTRIES:]]

@@ -1,0 +1,131 @@
+"""Which provider parameters a caller may pass, and which are refused by name.
+
+litellm takes its own steering (addresses, credentials, retries, callbacks, mocks) through the same keyword arguments as
+the model's parameters. Measured: `fallbacks` there made two requests in one attempt, `mock_response` gave an answer
+without any, `base_url` went around `api_base`. So what may pass is a list, and everything else is refused before
+anything is sent. The worker's operator may add to the list.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from durable_llm.contract.key_reference import find_literal_key, redact_literal_keys
+
+ALLOWED: Final = frozenset({
+    # OpenAI Chat Completions and Responses
+    "audio", "frequency_penalty", "include", "instructions", "logit_bias", "logprobs", "max_completion_tokens",
+    "max_output_tokens", "max_tokens", "max_tool_calls", "modalities", "n", "parallel_tool_calls", "prediction",
+    "presence_penalty", "prompt_cache_key", "prompt_cache_retention", "reasoning", "reasoning_effort",
+    "safety_identifier", "seed", "service_tier", "stop", "store", "stream", "stream_options",
+    "temperature", "text", "tool_choice", "tools", "top_logprobs", "top_p", "truncation", "user",
+    "verbosity", "web_search_options",
+    # Anthropic, Gemini, Mistral, vLLM and others
+    "cached_content", "generation_config", "guided_choice", "guided_json", "guided_regex", "media_resolution", "min_p",
+    "output_config", "prompt_mode", "repetition_penalty", "safe_prompt", "safety_settings", "safetySettings",
+    "stop_sequences", "thinking", "thinking_config", "top_a", "top_k",
+    # litellm's two ways to reach what it has no name for; their contents are checked for credentials
+    "extra_body", "extra_headers",
+})  # fmt: skip
+"""Request-shaping parameters that every worker lets through."""
+
+REPLACEMENTS: Final[Mapping[str, str]] = {
+    "api_key": "set the spec's own api_key to a reference",
+    "api_base": "set the spec's own api_base",
+    "base_url": "set the spec's own api_base",
+    "model": "set the spec's own name",
+    "timeout": "set the spec's own timeout",
+    "request_timeout": "set the spec's own timeout",
+    "max_retries": "set the spec's own max_retries",
+    "num_retries": "set the spec's own max_retries",
+    "fallbacks": "list the models in LLMConfig(models=[...])",
+    "messages": "pass messages to call() or submit()",
+    "response_format": "pass response_format to call() or submit(); answers are checked against it",
+    "tool_parser": "set LLMConfig's own tool_parser to a name",
+    "response_validator": "set LLMConfig's own response_validator to a name, or pass validators to call() or submit()",
+    "background": "set the spec's own background",
+    "previous_response_id": "give the assistant's message its 'response_id'",
+}
+"""What to write instead of a refused parameter, where there is an answer."""
+
+_CREDENTIAL_NAMES = frozenset({
+    "authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "apikey", "api_key", "x-goog-api-key",
+    "x-auth-token", "access_token", "token", "bearer", "secret", "password", "credentials", "x-amz-security-token",
+    "ocp-apim-subscription-key", "x-goog-iam-authorization-token", "cf-aig-authorization", "helicone-auth",
+})  # fmt: skip
+_CREDENTIAL_ENDINGS = ("-key", "_key", "-token", "_token", "-secret", "_secret", "-auth", "password", "authorization")
+# Names that only look like credentials: they shape the request.
+_NOT_CREDENTIALS = frozenset(
+    {"prompt_cache_key", "cache_key", "logit_bias_token", "stop_token", "eos_token", "pad_token"}
+)
+_AUTHORIZES = re.compile(r"(?i)\s*(?:bearer|basic|token|apikey)\s+\S")
+"""A header's value that is a credential, whatever the header is called."""
+
+_STEERING_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
+
+
+def is_credential_name(name: str) -> bool:
+    """Whether a header's, field's or query parameter's name says that its value is a credential."""
+    low = name.strip().lower()
+    return low not in _NOT_CREDENTIALS and (low in _CREDENTIAL_NAMES or low.endswith(_CREDENTIAL_ENDINGS))
+
+
+def check_parameters(parameters: Mapping[str, Any], also_allowed: Collection[str] = ()) -> None:
+    """Refuse what steers litellm instead of shaping the request, and credentials wherever they hide.
+
+    Args:
+        parameters: A spec's `extra_params`.
+        also_allowed: Names that the operator added.
+
+    Raises:
+        ValueError: naming the parameter and what to write instead; values are never repeated.
+    """
+    for name in parameters:
+        if name not in ALLOWED and name not in also_allowed:
+            raise ValueError(_refusal(name))
+    text = parameters.get("text")
+    if isinstance(text, Mapping) and "format" in text:
+        raise ValueError(f"extra_params: 'format' inside 'text' is refused: {REPLACEMENTS['response_format']}")
+    for header, value in _headers(parameters).items():
+        if is_credential_name(header) or header.lower() in _STEERING_HEADERS or _AUTHORIZES.match(str(value)):
+            shown = redact_literal_keys(header)
+            raise ValueError(f"extra_headers: {shown!r} is refused; credentials go into api_key as a reference")
+    if parameters.get("stream") and (parameters.get("n") or 1) != 1:
+        raise ValueError(
+            "extra_params: 'stream' is refused together with 'n': a streamed answer is put together as one"
+        )
+    for name, value in parameters.items():
+        if is_credential_name(name) and isinstance(value, str):
+            raise ValueError(f"{name}: a credential is refused here; a key goes into api_key as a reference")
+        _check_nested(name, value)
+
+
+def _refusal(name: str) -> str:
+    advice = REPLACEMENTS.get(name, "it is not on the list of request-shaping parameters; to send a field that the "
+                              "provider knows use extra_body, or have the operator add it to "
+                              "DURABLE_LLM_EXTRA_PARAMS on client and worker")  # fmt: skip
+    return f"extra_params: {redact_literal_keys(name)!r} is refused: {advice}"
+
+
+def _headers(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    headers = parameters.get("extra_headers") or {}
+    if not isinstance(headers, Mapping):
+        raise ValueError("extra_headers: expected a mapping of header names to values")
+    return headers
+
+
+def _check_nested(path: str, value: Any) -> None:
+    """Walk a parameter's value: no credential-named field, no text recognisable as a key."""
+    if isinstance(value, str) and find_literal_key(value):
+        raise ValueError(f"{path}: holds what looks like a key; a key goes into api_key as a reference")
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            # A JSON Schema may well describe a property called "token"; only real values count.
+            if find_literal_key(str(name)):
+                raise ValueError(f"{path}: a name in it looks like a key; a key goes into api_key as a reference")
+            if is_credential_name(str(name)) and isinstance(inner, str):
+                raise ValueError(f"{path}.{name}: a credential is refused here; a key goes into api_key as a reference")
+            _check_nested(f"{path}.{name}", inner)
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            _check_nested(f"{path}[{index}]", inner)

@@ -1,0 +1,54 @@
+"""A provider that answers in turn, and the completions that it answers with."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from tests.support.wire import Wire
+
+
+class Turns(Wire):
+    """Serves its bodies one after the other, the last one for ever."""
+
+    def __init__(self, *bodies: dict, hangs_first: bool = False) -> None:
+        cases = [*([{"fault": "timeout"}] if hangs_first else []), *({"body": body} for body in bodies)]
+        super().__init__(cases[0])
+        self._later = cases[1:]
+
+    async def _play(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        stays = await super()._play(reader, writer)
+        if self._later:
+            self.case = self._later.pop(0)
+        return stays
+
+    @property
+    def bodies(self) -> list[dict]:
+        """What was asked, as JSON."""
+        return [json.loads(request.partition(b"\r\n\r\n")[2]) for request in self.requests]
+
+
+@asynccontextmanager
+async def in_turn(*bodies: dict, hangs_first: bool = False) -> AsyncIterator[Turns]:
+    """A server of `bodies`; the first request may get none, and stays open."""
+    wire = Turns(*bodies, hangs_first=hangs_first)
+    server = await asyncio.start_server(wire.serve, "127.0.0.1", 0)
+    wire.port = server.sockets[0].getsockname()[1]
+    try:
+        yield wire
+    finally:
+        server.close()
+
+
+def completion(content: str | None = None, *calls: tuple[str, str], finish: str = "stop", **message) -> dict:
+    """A completion of OpenAI's with a text, and tool calls as (name, arguments)."""
+    if calls:
+        message["tool_calls"] = [
+            {"id": f"c{index}", "type": "function", "function": {"name": name, "arguments": arguments}}
+            for index, (name, arguments) in enumerate(calls)
+        ]
+    return {
+        "id": "x", "object": "chat.completion", "created": 1, "model": "gpt-4o-mini-2024-07-18",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": content, **message}, "finish_reason": finish}],
+        "usage": {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15},
+    }  # fmt: skip

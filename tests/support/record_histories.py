@@ -1,0 +1,246 @@
+"""Record the histories that tests replay: `python -m tests.support.record_histories [NAME ...]`.
+
+Run it when a policy version is added, and commit the new files beside the old ones: an old history that no longer replays
+is a running call that an upgrade would break.
+"""
+
+import asyncio
+import json
+import re
+import sys
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.client import WorkflowFailureError
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import WorkflowEnvironment
+
+from durable_llm import Dispatcher, DurableLLMError, LLMConfig, ModelSpec, Policy
+from durable_llm.client.handle import CallHandle
+from durable_llm.contract import search_attributes
+from durable_llm.contract.facts import FailureFacts, LocalFault, Sent
+from durable_llm.contract.names import WORKER_SHUTDOWN, WORKFLOW
+from durable_llm.contract.request import CallRequest, Prompt
+from tests.conftest import Stage, binary, stage
+from tests.support.scripted import Step, answer, http_error, never
+from workflows.policy.versions import CURRENT
+
+FOLDER = Path(__file__).parent / "histories"
+PAIR = LLMConfig(
+    models=[ModelSpec(name="openai/gpt-4o-mini", max_retries=1), ModelSpec(name="anthropic/claude-haiku-4-5")]
+)
+ONE = LLMConfig(models=[ModelSpec(name="openai/gpt-4o-mini", max_retries=1)])
+BACKGROUND = LLMConfig(
+    models=[ModelSpec(name="openai/gpt-4o-mini", responses_api=True, background=True, max_retries=1)]
+)
+FOLLOWED = FailureFacts(local_fault=LocalFault.DRAINED, request_sent=Sent.YES, response_id="resp_1")
+FORGOTTEN = http_error(400, "previous_response_not_found", "Previous response with id 'resp_0' not found.")
+LOST = FailureFacts(local_fault=LocalFault.LOST, text="its heartbeats stopped", request_sent=Sent.UNKNOWN)
+TIMED_OUT = FailureFacts(local_fault=LocalFault.TIMEOUT, text="no answer within 5 s", request_sent=Sent.YES)
+LIMITED = http_error(429, "rate_limit_exceeded", "slow down", retry_after_s=1.5, retry_after_source="retry-after")
+
+DRAINED = FailureFacts(local_fault=LocalFault.DRAINED, text="the worker was shut down", request_sent=Sent.YES)
+CUT_OFF = ApplicationError("worker is shutting down", type=WORKER_SHUTDOWN, non_retryable=True)
+UNREACHABLE = FailureFacts(local_fault=LocalFault.CONNECT, text="connection refused", request_sent=Sent.NO)
+NO_KEY = FailureFacts(local_fault=LocalFault.MISSING_KEY, text="OPENAI_API_KEY is not set", request_sent=Sent.NO)
+KEYLESS = FailureFacts(
+    local_fault=LocalFault.UNDECIPHERED, text="encrypted with the key '2026-11'", request_sent=Sent.NO
+)
+STORELESS = FailureFacts(local_fault=LocalFault.STORE_UNAVAILABLE, text="s3://prompts timed out", request_sent=Sent.NO)
+UNJUDGED = FailureFacts(
+    local_fault=LocalFault.BROKEN_VALIDATOR, text="validator prime: KeyError", request_sent=Sent.YES, answer=answer()
+)
+QUICK = Policy(backoff_initial=timedelta(milliseconds=1), backoff_cap=timedelta(milliseconds=1))
+
+
+def unusable(defect: str) -> FailureFacts:
+    """A 200 that was paid for and is no answer."""
+    return FailureFacts(http_status=200, answer_defect=defect, cost=0.001, request_sent=Sent.YES)
+
+
+NEXT = [
+    http_error(429, "insufficient_quota"), http_error(401), http_error(403), http_error(404),
+    http_error(400, "context_length_exceeded"), http_error(413), unusable("refusal"), http_error(501),
+    unusable("length"), NO_KEY,
+]  # fmt: skip
+"""One failure of each category that goes to the next model at once."""
+
+AGAIN = [LIMITED, http_error(503), http_error(500), UNREACHABLE, unusable("invalid_tool_arguments"), CUT_OFF, DRAINED]
+"""Failures that ask the same model again, beside those that have a scene of their own."""
+
+Drive = Callable[[Stage], Awaitable[str]]
+"""Plays a scene's caller; returns the call's id."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a caller does, and what its provider does."""
+
+    drive: Drive
+    steps: list[Step]
+    skips_time: bool = False
+    """Whether it waits for so long that the server has to skip time."""
+
+
+def submit(config: LLMConfig = PAIR, *, search_attributes: bool = True, **options: object) -> Drive:
+    """Submit and wait for the end, whatever it is."""
+
+    async def drive(stage: Stage) -> str:
+        dispatcher = Dispatcher(stage.client, task_queue=stage.task_queue, search_attributes=search_attributes)
+        handle = await dispatcher.submit(config, "Name a prime.", **options)
+        return await ended(handle)
+
+    return drive
+
+
+async def ended(handle: CallHandle) -> str:
+    """Wait for the end, whatever it is."""
+    with suppress(DurableLLMError):
+        await handle.result()
+    return handle.call_id
+
+
+async def cancelled(stage: Stage) -> str:
+    """Submit, and cancel in mid-attempt."""
+    handle = await stage.dispatcher.submit(PAIR, "Name a prime.")
+    while len(stage.provider.orders) < 2:
+        await asyncio.sleep(0.05)
+    await handle.cancel()
+    return await ended(handle)
+
+
+async def cancelled_in_wait(stage: Stage) -> str:
+    """Submit, and cancel in the middle of a wait."""
+    handle = await stage.dispatcher.submit(ONE, "Name a prime.")
+    while (await handle.status()).next_attempt_at is None:
+        await asyncio.sleep(0.05)
+    await handle.cancel()
+    return await ended(handle)
+
+
+async def terminated(stage: Stage) -> str:
+    """Submit, and have an operator end the call by force in mid-attempt."""
+    handle = await stage.dispatcher.submit(PAIR, "Name a prime.")
+    while not stage.provider.orders:
+        await asyncio.sleep(0.05)
+    await stage.client.get_workflow_handle(handle.call_id).terminate("the operator's reason")
+    return await ended(handle)
+
+
+async def unsupported(stage: Stage) -> str:
+    """Start a call as a client of the future would."""
+    request = CallRequest(schema_version=99, models=PAIR.models)
+    prompt = Prompt(messages=[{"role": "user", "content": "Name a prime."}])
+    call_id = uuid.uuid4().hex
+    with suppress(WorkflowFailureError):
+        await stage.client.execute_workflow(WORKFLOW, args=[request, prompt], id=call_id, task_queue=stage.task_queue)
+    return call_id
+
+
+def chain(length: int, **options: object) -> LLMConfig:
+    """Models with short names, so that the files stay small."""
+    return LLMConfig(models=[ModelSpec(name=f"openai/m{number}", **options) for number in range(length)])
+
+
+SCENES: dict[str, Scene] = {
+    "success": Scene(submit(), [answer()]),
+    "retry": Scene(submit(), [LIMITED, answer()]),
+    "fallback": Scene(submit(), [http_error(429, "insufficient_quota"), http_error(503), answer()]),
+    "exhaustion": Scene(submit(), [http_error(401), http_error(404)]),
+    "rejection": Scene(submit(), [http_error(400, "invalid_function_parameters", "Invalid schema for function 'f'")]),
+    "unsupported": Scene(unsupported, [answer()]),
+    "cancellation": Scene(cancelled, [http_error(500), never]),
+    "cancellation-in-wait": Scene(cancelled_in_wait, [http_error(429, retry_after_s=30.0), answer()]),
+    "termination": Scene(terminated, [never]),
+    "deadline": Scene(submit(deadline=timedelta(seconds=2)), [never]),
+    "worker-lost": Scene(submit(), [LOST, answer()]),
+    "background-resumed": Scene(submit(BACKGROUND), [FOLLOWED, answer(response_id="resp_1")]),
+    "previous-response-lost": Scene(submit(BACKGROUND), [FORGOTTEN, answer()]),
+    "workers-lost-too-often": Scene(submit(policy=QUICK), [LOST, LOST, LOST, answer()]),
+    "encryption-key-missing": Scene(submit(), [KEYLESS] * 4 + [answer()], skips_time=True),
+    "store-unavailable": Scene(submit(), [STORELESS, answer()]),
+    "timeout": Scene(submit(), [TIMED_OUT, TIMED_OUT, answer()]),
+    "unusable-answers": Scene(submit(), [unusable("empty"), unusable("empty"), answer()]),
+    "rejected-answers": Scene(submit(validators=["prime"]), [unusable("rejected"), answer()]),
+    "broken-validator": Scene(
+        submit(validators=["prime"], policy=Policy(rules={"misconfigured": "retry"})), [UNJUDGED]
+    ),
+    "on-unknown-fail": Scene(submit(policy=Policy(on_unknown="fail")), [LOST]),
+    "lmi-preset": Scene(
+        submit(policy=Policy(preset="lmi")), [http_error(429, exception="RateLimitError"), answer()]
+    ),
+    "next-models": Scene(submit(chain(len(NEXT) + 1)), [*NEXT, answer()]),
+    "same-model": Scene(submit(chain(1, max_retries=len(AGAIN)), policy=QUICK), [*AGAIN, answer()]),
+    "long-waits": Scene(
+        submit(chain(2)), [http_error(429, retry_after_s=90.0), http_error(429, retry_after_s=600.0), answer()],
+        skips_time=True,
+    ),
+    "wait-past-deadline": Scene(submit(ONE), [http_error(429, retry_after_s=200_000.0)]),
+    "rounds": Scene(
+        submit(chain(2, max_retries=0), policy=Policy(on_exhausted="wait")),
+        [http_error(503), http_error(401), http_error(503), http_error(401), answer()], skips_time=True,
+    ),
+    "max-attempts": Scene(submit(policy=QUICK.model_copy(update={"max_attempts": 2})), [http_error(503)]),
+    "own-rules": Scene(submit(policy=Policy(rules={"permission": "retry", "not_found": "fail"})), [
+        http_error(403), http_error(404),
+    ]),
+    "no-search-attributes": Scene(submit(search_attributes=False), [http_error(401), answer()]),
+}  # fmt: skip
+
+
+def anonymous(history: str) -> str:
+    """Without the recording machine's name and paths, none of which a replay reads."""
+    history = re.sub(r'"stackTrace": ?"(?:[^"\\]|\\.)*"', '"stackTrace": ""', history)
+    return re.sub(r'"\d+@[A-Za-z0-9.-]+', '"1@worker', history)
+
+
+@asynccontextmanager
+async def server(*, skips_time: bool) -> AsyncIterator[WorkflowEnvironment]:
+    """A server with our search attributes."""
+    if skips_time:
+        env = await WorkflowEnvironment.start_time_skipping(
+            test_server_existing_path=binary("temporal-test-server"), data_converter=pydantic_data_converter
+        )
+        wanted = AddSearchAttributesRequest(
+            namespace=env.client.namespace, search_attributes=search_attributes._INDEXED_TYPE
+        )
+        await env.client.operator_service.add_search_attributes(wanted)
+    else:
+        env = await WorkflowEnvironment.start_local(
+            dev_server_existing_path=binary("temporal"),
+            data_converter=pydantic_data_converter,
+            search_attributes=search_attributes.ALL,
+        )
+    async with env:
+        yield env
+
+
+async def record(names: list[str]) -> None:
+    """Play the named scenes, or all, and write their histories."""
+    FOLDER.mkdir(exist_ok=True)
+    for skips_time in (False, True):
+        async with server(skips_time=skips_time) as env:
+            for name in names or SCENES:
+                if SCENES[name].skips_time == skips_time:
+                    await write(name, SCENES[name], env)
+
+
+async def write(name: str, scene: Scene, env: WorkflowEnvironment) -> None:
+    """Play one scene and write its history."""
+    async with stage(env.client, *scene.steps) as ready:
+        async with env.time_skipping_unlocked() if scene.skips_time else nullcontext():
+            call_id = await scene.drive(ready)
+        history = await env.client.get_workflow_handle(call_id).fetch_history()
+    compact = json.dumps(history.to_json_dict(), separators=(",", ":"))
+    (FOLDER / f"v{CURRENT}-{name}.json").write_text(anonymous(compact) + "\n")
+    print(f"v{CURRENT}-{name}: {len(history.events)} events")
+
+
+if __name__ == "__main__":
+    asyncio.run(record(sys.argv[1:]))

@@ -1,0 +1,42 @@
+"""A worker inside the test's process: the real call and the real attempt, against any server and any provider."""
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.attempt import ProviderAttempts
+from durable_llm import Dispatcher
+from durable_llm.store import Store
+from tests.conftest import workflow_runner
+from tests.support.attempts import ring
+from workers.heartbeat_timeout import HeartbeatTimeout
+from workflows.llm_call import LLMCall
+
+QUICK = {"heartbeat_timeout_s": 10.0, "heartbeat_interval_s": 0.5}
+"""Heartbeats for tests that wait for what a heartbeat brings."""
+
+
+@asynccontextmanager
+async def working(
+    client: Client, task_queue: str | None = None, *, store: Store | None = None, worker_store: Store | None = None,
+    heartbeat_timeout_s: float = 60.0, heartbeat_interval_s: float = 5.0, **attempts,
+) -> AsyncIterator[Dispatcher]:  # fmt: skip
+    """A dispatcher with `store`, and a worker behind it that asks whatever is on loopback and reads from `worker_store`."""
+    task_queue = task_queue or f"test-{uuid.uuid4()}"
+    interval = timedelta(seconds=heartbeat_interval_s)
+    made = ProviderAttempts(ring(), heartbeat_interval=interval, store=worker_store, **attempts)
+    worker = Worker(
+        client,
+        task_queue=task_queue,
+        workflows=[LLMCall],
+        activities=[made.provider_attempt],
+        interceptors=[HeartbeatTimeout(timedelta(seconds=heartbeat_timeout_s))],
+        workflow_runner=workflow_runner(),
+        max_heartbeat_throttle_interval=interval,
+    )
+    async with worker, Dispatcher(client, task_queue=task_queue, store=store) as dispatcher:
+        yield dispatcher

@@ -1,0 +1,181 @@
+"""The codec server: decrypts payloads for Temporal's UI and its command line, for who may see them.
+
+Temporal's server never has a key, so its UI shows what it has. Told the address of this server, the UI sends each
+payload here from the reader's own browser and shows what comes back. Whoever passes here reads every prompt: it has the
+keys, listens on loopback unless told otherwise, and writes no payload and no token into any log.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+from urllib.parse import parse_qs
+
+import uvicorn
+from google.protobuf.json_format import MessageToJson, Parse, ParseError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+from temporalio.api.common.v1 import Payload, Payloads
+from temporalio.converter import PayloadCodec
+
+from durable_llm.encryption.codec import EncryptionCodec
+from durable_llm.errors import DecryptionError
+
+from ..settings import SettingsError
+from .access import COOKIE, Access
+from .login import LOGIN_HEADERS, logged_in_page, login_page
+from .settings import CodecSettings
+
+logger = logging.getLogger("durable_llm.codec")
+
+MAX_BODY_BYTES: Final = 16 * 1024 * 1024
+"""A page of a history as JSON with base64 inside; Temporal's own messages end at 4 MiB."""
+
+_ASKED_HEADERS: Final = ("authorization", "authorization-extras", "content-type", "x-namespace")
+
+_Work = Callable[[Sequence[Payload]], Awaitable[list[Payload]]]
+
+
+def codec_app(codec: PayloadCodec, access: Access, origins: Sequence[str]) -> Starlette:
+    """The server's application: Temporal's two endpoints, a login for browsers, and a health check."""
+    reader, login = _Reader(codec), _Login(access, origins)
+    return Starlette(
+        routes=[
+            Route("/decode", _endpoint(access, reader.decode), methods=["POST"]),
+            Route("/encode", _endpoint(access, codec.encode), methods=["POST"]),
+            Route("/login", login.show, methods=["GET"]),
+            Route("/login", login.check, methods=["POST"]),
+            Route("/logout", _log_out, methods=["POST"]),
+            Route("/health", _healthy, methods=["GET"]),
+        ],
+        middleware=[
+            # Answers preflights before anybody is asked who they are: browsers send no credentials with them.
+            Middleware(
+                CORSMiddleware, allow_origins=origins, allow_methods=["POST"], allow_headers=_ASKED_HEADERS,
+                allow_credentials=True,
+            )
+        ],
+    )  # fmt: skip
+
+
+class _Reader:
+    """Decrypts what it can: one payload of a lost key does not hide the rest of a history."""
+
+    def __init__(self, codec: PayloadCodec) -> None:
+        self._codec = codec
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [await self._read(payload) for payload in payloads]
+
+    async def _read(self, payload: Payload) -> Payload:
+        try:
+            return (await self._codec.decode([payload]))[0]
+        except DecryptionError as error:
+            logger.warning("a payload stays as it is: %s", error.message)
+            return payload
+
+
+def _endpoint(access: Access, work: _Work) -> Callable[[Request], Awaitable[Response]]:
+    async def respond(request: Request) -> Response:
+        if not access.allows(request):
+            raise HTTPException(401, "log in at /login, or send the header 'Authorization: Bearer TOKEN'")
+        try:
+            given = Parse(await _body(request), Payloads(), ignore_unknown_fields=True)
+        except (ParseError, ValueError, RecursionError):  # no JSON of Payloads, no UTF-8, nested without end
+            raise HTTPException(400, "expected Temporal's Payloads as JSON") from None
+        done = Payloads(payloads=await work(given.payloads))
+        return Response(MessageToJson(done), media_type="application/json", headers={"Cache-Control": "no-store"})
+
+    return respond
+
+
+async def _body(request: Request) -> bytes:
+    """The request's body, read no further than the limit."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise HTTPException(413, f"a body has at most {MAX_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+class _Login:
+    """The page where a person types the token, once for each browser and session."""
+
+    def __init__(self, access: Access, origins: Sequence[str]) -> None:
+        self._access = access
+        self._origins = origins
+
+    async def show(self, request: Request) -> Response:
+        if self._access.has_session(request):
+            return self._page(logged_in_page(str(request.base_url), self._origins), 200)
+        return self._page(login_page(), 200)
+
+    async def check(self, request: Request) -> Response:
+        [token, *_] = parse_qs((await _body(request)).decode(errors="replace")).get("token", [""])
+        if not self._access.is_token(token):
+            logger.warning("a login with a wrong token")
+            return self._page(login_page("That is not the token."), 401)
+        response = RedirectResponse("/login", 303)
+        self._access.begin_session(response)
+        return response
+
+    @staticmethod
+    def _page(page: str, status: int) -> Response:
+        return Response(page, status, LOGIN_HEADERS, media_type="text/html")
+
+
+async def _log_out(_: Request) -> Response:
+    response = RedirectResponse("/login", 303)
+    response.delete_cookie(COOKIE)
+    return response
+
+
+async def _healthy(_: Request) -> Response:
+    return PlainTextResponse("ok")
+
+
+async def run_codec_server(settings: CodecSettings, keys: dict[str, bytes], announce: Callable[[str], None]) -> int:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        settings: The checked settings.
+        keys: The keys, at least one.
+        announce: Told in one line when the server listens.
+
+    Raises:
+        SettingsError: the address cannot be listened on.
+    """
+    origins = settings.origins
+    app = codec_app(EncryptionCodec(keys), Access(settings.secret_token, origins), origins)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
+    with _listening(settings) as listener:
+        _absorb_signals()
+        port = listener.getsockname()[1]
+        announce(f"codec server ready: {settings.host} port {port}, keys {', '.join(keys)}, for {', '.join(origins)}")
+        await server.serve(sockets=[listener])
+    return 0
+
+
+def _listening(settings: CodecSettings) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        return socket.create_server((settings.host, settings.port), family=family)
+    except OSError as error:
+        raise SettingsError(
+            f"DURABLE_LLM_CODEC_PORT: cannot listen on {settings.host} port {settings.port}: {error.strerror}; choose "
+            "another, or 0 for any free one"
+        ) from None
+
+
+def _absorb_signals() -> None:
+    """After a drain uvicorn raises the signal again, which would end this process as if nobody had handled it."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, lambda: None)

@@ -1,0 +1,1 @@
+"""The development stack: Temporal, its UI and a worker in one terminal."""

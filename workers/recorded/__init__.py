@@ -1,0 +1,1 @@
+"""Recorded calls: replayed with this code, and classified again by today's policy."""

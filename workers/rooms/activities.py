@@ -1,0 +1,18 @@
+"""The attempt. Heavy: it brings litellm, which takes seconds to import."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING or __package__ == "workers.rooms":
+    from activities.attempt import ProviderAttempts
+    from activities.observation import Observation, observing
+    from activities.secrets.key_ring import KeyRing
+    from activities.secrets.scrub import Scrubber
+    from activities.validation.registry import PluginError, Registry
+else:
+    from ...activities.attempt import ProviderAttempts
+    from ...activities.observation import Observation, observing
+    from ...activities.secrets.key_ring import KeyRing
+    from ...activities.secrets.scrub import Scrubber
+    from ...activities.validation.registry import PluginError, Registry
+
+__all__ = ["KeyRing", "Observation", "PluginError", "ProviderAttempts", "Registry", "Scrubber", "observing"]

@@ -1,0 +1,160 @@
+"""The span of each attempt, made around the activity, where the request is. Needs the extra `otel`.
+
+An attempt's span ends when its response did: an answer that is held for an absent Temporal server would else look like
+a slow provider. Provider, host and a large prompt come from the attempt's own notes.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from typing import Any, Final
+
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
+
+from durable_llm.contract.categories import Category, Outcome
+from durable_llm.contract.facts import FailureFacts
+from durable_llm.contract.names import ATTEMPT_ACTIVITY, ATTEMPT_FAILED
+from durable_llm.contract.request import AttemptOrder, Prompt
+from durable_llm.contract.result import Answer
+
+from ..rooms.activities import Observation, Scrubber, observing
+from ..rooms.workflows import CURRENT, VERSIONS
+from . import attempt_attributes, captured
+from .attempt_attributes import Attributes
+from .exporting import harmless
+from .instruments import Instruments
+from .names import CHAT, SCOPE, Attribute
+
+CAPTURED_BYTES: Final = 8000
+"""Bytes of each prompt's and answer's text that are exported, where they are exported at all."""
+
+
+class WatchedActivity(ActivityInboundInterceptor):
+    """Makes the span of each attempt that runs here."""
+
+    def __init__(self, inner: ActivityInboundInterceptor, instruments: Instruments, capture_content: bool) -> None:
+        super().__init__(inner)
+        self._instruments = instruments
+        self._capture_content = capture_content
+
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002  # Temporal's own name for it
+        """See base class."""
+        if activity.info().activity_type != ATTEMPT_ACTIVITY:
+            return await super().execute_activity(input)
+        attempt = super().execute_activity(input)
+        with observing() as seen:
+            watch = self._begun(input, seen)
+            if watch is None:
+                return await attempt
+            with trace.use_span(watch.span, record_exception=False, set_status_on_exception=False):
+                return await watch.over(attempt)
+
+    def _begun(self, input: ExecuteActivityInput, seen: Observation) -> "_AttemptWatch | None":  # noqa: A002  # as above
+        with harmless():
+            order, prompt = input.args
+            seen.prompt = prompt if isinstance(prompt, Prompt) else None  # a large one the attempt notes by itself
+            return _AttemptWatch(order, seen, self._instruments, self._capture_content)
+        return None
+
+
+class _AttemptWatch:
+    """One attempt's span, from its start to its end."""
+
+    def __init__(self, order: AttemptOrder, seen: Observation, instruments: Instruments, capture: bool) -> None:
+        self._seen = seen
+        self._instruments = instruments
+        self._capture = capture
+        self._began_ns = time.time_ns()
+        self._attributes = attempt_attributes.of_order(order, activity.info().workflow_id or "")
+        self.span = chat_span(self._attributes, self._began_ns)
+
+    async def over(self, attempt: Awaitable[Any]) -> Any:
+        """Await the attempt and end the span as it ended."""
+        try:
+            answer = await attempt
+        except asyncio.CancelledError:
+            with harmless():
+                self._end(_of_cancellation(), None)
+            raise
+        except Exception as error:
+            with harmless():
+                facts = _facts_of(error)
+                self._end(attempt_attributes.of_failure(facts, category_of(facts)), facts.duration_s, status_of(facts))
+            raise
+        with harmless():
+            self._end(attempt_attributes.of_answer(answer), answer.duration_s, answer=answer)
+        return answer
+
+    def _end(
+        self, attributes: Attributes, duration_s: float | None, status: Status | None = None,
+        answer: Answer | None = None,
+    ) -> None:  # fmt: skip
+        """End the span when the response ended, which is before an answer was held for an absent server."""
+        self._attributes |= {**self._where(), **attributes}
+        self.span.set_attributes(self._attributes)
+        if self._capture and self.span.is_recording():
+            with harmless():  # what cannot be shown must not take the span with it
+                self.span.set_attributes(_content(self._seen, answer))
+        if status is not None:
+            self.span.set_status(status)
+        self._instruments.asked(self._attributes, duration_s)
+        self.span.end(self._began_ns + round(duration_s * 1e9) if duration_s is not None else None)
+
+    def _where(self) -> Attributes:
+        """What the attempt found out on its way."""
+        provider, host = self._seen.provider, self._seen.host
+        named: Attributes = {Attribute.PROVIDER: attempt_attributes.provider_name(provider)} if provider else {}
+        placed = Attribute.SERVER_ADDRESS in self._attributes or host is None
+        return {**named, **({} if placed else attempt_attributes.of_address(host or ""))}
+
+
+def chat_span(attributes: Attributes, start_ns: int) -> Span:
+    """The span of an attempt that began at `start_ns`."""
+    name = f"{CHAT} {attributes[Attribute.REQUEST_MODEL]}"
+    return trace.get_tracer(SCOPE).start_span(name, kind=SpanKind.CLIENT, attributes=attributes, start_time=start_ns)
+
+
+def _of_cancellation() -> Attributes:
+    """A cancelled attempt is no error; one that its stopping worker gave up is."""
+    details = activity.cancellation_details()
+    if details is not None and details.worker_shutdown:
+        return {Attribute.OUTCOME: Outcome.UNKNOWN.value, Attribute.ERROR_TYPE: Category.WORKER_LOST.value}
+    return {Attribute.OUTCOME: Outcome.CANCELLED.value}
+
+
+def _facts_of(error: Exception) -> FailureFacts:
+    if isinstance(error, ApplicationError) and error.type == ATTEMPT_FAILED and error.details:
+        return FailureFacts.model_validate(error.details[0])
+    return FailureFacts(exception=type(error).__name__)
+
+
+def category_of(facts: FailureFacts) -> str:
+    """The failure's category by today's policy; presets differ in what they do about it, not in this."""
+    return VERSIONS[CURRENT].classify(facts).category
+
+
+def status_of(facts: FailureFacts) -> Status:
+    """An error, named as in the ledger but without the provider's words."""
+    return Status(StatusCode.ERROR, facts.model_copy(update={"text": ""}).headline())
+
+
+def _content(seen: Observation, answer: Answer | None) -> Attributes:
+    if seen.secrets is None:
+        return {}
+    scrubber = Scrubber(seen.secrets())
+
+    def clean(text: str) -> str:
+        return scrubber.clean(text, CAPTURED_BYTES)
+
+    content: Attributes = {}
+    if seen.prompt is not None:
+        content[Attribute.INPUT_MESSAGES] = captured.input_messages(seen.prompt, clean)
+        if seen.prompt.tools:
+            content[Attribute.TOOL_DEFINITIONS] = captured.tool_definitions(seen.prompt, clean)
+    if answer is not None:
+        content[Attribute.OUTPUT_MESSAGES] = captured.output_messages(answer.choices, clean)
+    return content

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from temporalio import activity
+from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from durable_llm.contract.facts import FailureFacts, LocalFault
@@ -54,6 +55,7 @@ class ProviderAttempts:
         store: Where clients put prompts that are too large for Temporal; None: this worker has no such store.
         registry: The worker's validators and tool parsers; by default those that every worker has.
         validator_timeout: How long one of them may take.
+        converter: What decodes prompts; None: the converter of the worker's client.
     """
 
     def __init__(
@@ -66,13 +68,14 @@ class ProviderAttempts:
         store: Store | None = None,
         registry: Registry | None = None,
         validator_timeout: timedelta = timedelta(seconds=DEFAULT_TIMEOUT_S),
+        converter: DataConverter | None = None,
     ) -> None:
         transport.install()
         self._keys = keys
         self._heartbeats = Heartbeats(heartbeat_interval)
         self._also_allowed = frozenset(also_allowed)
-        self._server = server or TemporalServer()
-        self._prompts = Prompts(self._server, store)
+        self._server = server or TemporalServer(converter)
+        self._prompts = Prompts(self._server, store, converter)
         self._registry = registry or Registry()
         self._runner = Runner(validator_timeout.total_seconds())
 

@@ -21,7 +21,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from durable_llm import Dispatcher
 from durable_llm.contract import search_attributes
 from tests.support.scripted import ScriptedProvider, Step
-from workers.heartbeat_timeout import HeartbeatTimeout
+from workers.plugin import HeartbeatTimeout
 from workflows.llm_call import LLMCall
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
 from durable_llm.contract.facts import LocalFault
@@ -37,9 +38,14 @@ class Server(Protocol):
 
 
 class TemporalServer:
-    """The server that the running activity came from."""
+    """The server that the running activity came from.
 
-    def __init__(self) -> None:
+    Args:
+        converter: What decodes prompts; None: the converter of the worker's client.
+    """
+
+    def __init__(self, converter: DataConverter | None = None) -> None:
+        self._converter = converter
         self._check: asyncio.Task[None] | None = None
 
     async def prompt(self) -> Prompt:
@@ -55,7 +61,8 @@ class TemporalServer:
             try:
                 async for event in handle.fetch_history_events(page_size=1):
                     payload = event.workflow_execution_started_event_attributes.input.payloads[1]
-                    decoded: list[Prompt] = await client.data_converter.decode([payload], [Prompt])
+                    converter = self._converter or client.data_converter
+                    decoded: list[Prompt] = await converter.decode([payload], [Prompt])
                     return decoded[0]
                 raise LookupError("the call's history is empty")
             except RPCError as error:

@@ -32,6 +32,7 @@ from tests.support.wire import playing
 from workers.telemetry import captured
 from workers.telemetry import exporting as telemetry
 from workers.telemetry.attempt_attributes import of_address, provider_name, request_model
+from workers.telemetry.instruments import telemetry_errors_logged
 from workers.telemetry.names import ATTRIBUTES, Attribute, tables
 from workflows.llm_call import LLMCall
 
@@ -462,19 +463,33 @@ def test_what_cannot_be_done_is_said_and_the_worker_goes_on(
     assert "OTEL_EXPORTER_OTLP_PROTOCOL" in caplog.text
 
 
-def test_a_tracer_provider_of_somebody_else_stays_and_is_named(
+def test_a_second_worker_of_a_process_shares_its_telemetry(
     exported: Exported, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Temporal's plugin refuses another provider; a worker without telemetry is better than none."""
+    """OpenTelemetry's providers can be set once; a host that starts its worker again must not lose its spans."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", exported.receiver.url)
     with telemetry.exporting() as plugins:
-        assert plugins == ()
-    assert "opentelemetry-instrument" in caplog.text
+        assert len(plugins) == len(exported.plugins)
+    assert not caplog.text
+
+
+def test_a_tracer_provider_of_somebody_else_stays_and_is_named() -> None:
+    """Temporal's plugin refuses another provider; a worker without telemetry is better than none."""
+    program = (
+        "from opentelemetry import trace; from opentelemetry.sdk.trace import TracerProvider; theirs = TracerProvider();"
+        "trace.set_tracer_provider(theirs); from workers.telemetry.exporting import exporting;"
+        "assert exporting().__enter__() == (); assert trace.get_tracer_provider() is theirs"
+    )
+    environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT, env=environment
+    )
+    assert "opentelemetry-instrument" in done.stderr
 
 
 def test_what_fails_in_telemetry_is_told_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
     """An answer was paid for: no fault of ours in describing it may lose it, and no text of it may be logged."""
-    with telemetry.harmless():
+    with telemetry_errors_logged():
         raise ValueError(PROMPT)
     assert "ValueError" in caplog.text
     assert PROMPT not in caplog.text

@@ -39,8 +39,7 @@ from durable_llm.errors import (
 from . import attempt_attributes
 from .attempt_attributes import Attributes
 from .attempt_spans import category_of, chat_span, status_of
-from .exporting import harmless
-from .instruments import Instruments
+from .instruments import Instruments, telemetry_errors_logged
 from .names import CALL_SPAN, JUDGED_EVENT, SCOPE, Attribute
 
 _OUTCOMES: Final = {
@@ -65,17 +64,17 @@ class WatchedCall(WorkflowInboundInterceptor):
         if workflow.info().workflow_type != WORKFLOW:
             return await super().execute_workflow(input)
         span: Span = trace.INVALID_SPAN
-        with harmless():
+        with telemetry_errors_logged():
             span = _call_span()
             context.attach(trace.set_span_in_context(span))  # for ever: this task is the call's own and ends with it
         try:
             result = await super().execute_workflow(input)
         except (Exception, asyncio.CancelledError) as error:
             if is_cancelled_exception(error) or workflow.is_failure_exception(error):
-                with harmless():
+                with telemetry_errors_logged():
                     self._end(span, *_of_ending(error))
             raise
-        with harmless():
+        with telemetry_errors_logged():
             self._end(span, _of_result(result), None)
         return result
 
@@ -149,7 +148,7 @@ def judged(entry: Attempt, instruments: Instruments) -> None:
         Attribute.TRY: entry.try_number,
         **{name: str(value) for name, value in said.items() if value is not None},
     }
-    with harmless():
+    with telemetry_errors_logged():
         trace.get_current_span().add_event(JUDGED_EVENT, attributes, timestamp=workflow.time_ns())
         if not workflow.unsafe.is_replaying_history_events():
             instruments.judged(attributes)
@@ -171,7 +170,7 @@ def _if_lost(ended: asyncio.Task[Any], order: AttemptOrder, began_ns: int) -> No
     error = None if ended.cancelled() else ended.exception()
     if not isinstance(error, ActivityError) or not isinstance(error.cause, TemporalTimeoutError):
         return
-    with harmless():
+    with telemetry_errors_logged():
         facts = FailureFacts(local_fault=LocalFault.LOST)
         span = chat_span(attempt_attributes.of_order(order, workflow.info().workflow_id), began_ns)
         span.set_attributes(attempt_attributes.of_failure(facts, category_of(facts)))

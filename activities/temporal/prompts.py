@@ -22,7 +22,7 @@ from durable_llm.store import (
 from durable_llm.store.patience import patiently
 from durable_llm.store.prompts import from_content, get_content
 
-from ..failure.facts import LocalFaultError
+from ..faults import LocalFaultError
 from .server import Server
 
 _STORE_SHARE: Final = 0.5

@@ -18,7 +18,7 @@ from durable_llm.contract.facts import LocalFault
 from durable_llm.contract.request import Prompt
 from durable_llm.errors import DecryptionError
 
-from ..failure.facts import LocalFaultError
+from ..faults import LocalFaultError
 
 _CHECK: Final = timedelta(seconds=2)
 _FIRST_DELAY_S: Final = 0.1

@@ -1,6 +1,6 @@
-"""Whether a sound answer is the one that was asked for: its tool calls, its schema, its validators, in that order.
+"""Whether an answer is the one that was asked for: its tool calls, its schema, its validators, in that order.
 
-An answer of several choices keeps those that pass; one without any is rejected for the reason of its first.
+Of several choices those that pass are kept. Where none passes, the first choice's reason is the answer's.
 """
 
 import uuid
@@ -14,77 +14,89 @@ from durable_llm.contract.request import Prompt
 from durable_llm.contract.result import PARSED_CALL, Answer, Choice, ToolCall
 from durable_llm.contract.validation import Candidate
 
-from ..answer.defects import Native, Verdict, judge_choice
-from ..failure.facts import LocalFaultError
+from ..answer.defects import ChoiceEnd, Defect, choice_defect
+from ..faults import LocalFaultError
 from ..request.structured import schema_of
-from ..request.tools import Offer, callers_tools, judge_calls, offer
+from .offered_tools import OfferedTools, callers_tools, offered_tools, tool_call_defect
 from .registry import Registered, Registry
-from .running import BrokenFunctionError, RejectedAnswerError, Runner
+from .runner import DEFAULT_TIMEOUT_S, BrokenFunctionError, RejectedAnswerError, Runner
 from .schema import AnswerSchema, read_json
 
 
 class _RefusedChoiceError(Exception):
-    def __init__(self, verdict: Verdict) -> None:
-        super().__init__(verdict.defect)
-        self.verdict = verdict
+    def __init__(self, defect: Defect) -> None:
+        super().__init__(defect.kind)
+        self.defect = defect
+
+
+class Validation:
+    """What a worker checks answers with.
+
+    Args:
+        registry: Its validators and tool parsers; None: those that every worker has.
+        timeout_s: Seconds that one of them may take.
+    """
+
+    def __init__(self, registry: Registry | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        self._registry = registry or Registry()
+        self._runner = Runner(timeout_s)
+
+    async def prepare(self, spec: ModelSpecOnWire, prompt: Prompt) -> "AnswerChecks":
+        """What `prompt` asks of an answer, found before anything is sent.
+
+        Raises:
+            LocalFaultError: this worker lacks a validator or parser, or cannot use it, or the schema is none.
+        """
+        parser = self._registry.tool_parser(prompt.tool_parser) if prompt.tool_parser else None
+        validators = [(self._registry.validator(wanted), wanted.parameters) for wanted in prompt.validators]
+        for validator, parameters in validators:
+            await _check_parameters(validator, parameters, self._runner)
+        offered, tools = offered_tools(spec, prompt), callers_tools(spec, prompt)
+        return AnswerChecks(
+            self._runner,
+            offered,
+            tools=tools,
+            messages=prompt.messages,
+            parser=parser if tools and not offered.forbidden else None,
+            schema=await _schema(prompt, self._runner),
+            validators=validators,
+        )
 
 
 @dataclass(frozen=True)
-class Acceptance:
-    """What the answers of one call must pass, found before anything is sent."""
+class AnswerChecks:
+    """What the answers of one call must pass."""
 
     runner: Runner
-    offered: Offer
+    offered: OfferedTools
     tools: Sequence[dict[str, Any]] = ()
     messages: Sequence[Mapping[str, Any]] = ()
     parser: Registered | None = None
     schema: AnswerSchema | None = None
     validators: Sequence[tuple[Registered, Mapping[str, Any]]] = ()
 
-    @classmethod
-    async def of(cls, spec: ModelSpecOnWire, prompt: Prompt, registry: Registry, runner: Runner) -> "Acceptance":
-        """What `prompt` asks of an answer.
-
-        Raises:
-            LocalFaultError: this worker lacks a validator or parser, or cannot use it, or the schema is none.
-        """
-        parser = registry.tool_parser(prompt.tool_parser) if prompt.tool_parser else None
-        validators = [(registry.validator(wanted), wanted.parameters) for wanted in prompt.validators]
-        for validator, parameters in validators:
-            await _check(validator, parameters, runner)
-        offered, tools = offer(spec, prompt), callers_tools(spec, prompt)
-        return cls(
-            runner,
-            offered,
-            tools=tools,
-            messages=prompt.messages,
-            parser=parser if tools and not offered.forbidden else None,
-            schema=await _schema(prompt, runner),
-            validators=validators,
-        )
-
-    async def judge(self, answer: Answer) -> Answer | Verdict:
+    async def accept(self, answer: Answer) -> Answer | Defect:
         """The answer with those of its choices that pass, or why none does.
 
         Raises:
-            BrokenFunctionError: a validator or parser failed instead of judging.
+            BrokenFunctionError: a validator or parser failed instead of giving an opinion.
         """
         passed: list[Choice] = []
-        refused: list[Verdict] = []
+        refused: list[Defect] = []
         for choice in answer.choices:
             try:
-                passed.append(await self._judged(choice, answer))
+                passed.append(await self._accept(choice, answer))
             except _RefusedChoiceError as error:
-                refused.append(error.verdict)
+                refused.append(error.defect)
         if not passed:
             return refused[0]
         structured = self.schema is not None and not any(choice.tool_calls for choice in passed)
         return answer.model_copy(update={"choices": passed, "structured": structured})
 
-    async def _judged(self, choice: Choice, answer: Answer) -> Choice:
+    async def _accept(self, choice: Choice, answer: Answer) -> Choice:
         choice = await self._with_parsed_calls(choice)
-        if verdict := judge_calls(choice, self.offered):
-            raise _RefusedChoiceError(verdict)
+        if defect := tool_call_defect(choice, self.offered):
+            raise _RefusedChoiceError(defect)
         choice, value = await self._with_bare_json(choice)
         for validator, parameters in self.validators:
             candidate = self._candidate(choice, value, answer)
@@ -100,8 +112,8 @@ class Acceptance:
         function, label = self.parser.function, self.parser.label
         calls = await self._run(choice, AnswerDefect.REJECTED, label, function, choice.text, list(self.tools))
         choice = _calling(choice, _with_ids(calls, label))
-        if verdict := judge_choice(choice, Native()):
-            raise _RefusedChoiceError(verdict)
+        if defect := choice_defect(choice, ChoiceEnd()):
+            raise _RefusedChoiceError(defect)
         return choice
 
     async def _with_bare_json(self, choice: Choice) -> tuple[Choice, Any]:
@@ -120,7 +132,7 @@ class Acceptance:
             # JSON that stops because the budget was spent stops again: another model has another budget.
             spent = defect is AnswerDefect.NOT_THE_SCHEMA and choice.finish_reason == "length"
             raise _RefusedChoiceError(
-                Verdict(AnswerDefect.LENGTH if spent else defect, choice.finish_reason, str(error))
+                Defect(AnswerDefect.LENGTH if spent else defect, choice.finish_reason, str(error))
             ) from None
 
     def _candidate(self, choice: Choice, value: Any, answer: Answer) -> Candidate:
@@ -135,7 +147,7 @@ class Acceptance:
         )
 
 
-async def _check(validator: Registered, parameters: Mapping[str, Any], runner: Runner) -> None:
+async def _check_parameters(validator: Registered, parameters: Mapping[str, Any], runner: Runner) -> None:
     """Have a validator's own check look at its parameters; it may do anything, as the validator may."""
     if validator.check is None:
         return

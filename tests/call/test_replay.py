@@ -217,7 +217,7 @@ async def test_the_command_asks_the_server_where_no_file_is_named(on_server: Set
         await handle.cancel()
         refused = await workers("replay", "--query", "Nonsense = 1", **server(stage.client))
     assert (done.status, done.out) == (0, f"{handle.call_id}: replays\n1 of 1 calls replay with this code\n")
-    assert refused.status == 3
+    assert refused.status == 2
     assert "Nonsense" in refused.err
 
 

@@ -20,10 +20,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 demo: install ## ten calls through rate limits, overflows, quotas and killed processes (KEEP=1 leaves the UI up)
-	$(BIN)/python -m examples.demo $(if $(KEEP),--keep)
+	$(BIN)/python -m tests.harness.demo $(if $(KEEP),--keep)
 
 chaos: install ## 200 calls through a faulty provider while workers, the server and the job are killed
-	$(BIN)/python -m examples.chaos
+	$(BIN)/python -m tests.harness.chaos
 
 dev: install ## Temporal with its UI and a worker, in this terminal
 	$(BIN)/python -m workers dev

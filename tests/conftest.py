@@ -28,7 +28,7 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 PROOFS = (
     "test_demo", "test_drain", "test_outage", "test_readme_walk", "test_resilience", "test_rows_survive_answers",
-    "test_server_loss", "test_worker_loss",
+    "test_server_loss", "test_upgrade", "test_worker_loss",
 )  # fmt: skip
 """Modules that take long or want the machine for themselves: `make proofs` runs them, one after the other."""
 

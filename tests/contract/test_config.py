@@ -3,7 +3,7 @@
 import pytest
 
 from durable_llm import InvalidRequestError, LLMConfig, ModelSpec
-from durable_llm.client.coercion import to_config
+from durable_llm.client.new_call import to_config
 
 
 def test_a_bare_name_brings_no_parameters_and_ten_minutes() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Coroutine, Generator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypedDict, Unpack
+from typing import Any, Final, Literal, Self, Unpack
 
 from pydantic import BaseModel
 from temporalio.client import Client
@@ -15,7 +15,7 @@ from durable_llm.client.checks import Deadline, check_call_id, check_choices, fr
 from durable_llm.client.connection import Rpcs, check_namespace, connect_client, rest_at_exit, until_answered
 from durable_llm.client.handle import CallHandle
 from durable_llm.client.long_polls import DEFAULT_LIMIT, LongPolls, check_limit
-from durable_llm.client.new_call import ConfigLike, new_call
+from durable_llm.client.new_call import CallOptions, ConfigLike, new_call
 from durable_llm.client.prompt import Messages, ResponseFormat
 from durable_llm.client.submission import Submission
 from durable_llm.client.worker_watch import WorkerWatch
@@ -27,21 +27,6 @@ from durable_llm.errors import DurableLLMError
 from durable_llm.store import Store, store_from_environment
 
 DEFAULT_DEADLINE: Final = timedelta(hours=24)
-
-
-class CallOptions(TypedDict, total=False):
-    """The options of `submit` apart from config, messages, call_id and wait; documented there."""
-
-    session: str | None
-    deadline: Deadline
-    policy: Policy | Mapping[str, Any] | None
-    tools: Sequence[Mapping[str, Any]] | None
-    tool_choice: str | Mapping[str, Any] | None
-    response_format: ResponseFormat
-    validators: Sequence[ValidatorLike]
-    metadata: Mapping[str, str] | None
-    if_failed: Literal["return", "rerun"]
-    if_different: Literal["raise", "attach"]
 
 
 class Dispatcher:
@@ -136,12 +121,7 @@ class Dispatcher:
         If this coroutine is cancelled, the call is cancelled only if it had no `call_id`: without one nobody can attach
         to it again.
 
-        Args:
-            config: As for `submit`.
-            messages: As for `submit`.
-            call_id: As for `submit`.
-            wait: How long to wait for Temporal to accept the call, and then for the result; None: without limit.
-            **options: As for `submit`.
+        `wait` limits how long Temporal may take to accept the call, and then how long the result is awaited.
 
         Raises:
             DurableLLMError: as `submit` and `CallHandle.result` do.
@@ -200,10 +180,13 @@ class Dispatcher:
             DispatcherUnavailableError: `wait` passed, or the server or the store refused.
         """
         check_choices(if_failed=(if_failed, ("return", "rerun")), if_different=(if_different, ("raise", "attach")))
+        options = CallOptions(
+            session=session, deadline=deadline, policy=policy, tools=tools, tool_choice=tool_choice,
+            response_format=response_format, validators=validators, metadata=metadata,
+        )  # fmt: skip
         call = new_call(
-            config, messages, call_id=call_id, session=session, deadline=deadline, policy=policy, tools=tools,
-            tool_choice=tool_choice, response_format=response_format, validators=validators, metadata=metadata,
-            search_attributes=self._search_attributes, has_store=self._store is not None,
+            config, messages, options, call_id=call_id, search_attributes=self._search_attributes,
+            has_store=self._store is not None,
         )  # fmt: skip
         submission = Submission(self._client, self._task_queue, self._store, call)
         start = functools.partial(

@@ -102,7 +102,7 @@ class CallHandle:
         try:
             with _readable("result", self.call_id):
                 result = await self._rpcs.run(until_answered(self._end), call_id=self.call_id, wait=wait, result=True)
-            if not result.choices:  # a call's own answer has choices: is it a call?
+            if not result.choices:  # only another kind of workflow has such a result
                 await self._described()
         except WorkflowFailureError as failure:
             attempts: list[Attempt] = []

@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal, TypedDict
 
 from pydantic import ValidationError
 
@@ -43,6 +43,21 @@ RULES_VARIABLE: Final = "DURABLE_LLM_RULES"
 """A deployment's own rules ("permission=fail, timeout=next"), read at submit; they travel in the call."""
 
 
+class CallOptions(TypedDict, total=False):
+    """The options of `submit` apart from config, messages, call_id and wait; documented there."""
+
+    session: str | None
+    deadline: Deadline
+    policy: Policy | Mapping[str, Any] | None
+    tools: Sequence[Mapping[str, Any]] | None
+    tool_choice: str | Mapping[str, Any] | None
+    response_format: ResponseFormat
+    validators: Sequence[ValidatorLike]
+    metadata: Mapping[str, str] | None
+    if_failed: Literal["return", "rerun"]
+    if_different: Literal["raise", "attach"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class NewCall:
     """A checked call that has not been submitted yet."""
@@ -58,46 +73,34 @@ class NewCall:
     metadata: Mapping[str, str]
 
 
-def new_call(  # noqa: PLR0913  # the options of `submit`
-    config: ConfigLike,
-    messages: Messages,
-    *,
-    call_id: str | None,
-    session: str | None,
-    deadline: Deadline,
-    policy: Policy | Mapping[str, Any] | None,
-    tools: Sequence[Mapping[str, Any]] | None,
-    tool_choice: str | Mapping[str, Any] | None,
-    response_format: ResponseFormat,
-    validators: Sequence[ValidatorLike],
-    metadata: Mapping[str, str] | None,
-    search_attributes: bool,
-    has_store: bool,
-) -> NewCall:
-    """Check the options of `submit` and put the call together.
+def new_call(
+    config: ConfigLike, messages: Messages, options: CallOptions, *,
+    call_id: str | None, search_attributes: bool, has_store: bool,
+) -> NewCall:  # fmt: skip
+    """Check what a caller passed to `submit` and put the call together.
 
     Raises:
-        InvalidRequestError: something is wrong with one of them.
+        InvalidRequestError: a part is wrong; names it.
     """
-    chain, call_policy = to_config(config), to_policy(policy)
+    chain, policy = to_config(config), to_policy(options["policy"])
     own = (chain.response_validator,) if chain.response_validator else ()
     prompt = to_prompt(
-        messages, tools=tools, tool_choice=tool_choice, response_format=response_format,
-        validators=[*own, *check_validators(validators)], tool_parser=chain.tool_parser,
+        messages, tools=options["tools"], tool_choice=options["tool_choice"],
+        response_format=options["response_format"],
+        validators=[*own, *check_validators(options["validators"])], tool_parser=chain.tool_parser,
     )  # fmt: skip
-    deadline_after_s, deadline_at = split_deadline(deadline)
-    check_session(session)
+    deadline_after_s, deadline_at = split_deadline(options["deadline"])
+    check_session(options["session"])
     if call_id is None:
         check_not_passed(deadline_at)
     request = CallRequest(
-        models=[_with_timeout_of_preset(spec, call_policy) for spec in chain.models], policy=call_policy,
-        deadline_after_s=deadline_after_s, deadline_at=deadline_at, session=session,
+        models=[_with_timeout_of_preset(spec, policy) for spec in chain.models], policy=policy,
+        deadline_after_s=deadline_after_s, deadline_at=deadline_at, session=options["session"],
         search_attributes=search_attributes,
     )  # fmt: skip
     size = check_sizes(request, prompt, has_store=has_store)
     stored = has_store and size > STORED_PROMPT_BYTES
-    background = any(spec.background for spec in chain.models)
-    version = needed_version(prompt, stored=stored, background=background)
+    version = needed_version(prompt, stored=stored, background=any(spec.background for spec in chain.models))
     return NewCall(
         call_id=fresh_call_id() if call_id is None else check_call_id(call_id),
         request=request.model_copy(update={"schema_version": version}),
@@ -105,7 +108,7 @@ def new_call(  # noqa: PLR0913  # the options of `submit`
         prompt_bytes=size,
         stored=stored,
         fingerprint=fingerprint(chain, prompt),
-        metadata=check_metadata(metadata),
+        metadata=check_metadata(options["metadata"]),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from durable_llm.contract import key_reference, lmi
 from durable_llm.contract.parameters import check_values, is_credential_name
@@ -54,31 +54,16 @@ class ModelSpec(ModelSpecOnWire, Strict):
 
     model_config = Strict.model_config
 
-    @field_validator("name")
-    @classmethod
-    def _name_is_a_model(cls, name: str) -> str:
-        if name != name.strip() or not name.isprintable():
-            raise ValueError("name: expected litellm's 'provider/model', without spaces around it")
-        if key_reference.find_literal_key(name):
-            raise ValueError(f"name: holds what looks like a key and is shown everywhere; {key_reference.HOW_TO_WRITE}")
-        return name
-
-    @field_validator("api_key")
-    @classmethod
-    def _key_is_a_reference(cls, value: str | None) -> str | None:
-        if value is not None:
-            key_reference.parse(value)
-        return value
-
-    @field_validator("api_base")
-    @classmethod
-    def _address_without_credentials(cls, value: str | None) -> str | None:
-        if value is not None:
-            check_address(value)
-        return value
-
     @model_validator(mode="after")
-    def _parameters_shape_the_request(self) -> Self:
+    def _is_valid(self) -> Self:
+        if self.name != self.name.strip() or not self.name.isprintable():
+            raise ValueError("name: expected litellm's 'provider/model', without spaces around it")
+        if key_reference.find_literal_key(self.name):
+            raise ValueError(f"name: holds what looks like a key and is shown everywhere; {key_reference.HOW_TO_WRITE}")
+        if self.api_key is not None:
+            key_reference.parse(self.api_key)
+        if self.api_base is not None:
+            check_address(self.api_base)
         check_values(self.extra_params)
         check_background(self)
         return self
@@ -104,20 +89,10 @@ class LLMConfig(Strict):
     """
 
     models: Annotated[list[ModelSpec], Field(min_length=1, max_length=50)]
-    response_validator: Validator | None = None
+    response_validator: Annotated[Validator, BeforeValidator(to_validator)] | None = None
     """A validator in addition to those of `submit`, by its name on the worker."""
-    tool_parser: str | None = None
+    tool_parser: Annotated[str, BeforeValidator(to_parser_name)] | None = None
     """Name of the worker's tool parser, for models that write tool calls as text."""
-
-    @field_validator("response_validator", mode="before")
-    @classmethod
-    def _validator_is_named(cls, value: object) -> Validator | None:
-        return None if value is None else to_validator(value)
-
-    @field_validator("tool_parser", mode="before")
-    @classmethod
-    def _parser_is_named(cls, value: object) -> str | None:
-        return None if value is None else to_parser_name(value)
 
     @classmethod
     def from_lmi(cls, shape: Mapping[str, Any]) -> Self:

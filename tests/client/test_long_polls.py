@@ -189,12 +189,12 @@ async def test_a_call_that_runs_again_is_polled_for_in_turns(namespace: Namespac
 async def test_too_few_long_polls_are_refused_before_anything_is_connected(
     limit: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With fewer than four, no newcomer would keep a place; nothing listens at the address that is not asked."""
+    """With fewer than four no new call would keep a slot; the check comes before any connection."""
     monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
     lazy = await Client.connect("127.0.0.1:1", lazy=True)
-    with pytest.raises(InvalidRequestError, match="max_long_polls: expected a number from 4 on"):
+    with pytest.raises(InvalidRequestError, match="max_long_polls: expected a number of 4 or more"):
         Dispatcher(lazy, max_long_polls=limit)
-    with pytest.raises(InvalidRequestError, match="max_long_polls: expected a number from 4 on"):
+    with pytest.raises(InvalidRequestError, match="max_long_polls: expected a number of 4 or more"):
         await Dispatcher.connect(max_long_polls=limit)
 
 

@@ -31,30 +31,8 @@ from .histories import chosen
 _POLICY_MARKER: Final = re.compile(rb"policy-(\d+)")
 
 
-class UnreadableCallError(ValueError):
-    """A history does not belong to a call of this package, or cannot be decoded."""
-
-
-@dataclass(frozen=True)
-class RecordedFailure:
-    """One failed attempt that the workflow decided about."""
-
-    order: AttemptOrder
-    facts: FailureFacts
-    decided_at: datetime
-    decision: "PolicyDecision | None"
-    """None if the call ended before it wrote a ledger entry."""
-
-
-@dataclass(frozen=True)
-class RecordedCall:
-    """One call's failures, in their order."""
-
-    call_id: str
-    request: CallRequest
-    deadline: datetime
-    policy_version: int
-    failures: list[RecordedFailure]
+class NotACallError(ValueError):
+    """A history does not belong to a call of this package."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +49,28 @@ class PolicyDecision:
 
     def __str__(self) -> str:
         return f"{self.category} -> {self.decision} ({self.rule})"
+
+
+@dataclass(frozen=True)
+class RecordedFailure:
+    """One failed attempt that the workflow decided about."""
+
+    order: AttemptOrder
+    facts: FailureFacts
+    decided_at: datetime
+    decision: PolicyDecision | None
+    """None if the call ended before it wrote a ledger entry."""
+
+
+@dataclass(frozen=True)
+class RecordedCall:
+    """One call's failures, in their order."""
+
+    call_id: str
+    request: CallRequest
+    deadline: datetime
+    policy_version: int
+    failures: list[RecordedFailure]
 
 
 @dataclass(frozen=True)
@@ -100,25 +100,16 @@ async def read_call(history: WorkflowHistory, converter: DataConverter) -> Recor
     """The call that `history` records.
 
     Raises:
-        UnreadableCallError: it is not a call's history, or its payloads cannot be decoded.
+        ValueError, LookupError, RuntimeError: it is not a call's history, or its payloads cannot be decoded.
     """
-    try:
-        return await _read_call(history, converter)
-    except UnreadableCallError as error:
-        raise UnreadableCallError(f"{history.workflow_id}: {error}") from None
-    except (ValueError, LookupError, RuntimeError) as error:
-        raise UnreadableCallError(f"{history.workflow_id}: cannot be decoded: {type(error).__name__}") from error
-
-
-async def _read_call(history: WorkflowHistory, converter: DataConverter) -> RecordedCall:
     recorded = CallHistory(converter)
     for event in history.events:
         await recorded.add(event)
     if recorded.started is None:
-        raise UnreadableCallError(f"is not the history of a {WORKFLOW}")
+        raise NotACallError(f"is not the history of a {WORKFLOW}")
     started = recorded.started.workflow_execution_started_event_attributes
     if started.workflow_type.name != WORKFLOW:
-        raise UnreadableCallError(f"is a {started.workflow_type.name}, not a {WORKFLOW}")
+        raise NotACallError(f"is a {started.workflow_type.name}, not a {WORKFLOW}")
     request: CallRequest = (await converter.decode([started.input.payloads[0]], [CallRequest]))[0]
     after = timedelta(seconds=request.deadline_after_s or 86_400)
     deadline = request.deadline_at or recorded.started.event_time.ToDatetime(tzinfo=UTC) + after
@@ -128,12 +119,12 @@ async def _read_call(history: WorkflowHistory, converter: DataConverter) -> Reco
         for number, attempt in sorted(recorded.attempts.items())
         if attempt.facts is not None and attempt.decided_at is not None
     ]
-    found = [match for data in recorded.markers if (match := _POLICY_MARKER.search(data))]
+    versions = [int(found[1]) for data in recorded.markers if (found := _POLICY_MARKER.search(data))]
     return RecordedCall(
         call_id=started.workflow_id or history.workflow_id,
         request=request,
         deadline=deadline if deadline.tzinfo else deadline.replace(tzinfo=UTC),
-        policy_version=int(found[-1][1]) if found else FIRST,
+        policy_version=versions[-1] if versions else FIRST,
         failures=failures,
     )
 
@@ -190,8 +181,11 @@ async def reclassify(histories: AsyncIterator[WorkflowHistory | str], converter:
             continue
         try:
             call = await read_call(history, converter)
-        except UnreadableCallError as error:
-            unreadable.append(str(error))
+        except NotACallError as error:
+            unreadable.append(f"{history.workflow_id}: {error}")
+            continue
+        except (ValueError, LookupError, RuntimeError) as error:
+            unreadable.append(f"{history.workflow_id}: cannot be decoded: {type(error).__name__}")
             continue
         calls += 1
         attempts += sum(failure.decision is not None for failure in call.failures)

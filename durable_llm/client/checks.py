@@ -160,9 +160,6 @@ def _check_label(name: str, text: str, limit: int) -> None:
     """Refuse a label that is too long, unprintable or looks like a secret: labels are shown everywhere."""
     size = len(text.encode(errors="surrogatepass"))
     if size > limit:
-        advice = "shorten it, or pass large images by address instead of inline"
-        if size <= MAX_STORED_PROMPT_BYTES:
-            advice = f"set DURABLE_LLM_STORE here and on the workers ({MAX_STORED_PROMPT_BYTES:,} then), {advice}"
         raise InvalidRequestError(f"{name}: takes {size:,} bytes and the limit is {limit:,}")
     if _UNPRINTABLE.search(text):
         raise InvalidRequestError(f"{name}: holds a control character or half of a surrogate pair")

@@ -111,7 +111,10 @@ def check_values(parameters: Mapping[str, Any]) -> None:
     text = parameters.get("text")
     if isinstance(text, Mapping) and "format" in text:
         raise ValueError(f"extra_params: 'format' inside 'text' is refused: {REPLACEMENTS['response_format']}")
-    for header, value in _headers(parameters).items():
+    headers = parameters.get("extra_headers") or {}
+    if not isinstance(headers, Mapping):
+        raise ValueError("extra_headers: expected a mapping of header names to values")
+    for header, value in headers.items():
         if is_credential_name(header) or header.lower() in _STEERING_HEADERS or _AUTHORIZES.match(str(value)):
             shown = redact_literal_keys(header)
             raise ValueError(f"extra_headers: {shown!r} is refused; credentials go into api_key as a reference")
@@ -121,13 +124,6 @@ def check_values(parameters: Mapping[str, Any]) -> None:
         if is_credential_name(name) and isinstance(value, str):
             raise ValueError(f"{name}: a credential is refused here; a key goes into api_key as a reference")
         _check_nested(name, value)
-
-
-def _headers(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-    headers = parameters.get("extra_headers") or {}
-    if not isinstance(headers, Mapping):
-        raise ValueError("extra_headers: expected a mapping of header names to values")
-    return headers
 
 
 def _check_nested(path: str, value: Any) -> None:

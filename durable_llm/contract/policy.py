@@ -7,7 +7,7 @@ running call does.
 from datetime import timedelta
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from durable_llm.contract.categories import Category
 from durable_llm.contract.wire import Strict, Wire
@@ -19,13 +19,7 @@ RuleAction = Literal["retry", "retry_once", "next", "fail"]
 """What a rule can ask for: same model within its retries, same model once, next model, end the call."""
 
 
-def _positive(value: timedelta) -> timedelta:
-    if value <= timedelta(0):
-        raise ValueError("expected a duration above zero")
-    return value
-
-
-Duration = Annotated[timedelta, AfterValidator(_positive)]
+Duration = Annotated[timedelta, Field(gt=timedelta(0))]
 
 
 class PolicyOnWire(Wire):

@@ -63,8 +63,8 @@ class Choice(Wire):
         return sum(token["logprob"] for token in tokens) if tokens else None
 
 
-class Answer(Wire):
-    """What one attempt returned."""
+class _AnswerFields(Wire):
+    """What an attempt's answer and a call's result have in common."""
 
     choices: list[Choice] = Field(default_factory=list)
     model: str | None = None
@@ -72,17 +72,23 @@ class Answer(Wire):
     provider: str | None = None
     """litellm's name of the provider that answered."""
     system_fingerprint: str | None = None
+    """The provider's name of the configuration that answered; with a seed, the same configuration answers alike."""
     usage: Usage | None = None
     cost: float | None = None
-    """USD; None when unknown, never 0.0 for unknown."""
+    """USD of the answer; None when unknown, never 0.0 for unknown."""
     response_id: str | None = None
-    request_id: str | None = None
-    http_status: int | None = None
-    duration_s: float | None = None
     structured: bool = False
     """Whether the texts are JSON that was checked against the requested format."""
     truncated: bool = False
     """Whether the worker cut texts, tool arguments or choices that Temporal would not store whole."""
+
+
+class Answer(_AnswerFields):
+    """What one attempt returned."""
+
+    request_id: str | None = None
+    http_status: int | None = None
+    duration_s: float | None = None
 
     def entry_fields(self) -> dict[str, Any]:
         """What the ledger entry of the attempt takes from its answer."""
@@ -92,29 +98,15 @@ class Answer(Wire):
         }  # fmt: skip
 
 
-class LLMResult(Ledger):
+class LLMResult(_AnswerFields, Ledger):
     """A call's answer, its cost, and the ledger."""
 
     schema_version: int = FIRST_SCHEMA_VERSION
     policy_version: int = 0
-    choices: list[Choice] = Field(default_factory=list)
     parsed: Any = None
     """If `response_format` was a pydantic type, its instance; if it was a schema, the JSON value."""
-    model: str | None = None
-    """The model that answered, as the provider names it."""
     spec_index: int = 0
     """Index in the chain of the model that answered."""
-    provider: str | None = None
-    """litellm's name of the provider that answered."""
-    system_fingerprint: str | None = None
-    """The provider's name of the configuration that answered; with a seed, the same configuration answers alike."""
-    usage: Usage | None = None
-    cost: float | None = None
-    """USD of the answer; None when unknown."""
-    response_id: str | None = None
-    structured: bool = False
-    """Whether `text` is JSON that was checked against the requested format."""
-    truncated: bool = False
 
     @property
     def text(self) -> str | None:

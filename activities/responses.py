@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from durable_llm.backoff import Backoff
 from durable_llm.contract.heartbeat import AttemptHeartbeat
 
 from .answer.responses import completion_of
@@ -114,12 +115,11 @@ class _Followed:
         return None if self.scrubber.finds_key(response_id) else response_id
 
     async def _look_until_ended(self) -> None:
-        pause = FIRST_PAUSE_S
+        backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S, factor=1.5)
         if self.exchange.status is None:  # another attempt began it
             await self._look()
         while self._goes_on():
-            await asyncio.sleep(max(pause, self._asked_pause()))
-            pause = min(pause * 1.5, LONGEST_PAUSE_S)
+            await backoff.pause(at_least_s=self._asked_pause())
             await self._look()
 
     async def _look(self) -> None:

@@ -149,7 +149,7 @@ def check_background(spec: ModelSpecOnWire) -> None:
     if False in (spec.extra_params.get("store"), body.get("store") if isinstance(body, Mapping) else None):
         raise ValueError("background: a response that is not stored cannot be followed; leave 'store' out")
     if spec.extra_params.get("stream"):
-        raise ValueError("background: a response that is polled cannot be streamed; leave 'stream' out")
+        raise ValueError("background: a response that is polled has no stream; leave 'stream' out")
 
 
 def check_address(address: str) -> None:

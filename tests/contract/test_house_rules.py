@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,40 @@ def test_imports_go_one_way(package: str) -> None:
     for path in sources(package):
         ours = {name.partition(".")[0] for name in imports(path)} & set(PACKAGES)
         assert ours <= MAY_IMPORT[package] | {package}, f"{path.relative_to(ROOT)} imports {ours}"
+
+
+LAYERS = ("contract", "backoff", "errors", "encryption", "store", "client", "cli")
+"""Packages of `durable_llm`, each importing only what is left of it."""
+
+
+def arrows(room: str) -> dict[str, set[str]]:
+    """What each package, or module outside of any, of a room imports of the others in it."""
+    found: dict[str, set[str]] = {}
+    for path in sources(room):
+        here = path.relative_to(ROOT).with_suffix("").parts
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom):
+                continue
+            base = here[: -node.level] if node.level else ()
+            module = (*base, *(node.module or "").split(".")) if node.module else base
+            targets = [module] if len(module) > 1 else [(*module, alias.name) for alias in node.names]
+            others = {target[1] for target in targets if target[0] == room and len(target) > 1} - {here[1]}
+            found.setdefault(here[1], set()).update(others)
+    return found
+
+
+@pytest.mark.parametrize("room", ["durable_llm", "workflows"])
+def test_no_packages_of_a_room_import_each_other_in_a_circle(room: str) -> None:
+    """Nor does one do so inside a function."""
+    graph = {package: others for package, others in arrows(room).items() if package != "__init__"}
+    list(TopologicalSorter(graph).static_order())  # raises CycleError with the circle
+
+
+def test_packages_of_the_client_import_only_what_is_left_of_them() -> None:
+    """The order is contract <- errors <- encryption, store <- client <- cli."""
+    found = arrows("durable_llm")
+    for index, package in enumerate(LAYERS):
+        assert found.get(package, set()) & set(LAYERS) <= set(LAYERS[:index]), package
 
 
 def test_only_the_activities_import_litellm() -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from durable_llm.backoff import Backoff
 from durable_llm.contract.heartbeat import AttemptHeartbeat
 
 from .answer.read import plain_logprobs
@@ -144,12 +145,11 @@ class _BackgroundResponse:
         return {**access, "custom_llm_provider": self.request.provider, "response_id": self.exchange.response_id}
 
     async def _poll_until_ended(self) -> None:
-        pause = FIRST_PAUSE_S
+        backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S, factor=1.5)
         if self.exchange.status is None:  # another attempt began it
             await self._poll()
         while self._goes_on():
-            await asyncio.sleep(max(pause, self._asked_pause()))
-            pause = min(pause * 1.5, LONGEST_PAUSE_S)
+            await backoff.pause(at_least_s=self._asked_pause())
             await self._poll()
 
     async def _poll(self) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
@@ -62,10 +61,7 @@ async def skipping_env() -> AsyncIterator[WorkflowEnvironment]:
         )
     )
     async with env:
-        request = AddSearchAttributesRequest(
-            namespace=env.client.namespace, search_attributes=search_attributes._INDEXED_TYPE
-        )
-        await env.client.operator_service.add_search_attributes(request)
+        await search_attributes.register(env.client)
         yield env
 
 

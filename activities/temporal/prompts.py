@@ -92,7 +92,7 @@ async def _in_time(store: Store, reference: PromptReference, within_s: float) ->
     told = [StoreUnavailableError(f"{store.place} did not answer")]
     try:
         async with asyncio.timeout(within_s):
-            transfer: Awaitable[bytes] = patiently(lambda: get_content(store, reference), told=told.append)
+            transfer: Awaitable[bytes] = patiently(lambda: get_content(store, reference), on_failure=told.append)
             return await transfer
     except TimeoutError:
         raise StoreUnavailableError(f"{told[-1]}; tried for {within_s:g} s") from None

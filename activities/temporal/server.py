@@ -14,6 +14,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
+from durable_llm.backoff import Backoff
 from durable_llm.contract.facts import LocalFault
 from durable_llm.contract.request import Prompt
 from durable_llm.errors import DecryptionError
@@ -56,7 +57,7 @@ class TemporalServer:
         """
         client, info = activity.client(), activity.info()
         handle = client.get_workflow_handle(info.workflow_id or "", run_id=info.workflow_run_id)
-        delay = _FIRST_DELAY_S
+        backoff = Backoff(_FIRST_DELAY_S, _LONGEST_DELAY_S)
         while True:
             try:
                 async for event in handle.fetch_history_events(page_size=1):
@@ -72,8 +73,7 @@ class TemporalServer:
                 raise LocalFaultError(LocalFault.UNDECIPHERED, error.message) from None
             except Exception as error:  # whatever a codec or a converter raises
                 raise _unreadable(error) from None
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _LONGEST_DELAY_S)
+            await backoff.pause()
 
     async def reachable(self) -> None:
         """Return once the server answers; attempts that wait at the same moment share one question."""
@@ -83,13 +83,12 @@ class TemporalServer:
 
 
 async def _until_healthy(client: Client) -> None:
-    delay = _FIRST_DELAY_S
+    backoff = Backoff(_FIRST_DELAY_S, _LONGEST_DELAY_S)
     while True:
         with contextlib.suppress(RPCError, RuntimeError):
             if await client.service_client.check_health(timeout=_CHECK):
                 return
-        await asyncio.sleep(delay)
-        delay = min(delay * 2, _LONGEST_DELAY_S)
+        await backoff.pause()
 
 
 def worker_stops() -> bool:

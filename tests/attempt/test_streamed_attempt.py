@@ -53,7 +53,7 @@ async def served(*events: str, prompt=None):
 
 def decided(facts) -> str:
     """What a call with another model would do."""
-    return VERSIONS[CURRENT].judge(facts, Progress(budgets=(3, 3)), Policy(), 86_400.0)[1].action
+    return VERSIONS[CURRENT].decide(facts, Progress(budgets=(3, 3)), Policy(), 86_400.0).action
 
 
 @pytest.mark.parametrize(("model", "base"), FAMILIES)

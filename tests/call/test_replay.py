@@ -142,7 +142,7 @@ async def _after_a_moment(self: LLMCall, progress: Progress, *rest: object) -> A
 
 
 def _leniently(self: LLMCall, facts: FailureFacts, progress: Progress) -> Decision:
-    return LLMCall._judge(self, facts.model_copy(update={"http_status": 503}), progress)
+    return LLMCall._decide(self, facts.model_copy(update={"http_status": 503}), progress)
 
 
 def _silently(self: LLMCall, *_: object, **__: object) -> None:
@@ -161,8 +161,8 @@ async def replayed(workflow_class: type) -> Report:
 
 @pytest.mark.parametrize(
     "methods",
-    [{"_wait": _without_waiting}, {"_attempt": _after_a_moment}, {"_judge": _leniently}, {"_show": _silently}],
-    ids=["a wait left out", "a timer more", "another judgement", "no search attributes"],
+    [{"_wait": _without_waiting}, {"_attempt": _after_a_moment}, {"_decide": _leniently}, {"_show": _silently}],
+    ids=["a wait left out", "a timer more", "another decision", "no search attributes"],
 )
 async def test_the_gate_stops_code_that_takes_another_path(methods: dict[str, Callable]) -> None:
     """Other commands than the recorded ones, and some saved history does not replay."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from durable_llm.contract.categories import Category
-from workflows.policy.decide import ACTIONS, KEYLESS_DELAY_S, LONGEST_KEYLESS_DELAY_S, LOST_PER_MODEL, ROUND_SPACING_S
+from workflows.policy.decide import ACTIONS, KEY_WAIT_S, LONGEST_KEY_WAIT_S, LOST_PER_MODEL, ROUND_SPACING_S
 from workflows.policy.rules import BY_STATUS, ERROR_BODY, NO_RESPONSE, NOT_AN_ANSWER, OUR_SIDE, Rule
 from workflows.policy.versions import CURRENT
 
@@ -13,8 +13,8 @@ _MEANING = {
     "next": "next model at once",
     "fail": "the call ends",
     "resend": f"same model after up to 2 s, {LOST_PER_MODEL} times per model, outside its `max_retries`; then the next",
-    "restate": "same model once more with all messages, outside its `max_retries`; then the next",
-    "await_key": f"same model after {KEYLESS_DELAY_S:.0f} s, doubling up to {LONGEST_KEYLESS_DELAY_S:.0f} s, outside "
+    "resend_all_messages": "same model once more with all messages, outside its `max_retries`; then the next",
+    "wait_for_key": f"same model after {KEY_WAIT_S:.0f} s, doubling up to {LONGEST_KEY_WAIT_S:.0f} s, outside "
     "its `max_retries`, until the deadline or `max_attempts`",
 }
 
@@ -94,16 +94,16 @@ def _condition(rule: Rule) -> str:
         *([", ".join(sorted(rule.defect))] if rule.defect else []),
         *([f"status {_ranges(rule.status)}"] if rule.status else []),
         *([f"litellm's {', '.join(sorted(rule.exception))}"] if rule.exception else []),
-        *([f"says so in {_where(rule)}"] if rule.said or rule.text else []),
+        *([f"says so in {_where(rule)}"] if rule.fields or rule.text else []),
         *([_ALSO[rule.name]] if rule.name in _ALSO else []),
     ]
     return "; ".join(parts) or "always"
 
 
 def _where(rule: Rule) -> str:
-    if rule.said and rule.text:
+    if rule.fields and rule.text:
         return "code, fields or words"
-    return "code or fields" if rule.said else "words"
+    return "code or fields" if rule.fields else "words"
 
 
 def _ranges(statuses: Iterable[int]) -> str:

@@ -20,6 +20,7 @@ from temporalio.worker import Plugin, Replayer, Worker
 
 from durable_llm import Dispatcher, DurableLLMError, LLMConfig, ModelSpec
 from durable_llm.client.trace_context import TraceContext, active_trace
+from durable_llm.contract.facts import FailureFacts, LocalFault
 from durable_llm.contract.ledger import Usage
 from durable_llm.contract.request import AttemptOrder, Prompt
 from durable_llm.contract.result import Choice, FunctionCall, ToolCall
@@ -36,7 +37,7 @@ from workers.telemetry.instruments import telemetry_errors_logged
 from workers.telemetry.names import ATTRIBUTES, Attribute, tables
 from workflows.llm_call import LLMCall
 
-HISTORIES = sorted((ROOT / "tests" / "histories").glob("*.json"))
+HISTORIES = sorted((ROOT / "tests" / "support" / "histories").glob("*.json"))
 ANSWERED = {"durable_llm.outcome": "answered"}
 QUICK = {"OTEL_BSP_SCHEDULE_DELAY": "50", "OTEL_METRIC_EXPORT_INTERVAL": "150"}
 PROMPT = "Which of these two elephants is older, and by how many winters?"
@@ -290,6 +291,28 @@ async def test_an_attempt_whose_worker_was_lost_has_a_span_too(
     assert {span.parent_id for span in attempts} == {call.span_id}
     assert 0.9 <= attempts[0].seconds < 10
     assert attempts[0].attributes["durable_llm.outcome"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("last", "kind", "outcome"),
+    [
+        (FailureFacts(local_fault=LocalFault.BROKEN_VALIDATOR, answer=answer()), "BrokenValidatorError", "rejected"),
+        (FailureFacts(local_fault=LocalFault.UNKNOWN_VALIDATOR), "UnsupportedRequestError", "rejected"),
+        (http_error(400, text="Invalid schema for function 'f'"), "RequestRejectedError", "rejected"),
+    ],
+)
+async def test_a_calls_span_has_the_outcome_that_its_handle_has(
+    server_env: WorkflowEnvironment, exported: Exported, last: FailureFacts, kind: str, outcome: str
+) -> None:
+    """One table says which error is which outcome."""
+    async with traced(server_env, exported, last) as ready:
+        handle = await ready.dispatcher.submit(chain(), PROMPT)
+        with pytest.raises(DurableLLMError) as raised:
+            await handle.result()
+        assert (await handle.status()).outcome == outcome
+        call, _ = await exported.spans(handle.call_id)
+    assert type(raised.value).__name__ == call.attributes["error.type"] == kind
+    assert call.attributes["durable_llm.outcome"] == outcome
 
 
 async def test_a_call_that_ends_without_an_answer_says_how(server_env: WorkflowEnvironment, exported: Exported) -> None:

@@ -8,7 +8,7 @@ so the call makes one in its place.
 
 import asyncio
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from opentelemetry import context, trace
 from opentelemetry.trace import Span, Status, StatusCode
@@ -29,25 +29,13 @@ from durable_llm.contract.ledger import Attempt, Ledger
 from durable_llm.contract.names import ATTEMPT_ACTIVITY, WORKFLOW
 from durable_llm.contract.request import AttemptOrder
 from durable_llm.contract.result import CallFailure, LLMResult
-from durable_llm.errors import (
-    AllModelsExhaustedError,
-    DeadlineExceededError,
-    RequestRejectedError,
-    UnsupportedRequestError,
-)
+from durable_llm.errors import outcome_of_error
 
 from . import attempt_attributes
 from .attempt_attributes import Attributes
 from .attempt_spans import category_of, chat_span, status_of
 from .instruments import Instruments, telemetry_errors_logged
 from .names import CALL_SPAN, JUDGED_EVENT, SCOPE, Attribute
-
-_OUTCOMES: Final = {
-    AllModelsExhaustedError.__name__: CallOutcome.EXHAUSTED,
-    RequestRejectedError.__name__: CallOutcome.REJECTED,
-    UnsupportedRequestError.__name__: CallOutcome.REJECTED,
-    DeadlineExceededError.__name__: CallOutcome.DEADLINE,
-}
 
 
 class WatchedCall(WorkflowInboundInterceptor):
@@ -126,7 +114,7 @@ def _of_ending(error: BaseException) -> tuple[Attributes, Status | None]:
     kind = (error.type if isinstance(error, ApplicationError) else None) or type(error).__name__
     details = error.details[0] if isinstance(error, ApplicationError) and error.details else None
     ended: Attributes = {
-        Attribute.OUTCOME: _OUTCOMES[kind].value if kind in _OUTCOMES else Outcome.FAILED.value,
+        Attribute.OUTCOME: (outcome_of_error(kind) or Outcome.FAILED).value,
         Attribute.ERROR_TYPE: kind,
     }
     if isinstance(details, CallFailure):

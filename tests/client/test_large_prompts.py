@@ -1,4 +1,4 @@
-"""Prompts that are too large for Temporal: put once by the client, fetched by the attempt alone."""
+"""Prompts that are too large for Temporal: the client stores them once, only attempts fetch them."""
 
 import asyncio
 import base64
@@ -113,7 +113,7 @@ async def test_twenty_megabytes_of_images_arrive_whole_and_the_history_stays_sma
 
 
 async def test_prompts_up_to_512_kib_do_not_touch_the_store(server_env):
-    """They travel through Temporal as ever, in requests that an older worker takes."""
+    """They travel through Temporal, in requests that an older worker accepts."""
     driver = Memory()
     store = Store(driver)
     async with playing({"body": ANSWER}) as wire, asking(server_env.client, store, worker_store=store) as dispatcher:
@@ -171,7 +171,7 @@ async def test_the_command_line_sends_a_large_file(server_env, tmp_path):
 
 
 class Mask(PayloadCodec):
-    """Turns each byte round: enough to see whether a codec was asked."""
+    """Inverts each byte, which shows whether a codec was used."""
 
     async def encode(self, payloads):
         mask = bytes(255 - number for number in range(256))

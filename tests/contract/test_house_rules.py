@@ -1,4 +1,4 @@
-"""The house's own rules, as tests: who may import whom, what is exported, what every test and message must be."""
+"""The project's own rules as tests: imports, exports, and what every test and every message must be."""
 
 import ast
 import importlib
@@ -28,7 +28,7 @@ MAY_IMPORT = {
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Top-level names of all modules that a file imports, wherever in it."""
+    """Names of all modules that a file imports, anywhere in it."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -54,7 +54,7 @@ LAYERS = ("contract", "backoff", "errors", "encryption", "store", "client", "cli
 
 
 def arrows(room: str) -> dict[str, set[str]]:
-    """What each package, or module outside of any, of a room imports of the others in it."""
+    """For each package of a room, and each module outside of a package, the others that it imports."""
     found: dict[str, set[str]] = {}
     for path in sources(room):
         here = path.relative_to(ROOT).with_suffix("").parts
@@ -71,7 +71,7 @@ def arrows(room: str) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("room", ["durable_llm", "workflows"])
 def test_no_packages_of_a_room_import_each_other_in_a_circle(room: str) -> None:
-    """Nor does one do so inside a function."""
+    """An import inside a function counts too."""
     graph = {package: others for package, others in arrows(room).items() if package != "__init__"}
     list(TopologicalSorter(graph).static_order())  # raises CycleError with the circle
 
@@ -84,7 +84,7 @@ def test_packages_of_the_client_import_only_what_is_left_of_them() -> None:
 
 
 def test_only_the_activities_import_litellm() -> None:
-    """Litellm takes seconds to import and reads the environment: it lives on its own side."""
+    """Litellm takes seconds to import and reads the environment."""
     for package in PACKAGES:
         for path in sources(package):
             if "litellm" in {name.partition(".")[0] for name in imports(path)}:
@@ -92,7 +92,7 @@ def test_only_the_activities_import_litellm() -> None:
 
 
 def test_the_policy_knows_no_temporal_no_clock_and_no_randomness() -> None:
-    """A simulation and a report use the policy as it is."""
+    """Simulations and reports use the policy outside of Temporal."""
     for path in sources("workflows/policy"):
         forbidden = {"temporalio", "time", "datetime", "random", "asyncio", "os", "litellm"}
         assert not {name.partition(".")[0] for name in imports(path)} & forbidden, path
@@ -133,7 +133,7 @@ def test_every_message_is_frozen_and_strict_or_lenient_on_purpose() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: path.stem)
 def test_every_test_states_its_rule(path: Path) -> None:
-    """A test without a docstring says what happens, not what must."""
+    """The docstring says what must hold; the code only says what happens."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
             assert ast.get_docstring(node), f"{path.name}: {node.name}"
@@ -148,7 +148,7 @@ def test_the_constraints_hold_versions_and_no_addresses() -> None:
 
 
 def test_each_suppressed_warning_names_its_rule_and_reason() -> None:
-    """An exemption without a reason is a rule nobody believes in."""
+    """A suppression says which rule and why."""
     bare = re.compile(r"#\s*(?:noqa|type:\s*ignore)(?!(?::\s*|\[)[\w, -]+\]?\s+#\s*\S)")
     for package in (*PACKAGES, "benchmarks", "examples"):
         for path in sources(package):

@@ -9,7 +9,7 @@ from tests.support.wire import Wire
 
 
 class Turns(Wire):
-    """Serves its bodies one after the other, the last one for ever."""
+    """Serves its bodies one after the other, and repeats the last one."""
 
     def __init__(self, *bodies: dict, hangs_first: bool = False) -> None:
         cases = [*([{"fault": "timeout"}] if hangs_first else []), *({"body": body} for body in bodies)]

@@ -31,7 +31,7 @@ def http_error(status: int, code: str | None = None, text: str = "", **fields: A
 
 
 class ScriptedProvider:
-    """Plays its steps in order, the last one for ever, and remembers every order."""
+    """Plays its steps in order, repeats the last one, and keeps every order."""
 
     def __init__(self, steps: Iterable[Step]) -> None:
         self._steps = list(steps)

@@ -19,12 +19,11 @@ from durable_llm import AllModelsExhaustedError, CallConflictError, DecryptionEr
 from durable_llm.cli.exits import Exit
 from durable_llm.contract import search_attributes
 from durable_llm.store import Store
-from tests.client.test_dispatcher import fresh_id
 from tests.conftest import stage
 from tests.support.attempts import ring
 from tests.support.cli import MODEL, at, run
 from tests.support.encryption import client_with, key, keys
-from tests.support.scripted import ScriptedProvider, answer, http_error, never
+from tests.support.scripted import ScriptedProvider, answer, fresh_id, http_error, never
 from tests.support.stores import Memory
 from tests.support.wire import playing
 from workers.recorded.histories import from_server

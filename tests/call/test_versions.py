@@ -19,7 +19,7 @@ from durable_llm.client.prompt import to_prompt
 from durable_llm.contract.names import ATTEMPT_ACTIVITY, MEMO_FINGERPRINT, WORKFLOW
 from durable_llm.contract.validation import Validator
 from tests.conftest import SetStage
-from tests.support.scripted import answer
+from tests.support.scripted import answer, fresh_id
 
 MODEL = "openai/gpt-4o-mini"
 TOOL = {"type": "function", "function": {"name": "f"}}
@@ -42,11 +42,6 @@ FULL = {
 }
 VALIDATORS = [Validator(name="non_empty"), Validator(name="regex", parameters={"pattern": "[0-9]+"})]
 JUDGED = {**PLAIN, "parameters": "34dcd87dd340d59f90b3531d30080907"}
-
-
-def fresh_id() -> str:
-    """An id that no other test has."""
-    return f"call-{uuid.uuid4()}"
 
 
 def test_fingerprints_are_what_they_were() -> None:

@@ -35,15 +35,10 @@ from durable_llm import (
 from durable_llm.contract.names import WORKFLOW
 from durable_llm.contract.request import CallRequest, Prompt
 from tests.conftest import SetStage, binary
-from tests.support.scripted import ScriptedProvider, answer, http_error, never
+from tests.support.scripted import ScriptedProvider, answer, fresh_id, http_error, never
 from workflows.llm_call import LLMCall
 
 MODEL = "openai/gpt-4o-mini"
-
-
-def fresh_id() -> str:
-    """An id that no other test has."""
-    return f"call-{uuid.uuid4()}"
 
 
 async def test_the_same_id_and_request_attach_to_the_stored_result(on_server: SetStage) -> None:

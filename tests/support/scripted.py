@@ -1,6 +1,7 @@
 """The scripted edge: an activity that answers or fails as a test says, under the real workflow and a real server."""
 
 import asyncio
+import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,6 +15,11 @@ from durable_llm.contract.request import AttemptOrder, Prompt
 from durable_llm.contract.result import Answer, Choice
 
 Step = Answer | FailureFacts | Callable[[AttemptOrder], Any] | BaseException
+
+
+def fresh_id() -> str:
+    """An id that no other test has."""
+    return f"call-{uuid.uuid4()}"
 
 
 def answer(text: str = "2", **fields: Any) -> Answer:

@@ -197,11 +197,11 @@ class LLMCall:
         outcome = decision.outcome or CallOutcome.EXHAUSTED
         self._show_end(outcome)
         last = self._ledger.entries[-1]
-        said = f"{last.model}: {last.message}"
+        text = f"{last.model}: {last.message}"
         if ending_for(outcome, facts.local_fault).fault is None:
             lead = "no model would take the request" if outcome == CallOutcome.REJECTED else "no model answered"
-            said = f"{lead} ({decision.reason}); last was {said}"
-        self._fail(outcome, said, facts)
+            text = f"{lead} ({decision.reason}); last was {text}"
+        self._fail(outcome, text, facts)
 
     def _fail(self, outcome: CallOutcome, message: str, facts: FailureFacts | None = None) -> NoReturn:
         """End the call with the error that the table of endings has for this outcome and this last attempt."""

@@ -1,6 +1,6 @@
 """The first lines of a call: read its request, or end the call with an error that says what is wrong.
 
-A request that this worker cannot read must not raise anything else: Temporal would retry the workflow task for ever.
+A request that this worker cannot read must not raise anything else: Temporal would retry the workflow task forever.
 """
 
 from datetime import UTC, datetime, timedelta

@@ -5,7 +5,6 @@ import functools
 from collections.abc import Coroutine, Generator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from types import TracebackType
 from typing import Any, Final, Literal, Self, Unpack
 
 from pydantic import BaseModel
@@ -229,8 +228,6 @@ class Connecting:
         self._dispatcher = await self
         return self._dispatcher
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._dispatcher is not None:
             await self._dispatcher.close()

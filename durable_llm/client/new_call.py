@@ -154,7 +154,7 @@ def _config(value: ConfigLike) -> LLMConfig:
 
 
 _added_defaults = itertools.count()
-"""How often this process added lmi's defaults to what a caller wrote; the log is told the first time."""
+"""How often this process added lmi's defaults to what a caller wrote; only the first time is logged."""
 
 
 def to_policy(policy: Policy | Mapping[str, Any] | None) -> Policy:

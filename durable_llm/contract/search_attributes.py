@@ -1,6 +1,6 @@
 """The search attributes that operators filter by, and how they get into a namespace.
 
-A workflow that upserts an unregistered attribute is blocked for ever. So clients check for them when they connect,
+A workflow that upserts an unregistered attribute is blocked forever. So clients check for them when they connect,
 workers when they start, and `durable-llm setup` registers them.
 """
 

@@ -136,7 +136,7 @@ def validator(name: str, *, check: Callable[..., None] | None = None) -> Callabl
         name: The name that calls write.
         check: Called with the parameters before anything is sent; raises ValueError if they are invalid.
     """
-    return _marking(Registration("validator", _checked(name), check))
+    return _register("validator", name, check)
 
 
 def tool_parser(name: str) -> Callable[[_Parse], _Parse]:
@@ -148,7 +148,7 @@ def tool_parser(name: str) -> Callable[[_Parse], _Parse]:
     Args:
         name: The name that calls write.
     """
-    return _marking(Registration("tool parser", _checked(name)))
+    return _register("tool parser", name)
 
 
 def registration_of(value: object) -> Registration | None:
@@ -163,15 +163,14 @@ def tool_call(name: str, arguments: Mapping[str, Any] | str) -> ToolCall:
     return ToolCall(function=FunctionCall(name=name, arguments=text))
 
 
-def _marking(registration: Registration) -> Callable[[Any], Any]:
+def _register(
+    kind: Literal["validator", "tool parser"], name: str, check: Callable[..., None] | None = None
+) -> Callable[[Any], Any]:
+    if not re.fullmatch(_NAME, name):
+        raise ValueError(f"{name!r}: a name has up to 100 letters, digits, dots, hyphens and underscores")
+
     def mark(function: Any) -> Any:
-        setattr(function, _MARK, registration)
+        setattr(function, _MARK, Registration(kind, name, check))
         return function
 
     return mark
-
-
-def _checked(name: str) -> str:
-    if not re.fullmatch(_NAME, name):
-        raise ValueError(f"{name!r}: a name has up to 100 letters, digits, dots, hyphens and underscores")
-    return name

@@ -1,4 +1,4 @@
-"""Background mode over attempts: what a lost worker leaves behind is followed by the next, asked once and paid once."""
+"""Background mode over attempts: a lost worker's response is followed by the next attempt, and paid once."""
 
 import asyncio
 import dataclasses
@@ -30,7 +30,7 @@ def lost(response_id: str | None = "resp_1", fault: LocalFault = LocalFault.LOST
 
 @pytest.mark.parametrize("fault", [LocalFault.LOST, LocalFault.DRAINED])
 async def test_the_next_attempt_gets_the_response_of_a_lost_one(on_skipped_time, fault):
-    """Its order names the response; the ledger shows an unknown attempt and an answered one, and all that was paid."""
+    """Its order names the response; the ledger has an unknown attempt, an answered one, and the whole cost."""
     async with on_skipped_time(lost(fault=fault), answer(response_id="resp_1")) as stage:
         handle = await stage.dispatcher.submit(SPEC, "Name a prime.")
         result = await handle.result()
@@ -47,7 +47,7 @@ async def test_the_next_attempt_gets_the_response_of_a_lost_one(on_skipped_time,
 
 
 async def test_a_lost_attempt_without_a_response_is_asked_anew(on_skipped_time):
-    """Nobody knows of a response to follow; the cost stays unknown."""
+    """There is no response to follow, and the cost stays unknown."""
     async with on_skipped_time(lost(None), answer(response_id="resp_2")) as stage:
         result = await stage.dispatcher.call(SPEC, "Name a prime.")
 
@@ -58,7 +58,7 @@ async def test_a_lost_attempt_without_a_response_is_asked_anew(on_skipped_time):
 
 @pytest.mark.parametrize("fault", [LocalFault.UNDECIPHERED, LocalFault.STORE_UNAVAILABLE])
 async def test_a_worker_that_could_not_ask_hands_the_response_on(on_skipped_time, fault):
-    """Without the encryption key or the store it sent nothing and learned nothing: the response goes on, paid once."""
+    """Without the encryption key or the store it sent nothing: the response continues and is paid once."""
     unasked = FailureFacts(local_fault=fault, request_sent=Sent.NO, response_id="resp_1")
     async with on_skipped_time(lost(), unasked, answer(response_id="resp_1")) as stage:
         result = await stage.dispatcher.call(SPEC, "Name a prime.", policy=Policy(on_unknown="fail"))
@@ -68,7 +68,7 @@ async def test_a_worker_that_could_not_ask_hands_the_response_on(on_skipped_time
 
 
 async def test_a_response_that_nobody_can_ask_about_stays_unknown(on_skipped_time):
-    """The next worker has no key: it sent nothing, yet the response is billed, and nobody knows how much."""
+    """The next worker has no key and sent nothing; the response is billed, and its cost is unknown."""
     keyless = FailureFacts(local_fault=LocalFault.MISSING_KEY, request_sent=Sent.NO)
     async with on_skipped_time(lost(), keyless) as stage:
         with pytest.raises(AllModelsExhaustedError) as raised:
@@ -79,7 +79,7 @@ async def test_a_response_that_nobody_can_ask_about_stays_unknown(on_skipped_tim
 
 
 async def test_a_response_is_handed_on_until_the_model_is_left(on_skipped_time):
-    """Also by a worker that was lost before its first heartbeat; the next model is not told of the response."""
+    """Also after a worker was lost before its first heartbeat; the next model's order has no response."""
     async with on_skipped_time(lost(), lost(None), lost(), answer()) as stage:
         result = await stage.dispatcher.call(PAIR, "Name a prime.")
 
@@ -97,7 +97,7 @@ ENDED = [
 
 @pytest.mark.parametrize("facts", ENDED)
 async def test_a_response_that_ended_is_not_followed_again(on_skipped_time, facts):
-    """Gone, unusable or given up: the same model is asked anew."""
+    """If the response is gone, unusable or cancelled, the same model gets a new request."""
     async with on_skipped_time(facts, answer()) as stage:
         result = await stage.dispatcher.call(SPEC, "Name a prime.")
 
@@ -132,7 +132,7 @@ async def test_a_lost_previous_response_is_made_up_for(on_skipped_time):
     FailureFacts(http_status=200, answer_defect=AnswerDefect.FORGOTTEN, request_sent=Sent.YES, cost=0.02),
 ])  # fmt: skip
 async def test_making_up_for_a_previous_response_takes_no_retry(on_skipped_time, forgets, preset):
-    """The model was asked for less than the conversation: it is asked again though it may not be retried."""
+    """The model had only a part of the conversation, so it is asked again even without retries."""
     pair = LLMConfig(models=[SPEC.model_copy(update={"max_retries": 0}), PAIR.models[1]])
     async with on_skipped_time(forgets, answer()) as stage:
         handle = await stage.dispatcher.submit(pair, "Name a prime.", policy=Policy(preset=preset))
@@ -146,7 +146,7 @@ async def test_making_up_for_a_previous_response_takes_no_retry(on_skipped_time,
 
 
 async def test_a_previous_response_that_stays_lost_leads_to_the_next_model(on_skipped_time):
-    """Once more is enough; the next model has its own answer to whether it knows the response."""
+    """It is asked once more; for the next model the rule applies anew."""
     forgotten = http_error(404, None, "not found", error_param="previous_response_id")
     spec = SPEC.model_copy(update={"max_retries": 3})
     pair = LLMConfig(models=[spec, PAIR.models[1]])
@@ -159,7 +159,7 @@ async def test_a_previous_response_that_stays_lost_leads_to_the_next_model(on_sk
 
 
 async def test_a_killed_worker_s_response_is_asked_once_and_paid_once(server_env):
-    """SIGKILL in mid-response: the next worker follows the same response and delivers its answer."""
+    """SIGKILL during the response: the next worker follows the same response and delivers its answer."""
     async with (
         keeping(UNDER_WAY) as server,
         Dispatcher(server_env.client, task_queue="background-killed") as dispatcher,
@@ -190,7 +190,7 @@ async def test_a_killed_worker_s_response_is_asked_once_and_paid_once(server_env
 
 
 async def test_a_drained_worker_s_response_is_followed_by_the_next(server_env):
-    """SIGTERM: what does not end within the grace is handed over, and nothing is asked twice."""
+    """SIGTERM: an attempt that does not end in time is handed over, and nothing is requested twice."""
     async with (
         keeping(UNDER_WAY) as server,
         Dispatcher(server_env.client, task_queue="background-drained") as dispatcher,
@@ -215,7 +215,7 @@ async def test_a_drained_worker_s_response_is_followed_by_the_next(server_env):
 
 @pytest.mark.parametrize("ended", [False, True])
 async def test_a_worker_that_was_taken_for_lost_leaves_the_response_alone(on_server, ended):
-    """Its place was taken by an attempt that follows the same response; only a call that has ended wants it no more."""
+    """Another attempt follows the same response, so it is cancelled only if the call has ended."""
     async with on_server(never) as stage, keeping(UNDER_WAY) as server:
         handle = await stage.dispatcher.submit(SPEC, "Name a prime.")
         env = environment(stage.client)
@@ -235,7 +235,7 @@ async def test_a_worker_that_was_taken_for_lost_leaves_the_response_alone(on_ser
 
 
 async def test_a_cancelled_call_cancels_its_response_at_the_provider(server_env):
-    """The attempt learns of it with its next heartbeat, and tells the provider."""
+    """The attempt learns of the cancellation with its next heartbeat and cancels the response."""
     async with keeping(UNDER_WAY) as server, working(server_env.client, **QUICK) as dispatcher:
         handle = await dispatcher.submit(SPEC.model_copy(update={"api_base": server.url}), "Name a prime.")
         while not server.asked:

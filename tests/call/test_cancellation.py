@@ -1,4 +1,4 @@
-"""How a call is ended early, by its caller or by its deadline, wherever it stands: before, in and between attempts."""
+"""Ending a call early, by its caller or its deadline: before, during and between attempts."""
 
 import asyncio
 import time
@@ -30,7 +30,7 @@ MODEL = "openai/gpt-4o-mini"
 
 
 async def cancelled(handle: CallHandle) -> CallCancelledError:
-    """The error that a call ends with once it is cancelled, within two seconds."""
+    """Cancel a call and return its error, which must come within two seconds."""
     began = time.monotonic()
     await handle.cancel()
     with pytest.raises(CallCancelledError) as caught:
@@ -47,7 +47,7 @@ async def shown(env: WorkflowEnvironment, handle: CallHandle) -> dict[str, objec
 
 
 async def test_cancelling_closes_the_request_within_a_heartbeat_interval(server_env: WorkflowEnvironment) -> None:
-    """The provider sees its connection closed, and what the attempt cost is unknown."""
+    """The provider's connection is closed, and the attempt's cost is unknown."""
     settings = WorkerSettings(
         task_queue=f"cancelled-{uuid.uuid4()}", heartbeat_interval_s=1.0, api_base_hosts="127.0.0.1"
     )
@@ -71,7 +71,7 @@ async def test_cancelling_closes_the_request_within_a_heartbeat_interval(server_
 
 
 async def test_cancelling_ends_a_wait(on_server: SetStage) -> None:
-    """A call that waits for its provider ends at once; its ledger has the failure and the wait, and nothing open."""
+    """A call in a wait ends at once; its ledger has the failure and the wait, and no open attempt."""
     async with on_server(http_error(429, retry_after_s=50.0), never) as stage:
         handle = await stage.dispatcher.submit(MODEL, "Name a prime.")
         while not (await handle.status()).activity.startswith("waiting"):
@@ -88,7 +88,7 @@ async def test_cancelling_ends_a_wait(on_server: SetStage) -> None:
 async def test_a_call_that_ended_before_its_first_worker_asks_nothing(
     server_env: WorkflowEnvironment, how: str
 ) -> None:
-    """A worker that comes too late closes it without an attempt: nothing was sent, so nothing is of unknown cost."""
+    """A worker that comes too late closes it without an attempt, so no cost is unknown."""
     queue = f"late-{uuid.uuid4()}"
     dispatcher = Dispatcher(server_env.client, task_queue=queue)
     if how == "cancelled":
@@ -109,7 +109,7 @@ async def test_a_call_that_ended_before_its_first_worker_asks_nothing(
 
 
 async def test_the_deadline_holds_without_any_worker(server_env: WorkflowEnvironment) -> None:
-    """Temporal itself ends a call that nobody works on, a minute after its deadline, and the caller is told why."""
+    """Without workers Temporal ends the call a minute after its deadline, and the caller's error says why."""
     dispatcher = Dispatcher(server_env.client, task_queue=f"nobody-{uuid.uuid4()}")
     handle = await dispatcher.submit(MODEL, "Name a prime.", deadline=timedelta(minutes=10))
     description = await server_env.client.get_workflow_handle(handle.call_id).describe()
@@ -126,7 +126,7 @@ async def test_the_deadline_holds_without_any_worker(server_env: WorkflowEnviron
 
 
 async def test_the_deadline_holds_across_attempts_and_waits(on_skipped_time: SetStage) -> None:
-    """Each attempt gets what is left, and no wait is begun that would end too late."""
+    """Each attempt gets the time that is left, and no wait begins that would end too late."""
     async with on_skipped_time(http_error(429, retry_after_s=20.0)) as stage:
         with pytest.raises(Exception, match="deadline") as caught:
             await stage.dispatcher.call(MODEL, "Name a prime.", deadline=timedelta(seconds=50))

@@ -1,4 +1,4 @@
-"""Calls with encryption on, against a real server: all still works, and the server holds nothing in clear."""
+"""Calls with encryption against a real server: everything works, and the server holds no plain text."""
 
 import asyncio
 import json
@@ -19,12 +19,11 @@ from durable_llm import AllModelsExhaustedError, CallConflictError, DecryptionEr
 from durable_llm.cli.exits import Exit
 from durable_llm.contract import search_attributes
 from durable_llm.store import Store
-from tests.client.test_dispatcher import fresh_id
 from tests.conftest import stage
 from tests.support.attempts import ring
 from tests.support.cli import MODEL, at, run
 from tests.support.encryption import client_with, key, keys
-from tests.support.scripted import ScriptedProvider, answer, http_error, never
+from tests.support.scripted import ScriptedProvider, answer, fresh_id, http_error, never
 from tests.support.stores import Memory
 from tests.support.wire import playing
 from workers.recorded.histories import from_server
@@ -51,7 +50,7 @@ async def client(server_env: WorkflowEnvironment) -> AsyncIterator[Client]:
 
 
 async def stored(client: Client, call_id: str) -> bytes:
-    """All that the server holds of a call, as bytes: its history and what it tells of it."""
+    """Everything that the server holds about a call, as bytes: its history and its description."""
     handle = client.get_workflow_handle(call_id)
     described = (await handle.describe()).raw_description.SerializeToString()
     listed = [each.raw_info.SerializeToString() async for each in client.list_workflows(f"WorkflowId = '{call_id}'")]
@@ -79,7 +78,7 @@ async def test_nothing_is_stored_in_clear_and_search_attributes_are(client: Clie
 
 
 async def test_a_failed_call_tells_its_callers_and_nobody_else(client: Client) -> None:
-    """The typed error has the provider's words; the history has neither them nor the message that quotes them."""
+    """The typed error has the provider's words; the history does not."""
     async with stage(client, FAILED) as ready:
         handle = await ready.dispatcher.submit(CHAIN, PROMPT, call_id=fresh_id())
         with pytest.raises(AllModelsExhaustedError, match=ERROR) as caught:
@@ -92,7 +91,7 @@ async def test_a_failed_call_tells_its_callers_and_nobody_else(client: Client) -
 
 
 async def test_the_ledger_is_read_from_the_history_without_a_worker(client: Client) -> None:
-    """Failures, waits and their reasons: `attempts` decrypts them by itself."""
+    """`attempts` decrypts failures, waits and their reasons."""
     async with stage(client, RETRIED, never, graceful_shutdown_timeout=AT_ONCE) as ready:
         handle = await ready.dispatcher.submit(MODEL, PROMPT, call_id=fresh_id())
         while len(ready.provider.orders) < 2:
@@ -109,7 +108,7 @@ async def test_the_ledger_is_read_from_the_history_without_a_worker(client: Clie
 
 
 async def test_the_same_request_attaches_after_a_rotation(server_env: WorkflowEnvironment) -> None:
-    """The fingerprint in the memo is encrypted too; a client that encrypts with another key compares all the same."""
+    """The fingerprint in the memo is encrypted; a client that encrypts with another key can still compare it."""
     before, after = await client_with(server_env, "a"), await client_with(server_env, "b", "a")
     call_id = fresh_id()
     async with stage(before, answer(ANSWER)) as ready:
@@ -123,7 +122,7 @@ async def test_the_same_request_attaches_after_a_rotation(server_env: WorkflowEn
 
 
 async def test_encryption_is_switched_on_and_rotated_while_a_call_runs(server_env: WorkflowEnvironment) -> None:
-    """A call begun in clear goes on with workers that encrypt, and with workers that encrypt with another key."""
+    """A call that began in plain text continues with workers that encrypt, also with another key."""
     clear, first, second = [await client_with(server_env, *ids) for ids in ((), ("a",), ("b", "a"))]
     call_id = fresh_id()
     async with stage(clear, RETRIED, never, graceful_shutdown_timeout=AT_ONCE) as begun:
@@ -174,7 +173,7 @@ async def test_recorded_calls_are_judged_again(client: Client) -> None:
 
 
 async def test_the_uis_page_of_a_running_call_is_encrypted(client: Client) -> None:
-    """The ledger under "current details" is a query's answer, which passes the codec as well."""
+    """The ledger under "current details" is the answer of a query, which passes the codec too."""
     async with stage(client, RETRIED, never) as ready:
         handle = await ready.dispatcher.submit(MODEL, PROMPT, call_id=fresh_id())
         while len(ready.provider.orders) < 2:
@@ -195,7 +194,7 @@ async def test_the_uis_page_of_a_running_call_is_encrypted(client: Client) -> No
 
 
 async def test_a_client_without_the_key_is_told_which(client: Client, server_env: WorkflowEnvironment) -> None:
-    """Result, ledger, status and attaching name the key and the call, while it runs and when it has ended."""
+    """Result, ledger, status and attaching name the key and the call, before and after its end."""
     stranger = await client_with(server_env, "other")
     async with (
         stage(client, answer(ANSWER), never) as ready,
@@ -220,7 +219,7 @@ async def test_a_client_without_the_key_is_told_which(client: Client, server_env
 async def test_a_worker_without_the_key_stops_nothing_for_good(
     client: Client, server_env: WorkflowEnvironment, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It fails the task, not the call; the caller is told why nothing happens; a worker with the key goes on."""
+    """It fails the task, not the call; the log says why the call waits; a worker with the key continues."""
     stranger = await client_with(server_env, "other")
     async with stage(stranger, answer("never asked")) as keyless:
         async with Dispatcher(
@@ -245,7 +244,7 @@ async def test_a_worker_without_the_key_stops_nothing_for_good(
 async def test_a_stuck_call_beside_a_healthy_one_is_told_of(
     client: Client, server_env: WorkflowEnvironment, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whichever call of a queue is looked at first: each call's own task counts, and each is told of once."""
+    """Each call's own task counts, whichever call of the queue is checked first, and each is logged once."""
     stranger = await client_with(server_env, "other")
     async with stage(client, never) as ready, Dispatcher(stranger, task_queue=ready.task_queue) as keyless:
         stuck = [(await keyless.submit(MODEL, PROMPT, call_id=fresh_id())).call_id for _ in range(2)]
@@ -269,7 +268,7 @@ async def test_a_stuck_call_beside_a_healthy_one_is_told_of(
 async def test_an_attempt_that_meets_a_worker_without_the_key_is_made_again(
     client: Client, server_env: WorkflowEnvironment
 ) -> None:
-    """Nothing was sent and nothing is billed; it is repeated for another worker, out of the retry budget."""
+    """Nothing was sent or billed; the attempt is repeated for another worker, outside the retries."""
     task_queue, provider = f"mixed-{fresh_id()}", ScriptedProvider([answer(ANSWER)])
     stranger = await client_with(server_env, "other", "2026-05")
     able = await client_with(server_env, "2026-11", "2026-05", "other")
@@ -293,7 +292,7 @@ async def test_an_attempt_that_meets_a_worker_without_the_key_is_made_again(
 async def test_a_stored_prompt_that_a_worker_cannot_decrypt_is_read_by_another(
     client: Client, server_env: WorkflowEnvironment
 ) -> None:
-    """The order was readable, the content of the store is not: nothing is sent until a worker with the key comes."""
+    """If only the store's content is unreadable, nothing is sent until a worker with the key comes."""
     task_queue, store = f"stored-{fresh_id()}", Store(Memory())
     stranger = await client_with(server_env, "2026-05")
     decides = await client_with(server_env, "2026-05", "2026-11")  # its orders are readable to both

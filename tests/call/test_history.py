@@ -1,4 +1,4 @@
-"""The ledger that is read from a history is the one that the workflow kept."""
+"""The ledger that is read from a history equals the workflow's own."""
 
 from datetime import timedelta
 
@@ -19,7 +19,7 @@ ENDS = Policy(rules={"worker_lost": "fail"})
 
 
 def undecoded(_: AttemptOrder) -> None:
-    """What the SDK raises where the arguments of an activity cannot be decrypted."""
+    """What the SDK raises if it cannot decrypt an activity's arguments."""
     raise RuntimeError("Failed decoding arguments") from DecryptionError("encrypted with the key '2026-11'")
 
 
@@ -37,7 +37,7 @@ FAILURES: dict[str, Step] = {
 
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
 async def test_both_ledgers_tell_the_same_of_a_failure(on_server: SetStage, failure: Step) -> None:
-    """What was sent, what it cost and what was said, also where an attempt could not report its facts."""
+    """Both agree on request, cost and text, also if the attempt could not report its facts."""
     async with on_server(failure) as stage:
         handle = await stage.dispatcher.submit(SPEC, "Name a prime.", policy=ENDS)
         with pytest.raises(AllModelsExhaustedError) as raised:
@@ -55,7 +55,7 @@ async def test_both_ledgers_tell_the_same_of_a_failure(on_server: SetStage, fail
 async def test_an_answer_may_be_held_for_as_long_as_the_heartbeat_timeout(
     on_server: SetStage, heartbeat: timedelta, allowed: timedelta
 ) -> None:
-    """Whoever set a longer one expects longer outages: no other timeout may end the attempt before it."""
+    """A long heartbeat timeout is for long outages, so no other timeout may end the attempt earlier."""
     async with on_server(answer(), heartbeat_timeout_s=heartbeat.total_seconds()) as stage:
         handle = await stage.dispatcher.submit(SPEC, "Name a prime.")
         await handle.result()

@@ -29,7 +29,7 @@ PAIR = LLMConfig(models=[ModelSpec(name="openai/gpt-4o-mini"), ModelSpec(name="a
 
 
 async def test_an_answer_ends_the_call_with_its_model_usage_cost_and_ledger(on_skipped_time: SetStage) -> None:
-    """A call that is answered at once has one entry, and the result says what it cost."""
+    """A call with an immediate answer has one entry, and the result has its cost."""
     async with on_skipped_time(answer("7")) as stage:
         result = await stage.dispatcher.call(PAIR, "Name a prime.")
     assert result.text == "7"
@@ -46,7 +46,7 @@ async def test_an_answer_ends_the_call_with_its_model_usage_cost_and_ledger(on_s
 
 
 async def test_a_rate_limit_is_retried_after_the_wait_that_the_provider_asked_for(on_skipped_time: SetStage) -> None:
-    """The provider's delay is a floor with jitter on top, and the ledger says who asked."""
+    """The provider's delay is a lower bound with jitter on top, and the ledger names its source."""
     limit = http_error(429, "rate_limit_exceeded", "slow down", retry_after_s=20.0, retry_after_source="retry-after")
     async with on_skipped_time(limit, answer()) as stage:
         result = await stage.dispatcher.call(PAIR, "Name a prime.")
@@ -62,7 +62,7 @@ async def test_a_rate_limit_is_retried_after_the_wait_that_the_provider_asked_fo
 
 
 async def test_a_used_up_quota_goes_to_the_next_model_without_a_wait(on_skipped_time: SetStage) -> None:
-    """What waiting cannot clear is not waited for."""
+    """The call does not wait for a failure that waiting cannot clear."""
     async with on_skipped_time(http_error(429, "insufficient_quota"), answer()) as stage:
         result = await stage.dispatcher.call(PAIR, "Name a prime.")
     assert stage.provider.models == ["openai/gpt-4o-mini", "anthropic/claude-haiku-4-5"]
@@ -107,7 +107,7 @@ async def test_a_lost_worker_is_an_attempt_of_unknown_outcome_outside_the_retry_
 
 
 async def test_a_third_lost_worker_leaves_the_model(on_skipped_time: SetStage) -> None:
-    """A prompt that kills its workers does not take the fleet along."""
+    """A prompt that kills its workers is given up before it kills all of them."""
     lost = FailureFacts(local_fault=LocalFault.LOST)
     async with on_skipped_time(lost) as stage:
         with pytest.raises(AllModelsExhaustedError) as caught:
@@ -117,7 +117,7 @@ async def test_a_third_lost_worker_leaves_the_model(on_skipped_time: SetStage) -
 
 
 async def test_on_unknown_fail_never_pays_twice(on_skipped_time: SetStage) -> None:
-    """Who must not pay twice gets an error instead of a second request."""
+    """A caller who must not pay twice gets an error instead of a second request."""
     async with on_skipped_time(FailureFacts(local_fault=LocalFault.LOST)) as stage:
         with pytest.raises(AllModelsExhaustedError, match="must not be paid twice"):
             await stage.dispatcher.call(PAIR, "Name a prime.", policy=Policy(on_unknown="fail"))
@@ -134,7 +134,7 @@ async def test_the_deadline_ends_a_call_in_mid_attempt(on_server: SetStage) -> N
 
 
 async def test_a_wait_past_the_deadline_is_not_begun(on_skipped_time: SetStage) -> None:
-    """A wait that cannot end in time is no wait: the next model is asked, or the call ends at once."""
+    """If a wait would end after the deadline, the next model is asked or the call ends at once."""
     limit = http_error(429, "rate_limit_exceeded", retry_after_s=50.0)
     async with on_skipped_time(limit) as stage:
         began = datetime.now(UTC)
@@ -145,7 +145,7 @@ async def test_a_wait_past_the_deadline_is_not_begun(on_skipped_time: SetStage) 
 
 
 async def test_an_hour_of_outage_is_waited_out_by_a_call_that_waits(on_skipped_time: SetStage) -> None:
-    """With on_exhausted="wait" the call goes round the chain until somebody answers, paced to its deadline."""
+    """With on_exhausted="wait" the call repeats the chain until a model answers, paced to its deadline."""
     healthy_at: list[datetime] = []
 
     def provider(order: object) -> object:
@@ -162,7 +162,7 @@ async def test_an_hour_of_outage_is_waited_out_by_a_call_that_waits(on_skipped_t
 
 
 async def test_a_small_prompt_travels_with_the_attempt_and_a_large_one_does_not(on_skipped_time: SetStage) -> None:
-    """The workflow passes a small prompt on undecoded; a large one stays in the history's first event alone."""
+    """A small prompt travels with each order, undecoded; a large one is only in the history's first event."""
     async with on_skipped_time(answer()) as stage:
         await stage.dispatcher.call(PAIR, "Name a prime.")
         await stage.dispatcher.call(PAIR, "Name a prime. " * 1000)
@@ -213,7 +213,7 @@ async def test_the_ui_shows_the_ledger_as_a_table_without_prompt_text(on_server:
 
 
 def test_the_table_is_bounded() -> None:
-    """A call of a thousand attempts shows twenty of them and says how many it leaves out."""
+    """A call with a thousand attempts shows twenty of them and says how many are not shown."""
     entries = [Attempt(number=n, model="m", spec_index=0, try_number=1) for n in range(1, 1001)]
     table = current_details(entries, "waiting")
     assert table.count("\n| ") == 21
@@ -221,7 +221,7 @@ def test_the_table_is_bounded() -> None:
 
 
 async def test_the_deadline_counts_from_acceptance_and_not_from_the_first_worker(on_server: SetStage) -> None:
-    """A call that waited for its worker has less time left, and ends by its own timer with its ledger."""
+    """The time that a call waits for a worker counts; its own timer ends it, with its ledger."""
     async with on_server(never) as stage:
         late = Dispatcher(stage.client, task_queue=f"{stage.task_queue}-late")
         handle = await late.submit(PAIR, "Name a prime.", deadline=timedelta(seconds=4))

@@ -1,4 +1,4 @@
-"""Saved histories replay: what an upgrade must not break is every call that is running."""
+"""Saved histories replay: an upgrade must not break a running call."""
 
 import asyncio
 import base64
@@ -37,7 +37,7 @@ HISTORIES = sorted(FOLDER.glob("*.json"))
 RULES_OF_DECISIONS = {
     "deadline", "lost-per-model", "max_attempts", "max_retries", "max_wait", "on_unknown", "once",
 }  # fmt: skip
-"""The ways out of a model that `decide` itself names, beside the table's rows."""
+"""Rules that `decide` itself names, in addition to the table's rows."""
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def _with_another_first_failure() -> str:
 
 
 def test_each_scene_has_a_saved_history() -> None:
-    """Every scene of the recorder was recorded."""
+    """Every scene of the recorder has its file."""
     from tests.support.record_histories import CURRENT, SCENES
 
     assert {f"v{CURRENT}-{name}" for name in SCENES} <= {path.stem for path in HISTORIES}
@@ -88,12 +88,12 @@ def test_each_scene_has_a_saved_history() -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_each_kind_of_failure_and_each_way_on_occurs_in_a_saved_history(field: str, words: Collection[str]) -> None:
-    """A category, a decision, an outcome or a way out of a model that no history shows could break unseen."""
+    """A category, decision, outcome or rule that is in no history could break unseen."""
     assert set(words) <= {word for path in HISTORIES for word in _said(path, field)}
 
 
 def test_each_ending_occurs_in_a_saved_history() -> None:
-    """Answered, each of the workflow's own errors, cancelled, and ended by force."""
+    """Answered, each of the workflow's own errors, cancelled, and terminated."""
     endings = {_ending(json.loads(path.read_text())["events"][-1]) for path in HISTORIES}
     assert endings == {*CALL_ENDINGS, "answered", "cancelled", "terminated"}
 
@@ -121,7 +121,7 @@ def _ending(event: dict) -> str:
 
 
 class Changed(LLMCall):
-    """What a changed workflow's `run` is; Temporal wants one of the subclass's own."""
+    """Gives a changed workflow its `run`: Temporal wants one that the subclass defines itself."""
 
     @workflow.run
     async def run(self, request: RawValue, prompt: RawValue) -> LLMResult:
@@ -155,7 +155,7 @@ def changed(**methods: Callable) -> type:
 
 
 async def replayed(workflow_class: type) -> Report:
-    """All saved histories, by another code."""
+    """The report on all saved histories, replayed by other code."""
     return await replay(from_files([FOLDER]), pydantic_data_converter, workflow_class)
 
 
@@ -165,7 +165,7 @@ async def replayed(workflow_class: type) -> Report:
     ids=["a wait left out", "a timer more", "another decision", "no search attributes"],
 )
 async def test_the_gate_stops_code_that_takes_another_path(methods: dict[str, Callable]) -> None:
-    """Other commands than the recorded ones, and some saved history does not replay."""
+    """With other commands than the recorded ones some saved history does not replay."""
     report = await replayed(changed(**methods))
     assert report.broken
     assert all("ondeterminism" in (call.fault or "") for call in report.broken)
@@ -177,14 +177,14 @@ async def test_the_gate_stops_code_that_takes_another_path(methods: dict[str, Ca
     ids=["nothing", "longer waits", "other words in the UI"],
 )
 async def test_the_gate_lets_through_what_may_change_freely(methods: dict[str, Callable]) -> None:
-    """How long a timer runs and what the UI shows is no part of a call's path."""
+    """How long a timer runs and what the UI shows do not matter to a replay."""
     report = await replayed(changed(**methods))
     assert len(report.calls) == len(HISTORIES)
     assert not report.broken
 
 
 async def test_the_command_tells_which_calls_would_be_stuck(tmp_path: Path) -> None:
-    """A line for each call, and a status for a deployment's script; what is no call's history is told too."""
+    """A line for each call and a status for scripts; files that are not a call's history are named too."""
     (tmp_path / "good.json").write_text((FOLDER / "v1-retry.json").read_text())
     done = await workers("replay", str(tmp_path))
     assert (done.status, done.out) == (0, "good: replays\n1 of 1 calls replay with this code\n")
@@ -204,7 +204,7 @@ async def test_the_command_tells_which_calls_would_be_stuck(tmp_path: Path) -> N
 
 
 async def test_the_command_asks_the_server_where_no_file_is_named(on_server: SetStage) -> None:
-    """Running calls are what an upgrade meets; a server that refuses the query is an error of its own."""
+    """An upgrade meets running calls; a server that refuses the query has its own exit status."""
     async with on_server(http_error(429, retry_after_s=30.0)) as stage:
         handle = await stage.dispatcher.submit("openai/gpt-4o-mini", "Name a prime.")
         query = f"ExecutionStatus = 'Running' AND WorkflowId = '{handle.call_id}'"

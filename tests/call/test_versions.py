@@ -19,7 +19,7 @@ from durable_llm.client.prompt import to_prompt
 from durable_llm.contract.names import ATTEMPT_ACTIVITY, MEMO_FINGERPRINT, WORKFLOW
 from durable_llm.contract.validation import Validator
 from tests.conftest import SetStage
-from tests.support.scripted import answer
+from tests.support.scripted import answer, fresh_id
 
 MODEL = "openai/gpt-4o-mini"
 TOOL = {"type": "function", "function": {"name": "f"}}
@@ -44,13 +44,8 @@ VALIDATORS = [Validator(name="non_empty"), Validator(name="regex", parameters={"
 JUDGED = {**PLAIN, "parameters": "34dcd87dd340d59f90b3531d30080907"}
 
 
-def fresh_id() -> str:
-    """An id that no other test has."""
-    return f"call-{uuid.uuid4()}"
-
-
 def test_fingerprints_are_what_they_were() -> None:
-    """A call that was submitted by an older version is compared with what that version stored."""
+    """A call of an older version is compared by the fingerprint that this version stored."""
     plain = fingerprint(LLMConfig(models=[ModelSpec(name=MODEL)]), to_prompt("Name a prime."))
     full = fingerprint(
         LLMConfig(models=[SPEC]),
@@ -64,7 +59,7 @@ def test_fingerprints_are_what_they_were() -> None:
 
 
 def test_a_new_field_and_a_changed_default_are_no_difference() -> None:
-    """What the caller did not write, or wrote as empty, is no part of its request."""
+    """A field that the caller left out or empty is not part of the request."""
 
     class Newer(ModelSpec):
         colour: str = "blue"
@@ -77,7 +72,7 @@ def test_a_new_field_and_a_changed_default_are_no_difference() -> None:
 
 
 def test_a_new_field_of_validators_is_no_difference() -> None:
-    """What the caller did not write of a validator is no part of its request either."""
+    """The same holds for a validator's fields."""
 
     class Newer(Validator):
         colour: str = "blue"
@@ -101,7 +96,7 @@ def test_a_new_field_of_validators_is_no_difference() -> None:
 async def test_only_parts_that_both_versions_know_can_differ(
     on_server: SetStage, stored: dict[str, str], differing: tuple[str, ...]
 ) -> None:
-    """A job whose client was upgraded attaches to the calls of its former life."""
+    """A job whose client was upgraded attaches to the calls from before."""
     call_id = fresh_id()
     async with on_server(answer()) as stage:
         args = [{"models": [{"name": MODEL}]}, to_prompt("Name a prime.")]
@@ -120,7 +115,7 @@ _FOREIGN = RawValue(Payload(metadata={"encoding": b"binary/of-another-client"}, 
 
 @workflow.defn(name=WORKFLOW, sandboxed=False)
 class NewerWorkflow:
-    """A call of a version to come, whose result this client cannot read."""
+    """A call of a future version, whose result this client cannot read."""
 
     @workflow.run
     async def run(self, request: dict, _prompt: Any) -> RawValue:
@@ -132,7 +127,7 @@ class NewerWorkflow:
 
 @pytest.mark.parametrize("session", ["shape", "encoding"])
 async def test_a_result_that_cannot_be_read_is_a_typed_error(server_env, session: str) -> None:
-    """A client older than the worker says so, instead of raising what its converter raises: result, ledger, status."""
+    """Result, ledger and status of a client older than the worker say so; no error of a converter escapes."""
     queue, unreadable = f"newer-{uuid.uuid4()}", r"cannot be read .*; upgrade this client"
     dispatcher = Dispatcher(server_env.client, task_queue=queue)
     async with Worker(
@@ -147,7 +142,7 @@ async def test_a_result_that_cannot_be_read_is_a_typed_error(server_env, session
 
 @workflow.defn(name=WORKFLOW, sandboxed=False)
 class NewerAttempts:
-    """A call of a version to come, whose orders or answers this client cannot read; it ends when it is cancelled."""
+    """A call of a future version, whose orders this client cannot read; it ends when it is cancelled."""
 
     @workflow.run
     async def run(self, request: dict, _prompt: Any) -> None:
@@ -159,7 +154,7 @@ class NewerAttempts:
 
 @pytest.mark.parametrize("session", ["empty", "shape", "encoding"])
 async def test_a_history_that_cannot_be_read_is_a_typed_error(server_env, session: str) -> None:
-    """The ledger is refused with a reason; status and ending are told without it."""
+    """The ledger is a typed error; status and the call's end are reported without it."""
     queue = f"newer-{uuid.uuid4()}"
     dispatcher = Dispatcher(server_env.client, task_queue=queue)
     async with Worker(

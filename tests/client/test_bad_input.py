@@ -1,4 +1,4 @@
-"""What is refused at submit, before anything is sent."""
+"""Requests that submit refuses before anything is sent."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -104,7 +104,7 @@ TOOL = {"type": "function", "function": {"name": "add"}}
 async def test_bad_requests_are_refused_before_anything_is_sent(
     server_env: WorkflowEnvironment, change: dict, says: str
 ) -> None:
-    """Each names the part that is wrong, and no workflow is started."""
+    """Each error names the wrong part, and no workflow is started."""
     dispatcher = Dispatcher(server_env.client, task_queue="refused")
     request = {"config": "openai/gpt-4o-mini", "messages": "Name a prime.", **change}
     with pytest.raises(InvalidRequestError, match=says) as caught:
@@ -113,7 +113,7 @@ async def test_bad_requests_are_refused_before_anything_is_sent(
 
 
 async def test_no_refused_request_started_a_workflow(server_env: WorkflowEnvironment) -> None:
-    """The queue of the rows above holds nothing."""
+    """The task queue of the refused requests has no call."""
     assert not [call async for call in server_env.client.list_workflows("TaskQueue = 'refused'")]
 
 
@@ -135,7 +135,7 @@ async def test_a_missing_namespace_is_named(server_env: WorkflowEnvironment, mon
 
 
 async def test_missing_search_attributes_are_named_unless_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connecting says `durable-llm setup`; search_attributes=False does without them."""
+    """The error says `durable-llm setup`; with search_attributes=False the client connects."""
     from tests.conftest import binary
 
     env = await WorkflowEnvironment.start_local(dev_server_existing_path=binary("temporal"))
@@ -149,7 +149,7 @@ async def test_missing_search_attributes_are_named_unless_done_without(monkeypat
 
 
 async def test_search_attributes_of_another_type_are_named() -> None:
-    """An upsert of a wrong type would leave an answered call open for ever, so it counts as missing."""
+    """An upsert of a wrong type would block an answered call, so the attribute counts as missing."""
     from temporalio.common import SearchAttributeKey
 
     from durable_llm.contract import search_attributes
@@ -172,7 +172,7 @@ async def test_an_unusable_profile_is_refused(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_a_policy_is_strict() -> None:
-    """Unknown fields and impossible numbers are errors where they are written."""
+    """Unknown fields and impossible numbers are errors at construction."""
     with pytest.raises(ValueError, match="max_atempts"):
         Policy(max_atempts=3)
     with pytest.raises(ValueError, match="1000"):
@@ -198,7 +198,7 @@ async def test_a_deployments_rules_travel_in_the_call_and_its_own_win(
 async def test_unusable_rules_of_a_deployment_are_refused_at_submit(
     server_env: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch, rules: str
 ) -> None:
-    """The variable is named, and nothing is sent."""
+    """The error names the variable, and nothing is sent."""
     monkeypatch.setenv("DURABLE_LLM_RULES", rules)
     with pytest.raises(InvalidRequestError, match="DURABLE_LLM_RULES"):
         await Dispatcher(server_env.client, task_queue="refused").submit("openai/gpt-4o-mini", "Hi")

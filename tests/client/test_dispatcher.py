@@ -35,15 +35,10 @@ from durable_llm import (
 from durable_llm.contract.names import WORKFLOW
 from durable_llm.contract.request import CallRequest, Prompt
 from tests.conftest import SetStage, binary
-from tests.support.scripted import ScriptedProvider, answer, http_error, never
+from tests.support.scripted import ScriptedProvider, answer, fresh_id, http_error, never
 from workflows.llm_call import LLMCall
 
 MODEL = "openai/gpt-4o-mini"
-
-
-def fresh_id() -> str:
-    """An id that no other test has."""
-    return f"call-{uuid.uuid4()}"
 
 
 async def test_the_same_id_and_request_attach_to_the_stored_result(on_server: SetStage) -> None:
@@ -58,7 +53,7 @@ async def test_the_same_id_and_request_attach_to_the_stored_result(on_server: Se
 
 
 async def test_many_callers_racing_on_one_id_cause_one_call(on_server: SetStage) -> None:
-    """However many submit one id at once, the provider is asked once and all get its answer."""
+    """If many submit one id at once, the provider is asked once and all get its answer."""
     call_id = fresh_id()
     async with on_server(answer("one"), answer("two")) as stage:
         results = await asyncio.gather(*(stage.dispatcher.call(MODEL, "Hi", call_id=call_id) for _ in range(200)))
@@ -78,7 +73,7 @@ async def test_many_callers_racing_on_one_id_cause_one_call(on_server: SetStage)
 async def test_another_request_under_a_taken_id_is_a_conflict_that_names_the_part(
     on_server: SetStage, change: dict, part: str
 ) -> None:
-    """An id means one request; the error says what differs, and attaching anyway is possible."""
+    """An id belongs to one request. The error says what differs, and attaching anyway is possible."""
     call_id = fresh_id()
     async with on_server(answer("kept")) as stage:
         await stage.dispatcher.call(MODEL, "Name a prime.", call_id=call_id)
@@ -91,7 +86,7 @@ async def test_another_request_under_a_taken_id_is_a_conflict_that_names_the_par
 
 
 async def test_what_does_not_change_the_question_is_no_conflict(on_server: SetStage) -> None:
-    """Policy, deadline, metadata, timeout and retries may differ between a job's lives."""
+    """Policy, deadline, metadata, timeout and retries may differ after a restart of the job."""
     call_id = fresh_id()
     async with on_server(answer()) as stage:
         await stage.dispatcher.call(MODEL, "Name a prime.", call_id=call_id)
@@ -102,7 +97,7 @@ async def test_what_does_not_change_the_question_is_no_conflict(on_server: SetSt
 
 
 async def test_another_workflow_type_under_the_id_is_a_conflict(on_server: SetStage) -> None:
-    """An id that belongs to somebody's own workflow is never mistaken for a call."""
+    """An id that belongs to another kind of workflow is never treated as a call."""
     call_id = fresh_id()
     async with on_server(answer()) as stage:
         await stage.client.start_workflow("SomethingElse", id=call_id, task_queue=f"nobody-{call_id}")
@@ -116,7 +111,7 @@ async def test_another_workflow_type_under_the_id_is_a_conflict(on_server: SetSt
 
 
 async def test_a_failed_call_is_returned_or_run_again_as_the_caller_says(on_server: SetStage) -> None:
-    """if_failed="return" gives the stored failure, "rerun" asks again, and a rerun is compared first."""
+    """if_failed="return" gives the stored failure; "rerun" compares the requests and asks again."""
     call_id = fresh_id()
     async with on_server(http_error(401), answer("recovered")) as stage:
         with pytest.raises(AllModelsExhaustedError):
@@ -131,7 +126,7 @@ async def test_a_failed_call_is_returned_or_run_again_as_the_caller_says(on_serv
 
 
 async def test_a_passed_deadline_keeps_nobody_from_a_call_that_was_started_in_time(on_server: SetStage) -> None:
-    """The id's call is attached to and compared as ever; only a call that would have to be started is refused."""
+    """An existing call is compared and attached to; only a call that would have to be started is refused."""
     answered, failed = fresh_id(), fresh_id()
     async with on_server(answer("in time"), http_error(401)) as stage:
 
@@ -155,7 +150,7 @@ async def test_a_passed_deadline_keeps_nobody_from_a_call_that_was_started_in_ti
 
 
 async def test_cancelling_ends_the_call_within_two_seconds_with_its_ledger(on_server: SetStage) -> None:
-    """A cancelled call says what it had done; what its open attempt cost is unknown."""
+    """The error of a cancelled call has the ledger; the cost of its open attempt is unknown."""
     async with on_server(http_error(429), never) as stage:
         submitted = await stage.dispatcher.submit(MODEL, "Name a prime.")
         while len(await submitted.attempts()) < 2:
@@ -176,7 +171,7 @@ async def test_cancelling_ends_the_call_within_two_seconds_with_its_ledger(on_se
 async def test_cancelling_locally_cancels_only_a_call_that_nobody_can_attach_to(
     on_server: SetStage, call_id: str | None
 ) -> None:
-    """Without an id the call ends with its caller; with one it goes on."""
+    """A call without an id is cancelled with its caller; one with an id continues."""
     name = call_id and fresh_id()
     async with on_server(never) as stage:
         task = asyncio.create_task(stage.dispatcher.call(MODEL, "Name a prime.", call_id=name))
@@ -196,7 +191,7 @@ async def test_cancelling_locally_cancels_only_a_call_that_nobody_can_attach_to(
 
 
 async def _listed(client, query: str) -> list:
-    """Visibility lags the history a little."""
+    """The executions that `query` finds, once visibility has caught up with the history."""
     for _ in range(100):
         if found := [item async for item in client.list_workflows(query)]:
             return found
@@ -205,7 +200,7 @@ async def _listed(client, query: str) -> list:
 
 
 async def test_attempts_and_status_answer_within_two_seconds_without_a_worker(on_server: SetStage) -> None:
-    """With no worker left, the ledger comes from the history alone."""
+    """Without a worker the ledger comes from the history alone."""
     async with on_server(http_error(503, "overloaded", "busy"), never, graceful_shutdown_timeout=timedelta(0)) as stage:
         submitted = await stage.dispatcher.submit(MODEL, "Name a prime.")
         while len(await submitted.attempts()) < 2:
@@ -236,7 +231,7 @@ async def test_attempts_and_status_answer_within_two_seconds_without_a_worker(on
 async def test_a_queue_without_workers_is_said_after_a_while(
     server_env: WorkflowEnvironment, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody waits in silence for a worker that does not exist."""
+    """The log says so, instead of a caller waiting in silence."""
     impatient = timedelta(seconds=0.2)
     dispatcher = Dispatcher(server_env.client, task_queue=f"nobody-{uuid.uuid4()}", warn_without_workers=impatient)
     with caplog.at_level(logging.WARNING, "durable_llm"), pytest.raises(ResultNotReadyError, match="attach"):
@@ -245,7 +240,7 @@ async def test_a_queue_without_workers_is_said_after_a_while(
 
 
 async def test_an_unknown_id_is_not_found(server_env: WorkflowEnvironment) -> None:
-    """Attaching is free; the first use says that there is no such call."""
+    """Attaching sends nothing; the first use raises the error."""
     unknown = Dispatcher(server_env.client).attach(fresh_id())
     for ask in (unknown.result, unknown.attempts, unknown.status, unknown.cancel):
         with pytest.raises(CallNotFoundError, match="never submitted"):
@@ -253,7 +248,7 @@ async def test_an_unknown_id_is_not_found(server_env: WorkflowEnvironment) -> No
 
 
 async def test_a_request_from_the_future_is_refused_instead_of_stuck(on_server: SetStage) -> None:
-    """A client newer than the worker gets a typed error, for a version as for a shape that the worker cannot read."""
+    """A client newer than the worker gets a typed error, for a newer version and for a shape that cannot be read."""
     request = CallRequest(models=[ModelSpec(name=MODEL)], schema_version=99, deadline_after_s=60.0)
     prompt = Prompt(messages=[{"role": "user", "content": "Hi"}])
     async with on_server(answer()) as stage:
@@ -284,7 +279,7 @@ async def test_fields_that_a_worker_does_not_know_are_ignored(on_server: SetStag
 
 
 async def test_operators_find_calls_by_search_attributes(on_server: SetStage) -> None:
-    """Outcome, model, category, attempts, cost and session are on the call, and no prompt text is."""
+    """The call has outcome, model, category, attempts, cost and session, and no prompt text."""
     async with on_server(http_error(429, "insufficient_quota"), answer()) as stage:
         config = LLMConfig(models=[ModelSpec(name=MODEL), ModelSpec(name="anthropic/claude-haiku-4-5")])
         submitted = await stage.dispatcher.submit(config, "A secret question.", session="job-17")
@@ -306,7 +301,7 @@ async def test_operators_find_calls_by_search_attributes(on_server: SetStage) ->
 
 @pytest.mark.parametrize("named", [True, False])
 async def test_closing_the_dispatcher_ends_pending_waits_and_not_the_calls(on_server: SetStage, named: bool) -> None:
-    """A job that leaves with results pending leaves nothing behind in its own process; its calls go on."""
+    """A job that ends while results are pending leaves nothing open in its process; its calls continue."""
     async with on_server(never) as stage:
         leaving = Dispatcher(stage.client, task_queue=stage.task_queue)
         call_id = fresh_id() if named else None
@@ -322,7 +317,7 @@ async def test_closing_the_dispatcher_ends_pending_waits_and_not_the_calls(on_se
 
 
 async def test_an_answer_that_arrives_with_the_deadline_counts(server_env: WorkflowEnvironment) -> None:
-    """What was paid for before the deadline is not thrown away because the workflow's worker was late."""
+    """An answer that was paid for before the deadline counts even if the workflow's worker was late."""
     queue = f"late-{uuid.uuid4()}"
     provider = ScriptedProvider([answer("in time")])
     dispatcher = Dispatcher(server_env.client, task_queue=queue)
@@ -339,7 +334,7 @@ async def test_an_answer_that_arrives_with_the_deadline_counts(server_env: Workf
 
 
 async def test_attempts_and_status_give_up_when_the_server_is_away() -> None:
-    """Two seconds, and an error that names the address."""
+    """`attempts` and `status` give up after two seconds with an error that names the address."""
     env = await WorkflowEnvironment.start_local(
         dev_server_existing_path=binary("temporal"), data_converter=pydantic_data_converter
     )
@@ -353,6 +348,6 @@ async def test_attempts_and_status_give_up_when_the_server_is_away() -> None:
 
 
 async def test_an_id_that_speaks_of_namespaces_is_only_an_id(server_env: WorkflowEnvironment) -> None:
-    """Not every NOT_FOUND with that word in it is a missing namespace."""
+    """A NOT_FOUND whose text contains the word namespace is not always a missing namespace."""
     with pytest.raises(CallNotFoundError):
         await Dispatcher(server_env.client).attach("my-namespace is not found").status()

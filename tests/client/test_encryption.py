@@ -1,4 +1,4 @@
-"""The codec and its keys: what is encrypted comes back, what was changed does not, and no key is ever shown."""
+"""The codec and its keys: payloads are restored, changed ones are errors, and no key is ever shown."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def codec(*key_ids: str) -> EncryptionCodec:
 
 
 async def test_what_is_encrypted_comes_back_whole() -> None:
-    """Data and metadata of a payload are hidden together and come back together, big and empty ones too."""
+    """Data and metadata of a payload are encrypted and restored together, also for large and empty ones."""
     payloads = [PLAIN, Payload(), Payload(metadata={"encoding": b"binary/plain"}, data=b"\0" * 2_000_000)]
     hidden = await codec("a").encode(payloads)
     assert [payload.metadata["encoding"] for payload in hidden] == [ENCODING] * 3
@@ -35,14 +35,14 @@ async def test_what_is_encrypted_comes_back_whole() -> None:
 
 
 async def test_a_payload_grows_by_little() -> None:
-    """A prompt that just fits Temporal's limit fits it encrypted."""
+    """A prompt at Temporal's limit still fits when it is encrypted."""
     big = Payload(metadata={"encoding": b"json/plain"}, data=b"x" * 1_900_000)
     [hidden] = await codec("a" * 40).encode([big])
     assert hidden.ByteSize() - big.ByteSize() < 200
 
 
 async def test_the_same_payload_is_never_encrypted_alike() -> None:
-    """Each has a nonce of its own: equal prompts cannot be told from unequal ones."""
+    """Each payload has its own nonce, so equal prompts cannot be recognised."""
     hidden = await codec("a").encode([PLAIN] * 100)
     assert len({payload.data[:12] for payload in hidden}) == 100
     assert len({payload.data[12:] for payload in hidden}) == 100
@@ -61,7 +61,7 @@ async def test_the_same_payload_is_never_encrypted_alike() -> None:
     ids=["tag", "nonce", "cut", "empty", "key id", "cipher"],
 )
 async def test_what_was_changed_is_refused(metadata: dict, data) -> None:
-    """A changed bit, a cut text, and metadata that names another key or cipher: an error, never another text."""
+    """A changed bit, a cut text, or metadata with another key or cipher is an error, never another text."""
     [hidden] = await codec("a", "b").encode([PLAIN])
     changed = Payload(metadata={**hidden.metadata, **metadata}, data=data(hidden.data))
     with pytest.raises(DecryptionError, match="cannot be decrypted"):
@@ -69,7 +69,7 @@ async def test_what_was_changed_is_refused(metadata: dict, data) -> None:
 
 
 async def test_the_first_key_encrypts_and_every_key_decrypts() -> None:
-    """Rotation: add the new key at the end everywhere, put it first everywhere, drop the old one when nobody needs it."""
+    """Rotation: add the new key at the end everywhere, put it first everywhere, then drop the old one."""
     [old] = await codec("2026-05").encode([PLAIN])
     [during] = await codec("2026-05", "2026-11").encode([PLAIN])
     [new] = await codec("2026-11", "2026-05").encode([PLAIN])
@@ -86,7 +86,7 @@ async def test_the_first_key_encrypts_and_every_key_decrypts() -> None:
     ],
 )
 async def test_a_key_that_is_missing_is_named(held: tuple[str, ...], says: str) -> None:
-    """The error has the id of the payload's key, the ids that are there, and the variable to set; never a key."""
+    """The error has the id of the payload's key, the known ids and the variable to set; never a key."""
     hidden = await codec("lost").encode([PLAIN])
     with pytest.raises(DecryptionError) as caught:
         await codec(*held).decode(hidden)
@@ -96,7 +96,7 @@ async def test_a_key_that_is_missing_is_named(held: tuple[str, ...], says: str) 
 
 
 async def test_another_key_under_the_same_id_is_said() -> None:
-    """Two processes whose keys differ under one id are told so, instead of "tampered"."""
+    """The error says that the keys under one id differ between two processes."""
     hidden = await codec("a").encode([PLAIN])
     with pytest.raises(DecryptionError, match="the same key under this id"):
         await EncryptionCodec({"a": bytes(32)}).decode(hidden)
@@ -110,7 +110,7 @@ async def test_what_is_not_encrypted_is_read_as_it_is() -> None:
 
 
 async def test_error_texts_are_encrypted_with_their_causes() -> None:
-    """Message, stack trace and details of a failure and of what caused it are payloads; types stay readable."""
+    """Message, stack trace and details of a failure and of its cause are encrypted; types stay readable."""
     converter, failure = data_converter(keys("a")), _failure()
     try:
         raise ApplicationError("429: your prompt said secret", {"text": "secret"}, type="Failed") from failure
@@ -126,7 +126,7 @@ async def test_error_texts_are_encrypted_with_their_causes() -> None:
 
 
 async def test_error_texts_are_plain_without_keys() -> None:
-    """Nothing changes for who does not encrypt."""
+    """Without keys nothing changes."""
     wire = await _wire(data_converter({}), _failure())
     assert (wire.message, wire.HasField("encoded_attributes")) == ("secret inside", False)
 
@@ -150,7 +150,7 @@ def _failure() -> ValueError:
 
 
 def test_keys_are_read_from_the_variable_or_from_a_file(tmp_path: Path) -> None:
-    """Separated by commas or line breaks, white space around them is nothing, and the order is kept."""
+    """Keys are separated by commas or line breaks; white space is ignored, and the order is kept."""
     both = {"b": keys_bytes("b"), "a": keys_bytes("a")}
     file = tmp_path / "keys"
     file.write_text(f"\n b={key('b')} \n\na={key('a')}\n")
@@ -183,7 +183,7 @@ def keys_bytes(key_id: str) -> bytes:
     ],
 )
 def test_a_key_that_cannot_be_used_is_said_and_never_shown(text: str, says: str) -> None:
-    """The entry is named by its place; nothing of a key stands in the error, wherever in the entry it was written."""
+    """The error gives the entry's position and no part of a key."""
     with pytest.raises(InvalidRequestError) as caught:
         load_keys({KEYS_VARIABLE: text})
     assert caught.value.message.startswith(f"{KEYS_VARIABLE}: ")
@@ -197,7 +197,7 @@ def test_a_key_that_cannot_be_used_is_said_and_never_shown(text: str, says: str)
     [(None, "No such file"), (b"", "is empty"), (b" \n", "is empty"), (b"\xff\xfe", "is no text")],
 )
 def test_a_key_file_that_cannot_be_used_is_said(tmp_path: Path, content: bytes | None, says: str) -> None:
-    """A missing or empty file is no "encryption is off"."""
+    """A missing or empty file does not switch encryption off."""
     path = tmp_path / "keys"
     if content is not None:
         path.write_bytes(content)
@@ -207,7 +207,7 @@ def test_a_key_file_that_cannot_be_used_is_said(tmp_path: Path, content: bytes |
 
 
 def test_both_variables_are_one_too_many(tmp_path: Path) -> None:
-    """Which of the two holds would be a guess."""
+    """It would be a guess which of the two is valid."""
     with pytest.raises(InvalidRequestError, match="both set"):
         load_keys({**keys("a"), f"{KEYS_VARIABLE}_FILE": str(tmp_path)})
 
@@ -220,7 +220,7 @@ def test_settings_do_not_show_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_keys_cryptography_is_never_imported_and_with_them_its_lack_is_said() -> None:
-    """It is an extra: who has no keys does not need it, who has some is told what to install."""
+    """It is an extra that is only needed with keys; the error says what to install."""
     program = (
         "import sys; sys.modules['cryptography'] = None\n"
         "import durable_llm; durable_llm.data_converter({}); print('fine')\n"
@@ -232,7 +232,7 @@ def test_without_keys_cryptography_is_never_imported_and_with_them_its_lack_is_s
 
 
 def test_the_format_is_what_older_workers_wrote() -> None:
-    """What is stored today is decrypted by every later version: a payload that was written by the first one."""
+    """Every later version decrypts what is stored today: here, a payload of the first version."""
     stored = Payload(
         metadata={"encoding": ENCODING, "encryption-cipher": CIPHER, KEY_ID: b"2026-11"},
         data=bytes.fromhex(STORED),

@@ -65,7 +65,7 @@ UNMISTAKABLE = {
     "a header with basic": extra(extra_headers={"X-Upstream": f"basic {PLAIN.key}"}),
     "extra_body": extra(extra_body={"options": [{"api_key": PLAIN.key}]}),
 }
-"""A key of no known shape, where only a key can stand."""
+"""A key without a known shape, in a place for keys."""
 
 RECOGNISABLE = {
     "the model's name": spec(name=f"openai/{SHAPED}"),
@@ -86,12 +86,12 @@ RECOGNISABLE = {
     "a policy's rule": {"config": MODEL, "policy": {"rules": {SHAPED: "fail"}}},
     "an option": {"config": MODEL, "if_failed": SHAPED},
 }
-"""A key that anybody recognises, where anything may stand."""
+"""A key with a known shape, in any place."""
 
 
 @pytest.mark.parametrize("call", [*UNMISTAKABLE.values(), *RECOGNISABLE.values()], ids=[*UNMISTAKABLE, *RECOGNISABLE])
 async def test_a_key_in_a_call_is_refused_and_not_repeated(server_env: WorkflowEnvironment, call: dict) -> None:
-    """Neither in the error, nor in its pickle, nor in the traceback that a program prints of it."""
+    """It is not in the error, its pickle or its traceback."""
     async with Dispatcher(server_env.client, task_queue="refused") as dispatcher:
         with pytest.raises(InvalidRequestError) as refused:
             await dispatcher.submit(**{"messages": "Name a prime.", **call})
@@ -102,7 +102,7 @@ async def test_a_key_in_a_call_is_refused_and_not_repeated(server_env: WorkflowE
 
 
 async def test_nothing_of_a_refused_call_was_sent(server_env: WorkflowEnvironment) -> None:
-    """The server knows none of the calls above."""
+    """None of the refused calls reached the server."""
     query = f"WorkflowType = '{WORKFLOW}' AND TaskQueue = 'refused'"
     assert (await server_env.client.count_workflows(query)).count == 0
 
@@ -121,7 +121,7 @@ def test_a_key_on_the_command_line_is_refused_and_not_repeated(
     server_env: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
     arguments: tuple[str, ...], as_json: tuple[str, ...],
 ) -> None:  # fmt: skip
-    """The terminal's scrollback and a CI's log keep what is printed; the status is that of wrong usage."""
+    """The key must not reach a terminal or a CI log; the status is that of wrong usage."""
     monkeypatch.setenv("TEMPORAL_ADDRESS", server_env.client.service_client.config.target_host)
     try:
         status: int = program._run(["call", "-m", MODEL, *arguments, *as_json, "Hi"])
@@ -146,7 +146,7 @@ def test_a_key_on_the_command_line_is_refused_and_not_repeated(
 def test_a_key_in_a_workers_setting_is_refused_and_not_repeated(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
-    """The variable is named, what stands in it is not: the worker's first lines are in everybody's log."""
+    """The error names the variable and not its value, because a worker's first lines are in a log."""
     monkeypatch.setenv(variable, value)
     with pytest.raises(SettingsError, match=variable) as refused:
         build_attempts(load_settings(), {})
@@ -168,7 +168,7 @@ def test_a_key_in_a_workers_setting_is_refused_and_not_repeated(
 async def test_what_opens_temporal_is_not_repeated_where_it_cannot_be_reached(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], settings: dict[str, str]
 ) -> None:
-    """A wrong key of Temporal's own ends in an error that says where, and nothing of what."""
+    """A key in Temporal's own settings is an error that names the place and not the value."""
     for name, value in {"TEMPORAL_ADDRESS": "127.0.0.1:1", **settings}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(DurableLLMError) as failed:

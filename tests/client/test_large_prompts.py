@@ -1,4 +1,4 @@
-"""Prompts that are too large for Temporal: put once by the client, fetched by the attempt alone."""
+"""Prompts that are too large for Temporal: the client stores them once, only attempts fetch them."""
 
 import asyncio
 import base64
@@ -113,7 +113,7 @@ async def test_twenty_megabytes_of_images_arrive_whole_and_the_history_stays_sma
 
 
 async def test_prompts_up_to_512_kib_do_not_touch_the_store(server_env):
-    """They travel through Temporal as ever, in requests that an older worker takes."""
+    """They travel through Temporal, in requests that an older worker accepts."""
     driver = Memory()
     store = Store(driver)
     async with playing({"body": ANSWER}) as wire, asking(server_env.client, store, worker_store=store) as dispatcher:
@@ -171,7 +171,7 @@ async def test_the_command_line_sends_a_large_file(server_env, tmp_path):
 
 
 class Mask(PayloadCodec):
-    """Turns each byte round: enough to see whether a codec was asked."""
+    """Inverts each byte, which shows whether a codec was used."""
 
     async def encode(self, payloads):
         mask = bytes(255 - number for number in range(256))
@@ -186,7 +186,7 @@ class Mask(PayloadCodec):
 
 
 async def test_a_codec_that_encrypts_the_history_encrypts_the_store(server_env):
-    """What lies in the store is what would have lain in the history: unreadable without the client's codec."""
+    """The store holds the payload that the history would hold, unreadable without the client's codec."""
     config = server_env.client.config()
     config["data_converter"] = dataclasses.replace(pydantic_data_converter, payload_codec=Mask())
     driver = Memory()
@@ -210,13 +210,13 @@ async def test_a_codec_that_encrypts_the_history_encrypts_the_store(server_env):
     ],
 )
 async def test_what_is_too_large_is_refused_with_what_to_do(server_env, size, store, says):
-    """Before anything is sent, whatever could keep it."""
+    """It is refused before anything is sent, with and without a store."""
     with pytest.raises(InvalidRequestError, match=says):
         await Dispatcher(server_env.client, store=store).submit("openai/gpt-4o-mini", "x" * size)
 
 
 async def test_a_submission_waits_for_its_store_as_long_as_the_caller_does(server_env):
-    """Then it names the store and what it said; once the store is back the same submission goes through."""
+    """The error names the store and its reason; once the store is back the same submission succeeds."""
     driver = Memory()
     driver.raising(AWAY)
     store = Store(driver)
@@ -235,7 +235,7 @@ async def test_a_submission_waits_for_its_store_as_long_as_the_caller_does(serve
 
 
 async def test_a_store_that_refuses_ends_the_submission_at_once(server_env):
-    """Waiting mends no credentials."""
+    """Waiting does not help with wrong credentials."""
     driver = Memory()
     driver.raising(StoreRefusedError("memory:/test: 403 AccessDenied"))
     with pytest.raises(DispatcherUnavailableError, match="the prompt's store refuses: memory:/test: 403 AccessDenied"):
@@ -257,7 +257,7 @@ async def test_who_attaches_needs_no_store(server_env):
 
 
 async def test_a_failed_call_that_is_run_again_puts_its_prompt_again(server_env):
-    """What the sweep may have taken meanwhile is there for the new run."""
+    """A sweep may have deleted the prompt, so a rerun stores it again."""
     driver, call_id = Memory(), f"job-{uuid.uuid4()}"
     store = Store(driver)
     case = {"http_status": 400, "body": {"error": {"message": "no"}}}
@@ -280,7 +280,7 @@ async def stored(driver: Memory, text: str = LARGE) -> PromptReference:
 
 
 def on_worker(client: Client) -> ActivityEnvironment:
-    """A place to run an activity in, that has a client."""
+    """An activity environment with a client."""
     made = ActivityEnvironment(client=client)
     made.info = environment().info
     return made
@@ -296,7 +296,7 @@ async def attempt(env: ActivityEnvironment, url: str, store: Store | None, refer
 
 
 async def test_an_attempt_waits_for_its_store_and_heartbeats(server_env):
-    """A store that hangs and fails at first delays the attempt and nothing else."""
+    """A store that first hangs and fails only delays the attempt."""
     driver, hanging, beats = Memory(), [], []
     reference = await stored(driver)
 
@@ -317,7 +317,7 @@ async def test_an_attempt_waits_for_its_store_and_heartbeats(server_env):
 
 
 async def test_a_store_that_stays_away_is_a_connection_that_failed(server_env):
-    """Half of the attempt's time, then facts: nothing was sent, nothing is owed, and the same model is asked again."""
+    """After half of the attempt's time: nothing was sent or billed, and the same model is asked again."""
     driver = Memory()
     reference = await stored(driver)
     driver.raising(AWAY)
@@ -371,7 +371,7 @@ async def test_a_prompt_that_cannot_be_had_says_what_to_check(server_env, what, 
 
 
 async def test_a_worker_without_the_store_ends_the_call_with_what_to_set(server_env):
-    """The last error tells the operator, and the caller, which setting is missing."""
+    """The last error names the missing setting."""
     async with asking(server_env.client, Store(Memory()), worker_store=None) as dispatcher:
         with pytest.raises(AllModelsExhaustedError, match="set DURABLE_LLM_STORE") as raised:
             await dispatcher.call(model("http://127.0.0.1:9"), LARGE)
@@ -379,5 +379,5 @@ async def test_a_worker_without_the_store_ends_the_call_with_what_to_set(server_
 
 
 def test_a_request_carries_the_oldest_version_that_will_do():
-    """So that workers of before take what they can do."""
+    """Older workers accept the requests that they can do."""
     assert CallRequest(models=[ModelSpec(name="openai/gpt-4o-mini")]).schema_version == 1

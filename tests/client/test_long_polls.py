@@ -1,4 +1,4 @@
-"""Taking turns over few long polls: how many are open, who gets the next place, and what comes through."""
+"""Sharing few long polls: how many are open, who gets the next slot, and which results arrive."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -20,7 +20,7 @@ class Namespace:
 
 
 class Call:
-    """A workflow handle's two ways of waiting for one call's end, and what it tells of the latest run."""
+    """A workflow handle: two ways of waiting for a call's end, and a description of its latest run."""
 
     def __init__(self, namespace: Namespace, name: str = "", *, reading_s: float = 0.0) -> None:
         self.name = name
@@ -61,7 +61,7 @@ def awaited(polls: LongPolls, call: Call) -> asyncio.Task[str]:
 
 
 async def settle() -> None:
-    """Let everybody who can go on do so."""
+    """Let every task run that can."""
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -73,7 +73,7 @@ def namespace() -> Namespace:
 
 
 async def test_few_waiters_keep_their_polls(namespace: Namespace) -> None:
-    """As long as there are places for all, each call is polled for once, as it would be alone."""
+    """As long as there are slots for all, each call is polled once."""
     polls = LongPolls(limit=8)
     calls = [Call(namespace, str(number)) for number in range(8)]
     waiting = [awaited(polls, call) for call in calls]
@@ -85,7 +85,7 @@ async def test_few_waiters_keep_their_polls(namespace: Namespace) -> None:
 
 
 async def test_many_waiters_take_turns_and_never_exceed_the_limit(namespace: Namespace) -> None:
-    """Everybody's turn comes, whoever ends is heard, and no more polls are open than allowed."""
+    """Every call gets a slot, every end is noticed, and no more polls are open than allowed."""
     polls = LongPolls(limit=8, rotation_s=0.05)
     calls = [Call(namespace, str(number)) for number in range(100)]
     waiting = [awaited(polls, call) for call in calls]
@@ -103,7 +103,7 @@ async def test_many_waiters_take_turns_and_never_exceed_the_limit(namespace: Nam
 
 
 async def test_a_newcomer_gets_a_place_at_once_and_keeps_it(namespace: Namespace) -> None:
-    """The longest holder makes room, so a fresh call beside many old ones waits for nobody."""
+    """The longest holder gives up its slot, so a new call among many old ones does not wait."""
     polls = LongPolls(limit=8)
     waiting = [awaited(polls, Call(namespace)) for _ in range(50)]
     await settle()
@@ -134,7 +134,7 @@ async def test_a_cancelled_waiter_frees_its_place(namespace: Namespace) -> None:
 
 
 async def test_a_place_is_not_lost_with_a_waiter_that_gets_it_and_is_cancelled_at_once(namespace: Namespace) -> None:
-    """It goes to the next one."""
+    """The slot goes to the next call in the queue."""
     polls = LongPolls(limit=4)
     calls = [Call(namespace) for _ in range(5)]
     first = awaited(polls, calls[0])
@@ -153,7 +153,7 @@ async def test_a_place_is_not_lost_with_a_waiter_that_gets_it_and_is_cancelled_a
 
 
 async def test_reading_a_result_is_not_cut_short_by_a_turns_end(namespace: Namespace) -> None:
-    """A result that takes longer to decode than a turn lasts is read to its end."""
+    """A result that takes long to decode is read to its end."""
     polls = LongPolls(limit=4, rotation_s=0.05)
     slow = [Call(namespace, str(number), reading_s=0.3) for number in range(12)]
     waiting = [awaited(polls, call) for call in slow]
@@ -164,7 +164,7 @@ async def test_reading_a_result_is_not_cut_short_by_a_turns_end(namespace: Names
 
 
 async def test_a_call_that_runs_again_is_polled_for_in_turns(namespace: Namespace) -> None:
-    """A waiter that learns of a run's end when the next one has begun holds no place for that one's whole length."""
+    """A caller that learns of a run's end after the next run has begun does not keep its slot during that run."""
 
     class Rerun(Call):
         async def describe(self) -> SimpleNamespace:
@@ -199,7 +199,7 @@ async def test_too_few_long_polls_are_refused_before_anything_is_connected(
 
 
 async def test_an_error_is_the_waiters_own(namespace: Namespace) -> None:
-    """What awaiting the call raises comes through, a timeout of the poll's own too, and frees the place."""
+    """The caller gets what awaiting the call raises, a timeout of the poll included, and the slot is free."""
 
     class Lost(Call):
         async def result(self) -> str:
@@ -212,7 +212,7 @@ async def test_an_error_is_the_waiters_own(namespace: Namespace) -> None:
 
 
 async def all_places_are_free(polls: LongPolls, namespace: Namespace) -> None:
-    """As many as the limit poll at once, and not one more."""
+    """Exactly as many as the limit poll at once."""
     waiting = [awaited(polls, Call(namespace)) for _ in range(5)]
     await settle()
     assert namespace.open == 4

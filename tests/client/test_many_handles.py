@@ -31,7 +31,7 @@ async def frugal() -> AsyncIterator[Client]:
 
 
 async def seconds_of_a_call(fresh: Dispatcher, awaiting: Dispatcher) -> float:
-    """How long a fresh call takes whose result is awaited beside the others."""
+    """How long a new call takes while the others are awaited."""
     began = time.perf_counter()
     handle = await fresh.submit(MODEL, "Name a prime.")
     await awaiting.attach(handle.call_id).result()
@@ -39,7 +39,7 @@ async def seconds_of_a_call(fresh: Dispatcher, awaiting: Dispatcher) -> float:
 
 
 async def test_more_results_are_awaited_than_a_namespace_serves_polls(frugal: Client) -> None:
-    """All of them come, and a fresh call beside them takes about as long as it would alone."""
+    """All results arrive, and a new call takes about as long as it would alone."""
     queue = f"later-{uuid.uuid4()}"
     async with (
         stage(frugal, answer("now")) as now,
@@ -58,7 +58,7 @@ async def test_more_results_are_awaited_than_a_namespace_serves_polls(frugal: Cl
 
 
 async def test_a_reset_goes_on_and_an_end_by_force_does_not(on_server: SetStage) -> None:
-    """A waiter follows the call into the run that an operator's reset begins."""
+    """A caller keeps waiting for the run that an operator's reset starts."""
     async with on_server(never, answer("after the reset"), never) as stage:
         handle = await stage.dispatcher.submit(MODEL, "Name a prime.")
         waiting = asyncio.create_task(handle.result())

@@ -1,4 +1,4 @@
-"""Stores for large prompts: one contract over every driver, then what is each driver's own."""
+"""Stores for large prompts: what holds for every driver, then each driver's own rules."""
 
 import asyncio
 import hashlib
@@ -30,7 +30,7 @@ NAME = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Kept:
-    """A store, and the two things that a test does behind its back."""
+    """A store, and two ways to change its content directly."""
 
     def __init__(self, url, *, spoil, age=None):
         self.url = url
@@ -109,7 +109,7 @@ async def test_what_was_put_comes_back_under_its_hash(kept):
 
 
 async def test_the_same_content_is_kept_once_however_often_it_is_put(kept):
-    """Many at once are as good as one, also while the store is being made."""
+    """Many puts at once work, also while the store is being created."""
     # As clients do it: the local S3 server stumbles over two at once, says 500, and is asked again.
     putting = (patiently(lambda: open_store(kept.url).put(CONTENT), on_failure=lambda _: None) for _ in range(6))
     names = await asyncio.gather(*putting)
@@ -118,7 +118,7 @@ async def test_the_same_content_is_kept_once_however_often_it_is_put(kept):
 
 
 async def test_what_was_never_put_is_missing(kept):
-    """A name without content says so, in a store that is empty as in one that is not."""
+    """A name without content is a typed error, in an empty store too."""
     absent = hashlib.sha256(b"never put").hexdigest()
     with pytest.raises(ContentMissingError, match=absent):
         await kept.store.get(absent)
@@ -129,13 +129,13 @@ async def test_what_was_never_put_is_missing(kept):
 
 @pytest.mark.parametrize("name", ["", "../secrets", f"../{NAME}", NAME.upper(), NAME[:-1], f"{NAME}\n", f"/{NAME}"])
 async def test_a_name_is_a_hash_and_nothing_else(kept, name):
-    """No name leads out of the store's own place: what is no hash is not even looked for."""
+    """A name that is not a hash is never looked up, so no name leads out of the store."""
     with pytest.raises(ContentMissingError, match="64 hexadecimal digits"):
         await kept.store.get(name)
 
 
 async def test_exchanged_content_is_noticed_and_mended_by_putting_it_again(kept):
-    """What was tampered with or cut is never returned; the next put makes it whole."""
+    """Changed or cut content is never returned; the next put repairs it."""
     await kept.store.put(CONTENT)
     kept.spoil(NAME)
     with pytest.raises(ContentCorruptError, match=NAME):
@@ -145,7 +145,7 @@ async def test_exchanged_content_is_noticed_and_mended_by_putting_it_again(kept)
 
 
 async def test_a_sweep_deletes_what_is_old_and_a_put_makes_new(kept):
-    """Age counts from the last put, so what calls of today use stays."""
+    """Age counts from the last put, so prompts in use stay."""
     if kept.age is None:
         with pytest.raises(StoreRefusedError, match="lifecycle rule"):
             await kept.store.sweep(datetime.now(UTC))
@@ -161,7 +161,7 @@ async def test_a_sweep_deletes_what_is_old_and_a_put_makes_new(kept):
 
 
 async def test_the_place_is_shown_without_what_only_the_setting_says(kept):
-    """A place names the store in errors and logs; options, which may say where passwords are, stay out."""
+    """Errors and logs name the store without its options, which may say where passwords are."""
     assert "?" not in kept.store.place
     assert kept.url.startswith(kept.store.place.rstrip("/"))
 
@@ -179,7 +179,7 @@ async def test_files_are_for_their_owner_alone_and_no_draft_stays(directory, tmp
 
 
 async def test_a_sweep_takes_old_drafts_and_leaves_what_is_not_ours(directory, tmp_path):
-    """What a killed process left behind goes; a file that somebody else put there does not."""
+    """Files of a killed process are deleted; other files stay."""
     await directory.store.put(CONTENT)
     for name in (".draft-abc", "README"):
         (tmp_path / "prompts" / name).write_text("?")
@@ -189,7 +189,7 @@ async def test_a_sweep_takes_old_drafts_and_leaves_what_is_not_ours(directory, t
 
 
 async def test_a_place_that_is_no_directory_is_refused(tmp_path):
-    """A file in the directory's place is the operator's to mend: trying again would not help."""
+    """A file in place of the directory is the operator's to fix; trying again would not help."""
     (tmp_path / "taken").write_text("a file")
     store = open_store((tmp_path / "taken").as_uri())
     for transfer in (store.put(CONTENT), store.get(NAME)):
@@ -199,7 +199,7 @@ async def test_a_place_that_is_no_directory_is_refused(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 async def test_a_full_disk_may_have_room_later(tmp_path):
-    """Errors of the disk are worth another try; nothing half is left."""
+    """Disk errors are retried, and no partial file is left."""
     import resource
 
     store = open_store((tmp_path / "prompts").as_uri())
@@ -225,13 +225,13 @@ async def test_objects_lie_under_the_prefix(in_s3, s3):
 
 
 async def test_a_missing_bucket_is_refused(s3):
-    """The operator must make it, so nobody waits."""
+    """The operator must create it, so the error comes at once."""
     with pytest.raises(StoreRefusedError, match="404 NoSuchBucket"):
         await open_store(f"s3://nowhere?endpoint_url={s3[1]}").put(CONTENT)
 
 
 async def test_missing_credentials_are_refused(s3, monkeypatch, tmp_path):
-    """Without any, boto3 says so before it asks, and the store does too."""
+    """Without credentials boto3 refuses before it sends anything, and so does the store."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -241,7 +241,7 @@ async def test_missing_credentials_are_refused(s3, monkeypatch, tmp_path):
 
 
 async def test_credentials_may_come_from_a_profile_of_their_own(s3, monkeypatch, tmp_path):
-    """So the store's rights need not be those that the worker's Bedrock models have."""
+    """The store can have other rights than the worker's Bedrock models."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     (tmp_path / "credentials").write_text("[store]\naws_access_key_id = a\naws_secret_access_key = b\n")
@@ -253,7 +253,7 @@ async def test_credentials_may_come_from_a_profile_of_their_own(s3, monkeypatch,
 
 
 async def test_an_absent_s3_may_come_back(s3):
-    """A connection that nobody takes is worth another try."""
+    """A refused connection is retried."""
     with pytest.raises(StoreUnavailableError, match="EndpointConnectionError"):
         await open_store(f"s3://{BUCKET}?endpoint_url=http://127.0.0.1:{free_port()}").put(CONTENT)
 
@@ -263,7 +263,7 @@ async def test_an_absent_s3_may_come_back(s3):
 
 @pytest.mark.parametrize("written", ["another", ""])
 async def test_a_wrong_password_is_refused_and_never_shown(postgres, tmp_path, written):
-    """Waiting mends no password; the error names the user and the place."""
+    """Waiting does not help with a wrong password; the error names the user and the store."""
     (tmp_path / "password").write_text(written)
     url = f"postgresql://{USER}@127.0.0.1:{postgres.port}/postgres?password_file={tmp_path / 'password'}"
     with pytest.raises(StoreRefusedError, match=f"{USER}@127.0.0.1") as raised:
@@ -272,20 +272,20 @@ async def test_a_wrong_password_is_refused_and_never_shown(postgres, tmp_path, w
 
 
 async def test_the_password_may_come_from_the_environment(postgres, monkeypatch):
-    """Where no file is named, libpq looks as it always does."""
+    """Without a named file libpq looks in its usual places."""
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
     assert await open_store(f"postgres://{USER}@127.0.0.1:{postgres.port}/postgres").put(CONTENT) == NAME
 
 
 async def test_a_password_file_that_cannot_be_read_is_refused(postgres):
-    """The file is named, since it is what must be mended."""
+    """The error names the file."""
     url = f"postgresql://{USER}@127.0.0.1:{postgres.port}/postgres?password_file=/nowhere/password"
     with pytest.raises(StoreRefusedError, match="/nowhere/password cannot be read"):
         await open_store(url).put(CONTENT)
 
 
 async def test_a_role_that_may_not_make_the_table_is_told_so_and_may_use_it_once_it_is_there(in_postgres, postgres):
-    """Making the table takes a right that a role need not keep."""
+    """Creating the table takes a right that the role does not need later."""
     with postgres.connect() as connection:
         connection.execute(f"DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'")
     guest = open_store(postgres.url.replace(f"{USER}@", "guest@"))
@@ -300,7 +300,7 @@ async def test_a_role_that_may_not_make_the_table_is_told_so_and_may_use_it_once
 
 
 async def test_an_absent_database_may_come_back():
-    """A server that is not there is worth another try, and is served by it once it is."""
+    """A missing server is retried, and works once it is there."""
     told = []
     with installed_postgres() as server:
         store = open_store(server.url)
@@ -340,7 +340,7 @@ async def test_an_absent_database_may_come_back():
     ],
 )
 def test_a_url_that_cannot_be_used_says_what_to_write(url, says):
-    """A slip of the pen is told before anything is connected, and a password in it is not repeated."""
+    """A mistake in the URL is an error before anything is connected, and a password in it is not repeated."""
     with pytest.raises(StoreSettingError, match=says) as raised:
         open_store(url)
     assert "canary" not in str(raised.value)
@@ -348,7 +348,7 @@ def test_a_url_that_cannot_be_used_says_what_to_write(url, says):
 
 @pytest.mark.parametrize(("url", "extra"), [("s3://bucket", "s3"), ("postgresql://host/db", "postgres")])
 def test_a_missing_package_is_named_with_its_extra(url, extra, monkeypatch):
-    """Drivers load for the kind that is asked for; one that is not installed says what to install."""
+    """Only the driver of the URL's kind is loaded; the error for a missing one says what to install."""
     monkeypatch.setattr(sys, "meta_path", [])
     for name in ("boto3", "psycopg"):
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -357,7 +357,7 @@ def test_a_missing_package_is_named_with_its_extra(url, extra, monkeypatch):
 
 
 async def test_a_transfer_that_hangs_keeps_no_program_from_its_end():
-    """Who gave it up leaves at once; a directory on a file system that is away answers nobody and cannot be timed."""
+    """A caller that gives up returns at once, even if the file system hangs."""
     program = (
         "import asyncio, time; from datetime import UTC, datetime; from types import SimpleNamespace;"
         "from durable_llm.store.store import Store;"
@@ -376,7 +376,7 @@ async def test_a_transfer_that_hangs_keeps_no_program_from_its_end():
 
 
 def test_the_setting_is_read_from_the_environment():
-    """Nothing set is no store; what cannot be used names the variable."""
+    """Without the variable there is no store; the error for a wrong value names it."""
     assert store_from_environment({}) is None
     assert store_from_environment({STORE_VARIABLE: " "}) is None
     assert store_from_environment({STORE_VARIABLE: "file:///srv/prompts"}).place == "file:///srv/prompts"

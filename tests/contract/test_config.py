@@ -15,13 +15,13 @@ from tests.support import ROOT
 
 
 def test_a_bare_name_brings_no_parameters_and_ten_minutes() -> None:
-    """A name alone means the provider's own defaults."""
+    """A name alone has no parameters, so the provider's own defaults apply."""
     [spec] = to_config("openai/gpt-4o-mini").models
     assert (spec.name, spec.extra_params, spec.timeout, spec.max_retries) == ("openai/gpt-4o-mini", {}, 600.0, 3)
 
 
 def test_a_spec_and_a_config_are_taken_as_they_are() -> None:
-    """Nothing is added to what was constructed."""
+    """A constructed ModelSpec or LLMConfig is used unchanged."""
     spec = ModelSpec(name="openai/gpt-4o-mini", max_retries=0)
     assert to_config(spec).models == [spec]
     config = LLMConfig(models=[spec])
@@ -103,14 +103,14 @@ def test_the_router_shape_is_flattened_in_lmis_order() -> None:
     ],
 )
 def test_bad_configs_are_refused_with_what_to_write_instead(config: object, says: str) -> None:
-    """Each refusal names the field and the cure, and repeats no key."""
+    """Each error names the field and what to write instead, and repeats no key."""
     with pytest.raises(InvalidRequestError) as caught:
         to_config(config)
     assert says in str(caught.value)
 
 
 def test_refusals_repeat_no_key() -> None:
-    """What was pasted by mistake must not reach a log through our own error."""
+    """A key that was pasted by mistake must not reach a log through our own error."""
     secret = "sk-live-0123456789abcdef"  # a canary
     for config in (
         {"name": "openai/x", "api_key": secret},
@@ -125,7 +125,7 @@ def test_refusals_repeat_no_key() -> None:
 
 @pytest.mark.parametrize("field", ["api_key", "api_base", "name"])
 def test_constructing_a_spec_repeats_no_key(field: str) -> None:
-    """Nor does an error at construction, where pydantic would show the input."""
+    """An error at construction does not repeat it either, although pydantic would show the input."""
     secret = "sk-live-0123456789abcdef"  # a canary
     with pytest.raises(ValueError, match=r"api_key|api_base|name") as caught:
         ModelSpec(**{"name": "openai/x", field: f" https://{secret}@h "})
@@ -136,7 +136,7 @@ def test_constructing_a_spec_repeats_no_key(field: str) -> None:
     "text", ["sk-abcdefghijklmnopqrstuvwx", "sk-ant-api03-abc", "AIzaSyA1234567890abcdefghij", "sk-ab***yz12345"]
 )
 def test_keys_of_known_shapes_are_recognised(text: str) -> None:
-    """Also where a provider has masked the middle."""
+    """Also if a provider has masked the middle of the key."""
     assert find_literal_key(f"Incorrect API key provided: {text}.")
 
 
@@ -151,7 +151,7 @@ def test_keys_of_known_shapes_are_recognised(text: str) -> None:
     ],
 )
 def test_ordinary_words_are_no_keys(text: str) -> None:
-    """A prefix that is also a word needs a digit, or its issuer's exact shape, behind it."""
+    """A prefix that is also a word must be followed by a digit or by its issuer's exact shape."""
     assert not find_literal_key(text)
 
 
@@ -162,7 +162,7 @@ def test_unknown_fields_of_a_spec_are_errors() -> None:
 
 
 def test_every_parameter_of_litellm_that_steers_it_is_refused() -> None:
-    """Walk litellm's own parameter list: what is not on our list of request-shaping names is refused."""
+    """Walk litellm's own parameter list: every name that is not on our list of request-shaping names is refused."""
     own = set(inspect.signature(litellm.acompletion).parameters) | set(litellm.types.utils.all_litellm_params)
     steering = own - ALLOWED
     assert {"api_key", "base_url", "fallbacks", "mock_response", "max_retries", "custom_llm_provider"} <= steering
@@ -173,7 +173,7 @@ def test_every_parameter_of_litellm_that_steers_it_is_refused() -> None:
 
 
 def test_a_schema_is_the_calls_and_not_a_models() -> None:
-    """Among the parameters it would be sent and never checked; so would the format inside Responses' `text`."""
+    """As a parameter a schema would be sent and never checked; the same holds for the format inside Responses' `text`."""
     instead = r"pass response_format to call\(\) or submit\(\)"
     wanted = {"type": "json_object"}
     shapes = [
@@ -188,7 +188,7 @@ def test_a_schema_is_the_calls_and_not_a_models() -> None:
 
 
 def test_the_operator_may_add_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A spec is valid whatever the environment says; at submit DURABLE_LLM_EXTRA_PARAMS lets its names through."""
+    """A spec's validity does not depend on the environment; DURABLE_LLM_EXTRA_PARAMS is read at submit."""
     spec = ModelSpec(name="openai/x", extra_params={"mirostat": 2})
     assert spec.extra_params == {"mirostat": 2}
     for config in (spec, LLMConfig(models=[spec]), {"name": "openai/x", "mirostat": 2}):
@@ -204,7 +204,7 @@ def test_the_operator_may_add_parameters(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_what_steers_litellm_is_refused_whatever_the_operator_allows(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """By name, when the spec is constructed, and again on the worker."""
+    """It is refused by name when the spec is constructed and again on the worker."""
     monkeypatch.setenv("DURABLE_LLM_EXTRA_PARAMS", name)
     with pytest.raises(ValueError, match=f"'{name}' is refused"):
         ModelSpec(name="openai/x", extra_params={name: "x"})
@@ -226,7 +226,7 @@ for _ in range(2):
 
 
 def test_the_log_says_once_what_lmis_shapes_bring() -> None:
-    """Names, specs and `from_lmi` say nothing; neither does a shape that overrides everything."""
+    """Names, specs and `from_lmi` log nothing, and neither does a shape that overrides every default."""
     done = subprocess.run([sys.executable, "-c", LMI_SHAPES], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == "silent so far\n"
     [line] = done.stderr.splitlines()

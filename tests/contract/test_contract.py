@@ -17,7 +17,7 @@ from workflows.policy.versions import CURRENT, VERSIONS
 
 @pytest.mark.parametrize("letter", ["x", "é", "漢", "🙂", '"', "\\", "\n", "\x01"])
 def test_a_ledger_entry_is_at_most_one_kilobyte(letter: str) -> None:
-    """Whatever a provider writes, an entry's JSON stays bounded and readable."""
+    """An entry's JSON stays bounded and readable whatever the provider writes."""
     long = letter * 5000
     entry = Attempt(
         number=1000, model=long, spec_index=49, try_number=1000, started_at=datetime.now(UTC), duration_s=1234.5678,
@@ -31,7 +31,7 @@ def test_a_ledger_entry_is_at_most_one_kilobyte(letter: str) -> None:
 
 
 def test_a_short_entry_is_left_alone() -> None:
-    """Bounding changes nothing where nothing is long."""
+    """Bounding does not change an entry without long texts."""
     entry = Attempt(number=1, model="openai/gpt-4o", spec_index=0, try_number=1, message="429 slow down")
     assert bounded(entry) == entry
 
@@ -46,7 +46,7 @@ def test_a_ledger_shows_the_first_twenty_and_the_last_hundred_and_eighty() -> No
 
 @pytest.mark.parametrize(("text", "size", "clipped"), [("abc", 3, "abc"), ("abcdef", 5, "ab…"), ("ééé", 5, "é…")])
 def test_clipping_never_splits_a_character(text: str, size: int, clipped: str) -> None:
-    """Bytes are counted, characters are kept whole."""
+    """The size is in bytes, and a character is kept whole or dropped."""
     assert clip(text, size) == clipped
 
 
@@ -72,14 +72,14 @@ def test_every_public_error_is_in_the_tree_and_exported() -> None:
 
 
 def test_a_stored_result_of_another_version_decodes() -> None:
-    """Unknown fields are ignored and missing ones have defaults, for ever."""
+    """Unknown fields are ignored, and missing ones have defaults."""
     stored = '{"schema_version": 7, "choices": [{"text": "hi", "mood": "good"}], "attempts": [], "novelty": {"a": 1}}'
     assert LLMResult.model_validate_json(stored).text == "hi"
     assert LLMResult.model_validate_json("{}").text is None
 
 
 def test_words_of_another_version_stay_words() -> None:
-    """A category, an outcome or a fault that this version does not know makes nothing unreadable."""
+    """A category, outcome or fault that this version does not know is read as text."""
     entry = Attempt.model_validate_json(
         '{"number": 1, "model": "m", "spec_index": 0, "try_number": 1, "category": "novel", "decision": "ponder"}'
     )
@@ -91,14 +91,14 @@ def test_words_of_another_version_stay_words() -> None:
 
 
 def test_a_headline_is_what_an_operator_reads() -> None:
-    """Status, code and words on one line; a local fault where there was no response."""
+    """Status, code and words on one line; the local fault if there was no response."""
     facts = FailureFacts(http_status=429, error_code="rate_limit_exceeded", text="slow\n down")
     assert facts.headline() == "429 rate_limit_exceeded: slow down"
     assert FailureFacts(local_fault="missing_key", text="set X").headline() == "missing_key: set X"
 
 
 def test_a_fingerprint_is_of_what_was_written() -> None:
-    """A default that is written out, or that a later version adds, is no difference."""
+    """A default that is written out, or that a later version adds, makes no difference."""
     prompt = to_prompt("Name a prime.")
     bare = fingerprint(durable_llm.LLMConfig(models=[durable_llm.ModelSpec(name="m")]), prompt)
     spelt = durable_llm.ModelSpec(name="m", api_base=None, responses_api=False, timeout=600.0)
@@ -106,7 +106,7 @@ def test_a_fingerprint_is_of_what_was_written() -> None:
 
 
 def test_a_fingerprint_tells_how_a_model_is_asked() -> None:
-    """Another API or the background is another request; to spell out that it is neither is not."""
+    """Another API or background mode is another request; writing out the defaults is not."""
     prompt = to_prompt("Name a prime.")
 
     def models(**spec: bool) -> str:

@@ -1,4 +1,4 @@
-"""The house's own rules, as tests: who may import whom, what is exported, what every test and message must be."""
+"""The project's own rules as tests: imports, exports, and what every test and every message must be."""
 
 import ast
 import importlib
@@ -59,7 +59,7 @@ def test_every_message_is_frozen_and_strict_or_lenient_on_purpose() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: path.stem)
 def test_every_test_states_its_rule(path: Path) -> None:
-    """A test without a docstring says what happens, not what must."""
+    """The docstring says what must hold; the code only says what happens."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
             assert ast.get_docstring(node), f"{path.name}: {node.name}"
@@ -74,7 +74,7 @@ def test_the_constraints_hold_versions_and_no_addresses() -> None:
 
 
 def test_each_suppressed_warning_names_its_rule_and_reason() -> None:
-    """An exemption without a reason is a rule nobody believes in."""
+    """A suppression says which rule and why."""
     bare = re.compile(r"#\s*(?:noqa|type:\s*ignore)(?!(?::\s*|\[)[\w, -]+\]?\s+#\s*\S)")
     for package in (*PACKAGES, "benchmarks", "examples"):
         for path in sources(package):

@@ -1,4 +1,4 @@
-"""The failure corpus, judged: bytes on the wire, through litellm, the activity and the policy, to the right action.
+"""The failure corpus: bytes on the wire, through litellm, the activity and the policy, to the right action.
 
 First quickly, the policy alone asked about each case's facts; then whole calls on a real server, which wait, fall over
 or end as the ledger says.
@@ -56,7 +56,7 @@ async def dispatcher(server_env: WorkflowEnvironment) -> AsyncIterator[Dispatche
 
 
 async def judged(handle: CallHandle) -> Attempt:
-    """The first ledger entry, once the call has decided about it and, where it waits, begun to."""
+    """The first ledger entry, once the call has decided and any wait has begun."""
     while True:
         entries = await handle.attempts()
         if entries and entries[0].decision and (entries[0].decision != Action.RETRY or entries[0].delay_s):

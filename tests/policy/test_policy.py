@@ -1,4 +1,4 @@
-"""The pure policy: what a failure is, what is done about it, and that no sequence of failures outruns its budgets."""
+"""The pure policy: what a failure is, what the call does, and that no sequence of failures exceeds its budgets."""
 
 import inspect
 from datetime import timedelta
@@ -19,7 +19,7 @@ DAY = 86_400.0
 
 
 def category(**facts: object) -> Category:
-    """What facts are judged to be."""
+    """The category of a failure with these facts."""
     return V1.classify(FailureFacts(**facts)).category
 
 
@@ -123,7 +123,7 @@ def test_every_exception_class_of_litellm_has_a_row() -> None:
 
 
 def test_every_category_has_an_action_and_every_version_a_policy() -> None:
-    """Nothing that can be judged is without a decision."""
+    """Every category has an action, and the newest version is the current one."""
     assert set(ACTIONS) == set(Category)
     assert max(VERSIONS) == CURRENT
 
@@ -152,13 +152,13 @@ def test_backoff_doubles_up_to_its_cap(failure: int, bound: float) -> None:
 
 
 def test_a_providers_delay_is_a_floor_with_jitter_that_grows_with_it() -> None:
-    """A thousand callers that were told "30 s" do not come back at one moment."""
+    """A thousand callers that were asked to wait 30 s do not ask again at the same moment."""
     decision = after(Category.RATE_LIMITED, retry_after_s=30.0)
     assert (decision.action, decision.floor_s, decision.spread_s) == (Action.RETRY, 30.0, 3.0)
 
 
 def test_a_wait_beyond_max_wait_goes_to_the_next_model_and_is_waited_for_by_the_last() -> None:
-    """Falling over is cheaper than a long wait, and a long wait cheaper than no answer."""
+    """The next model is better than a long wait, and a long wait is better than no answer."""
     assert after(Category.RATE_LIMITED, retry_after_s=61.0).action == Action.NEXT
     last = Progress(budgets=(3, 3), spec_index=1)
     assert after(Category.RATE_LIMITED, last, retry_after_s=61.0).action == Action.RETRY
@@ -226,7 +226,7 @@ def test_a_worker_without_the_encryption_key_uses_up_nothing_but_time(preset: st
     [("retry", Action.RETRY), ("retry_once", Action.RETRY), ("next", Action.NEXT), ("fail", Action.FAIL)],
 )
 def test_the_callers_rule_for_lost_workers_holds_for_a_missing_key(rule: str, action: Action) -> None:
-    """Who would not ask again does not; who would, waits for the key as everybody does."""
+    """A rule without a retry is followed; a rule with one waits for the key."""
     without_key = FailureFacts(local_fault=LocalFault.UNDECIPHERED, request_sent=Sent.NO)
     decision = V1.decide(without_key, Progress(budgets=(0, 0)), Policy(rules={"worker_lost": rule}), DAY)
     assert (decision.action, decision.floor_s) == (action, 2.0 if action == Action.RETRY else 0.0)
@@ -251,12 +251,12 @@ def test_once_is_counted_by_category() -> None:
 
 
 def test_the_ledger_names_the_callers_rule() -> None:
-    """Who overrode a row sees it in the ledger."""
+    """A caller who overrode a row sees that in the ledger."""
     assert after(Category.PERMISSION, policy=Policy(rules={"permission": "fail"})).rule == "rules: permission"
 
 
 def test_a_wait_that_might_pass_the_deadline_is_not_begun_while_another_model_is_ready() -> None:
-    """The bounds decide, not the draw; the last model's wait is cut to what is left."""
+    """The bounds decide, not the random number; the last model's wait is cut to the time left."""
     late = Progress(budgets=(99, 3), retries=10, tries=10, attempts=10)
     assert after(Category.OVERLOADED, late, left=5.0).action == Action.NEXT
     last = Progress(budgets=(3, 99), spec_index=1, retries=10)
@@ -265,7 +265,7 @@ def test_a_wait_that_might_pass_the_deadline_is_not_begun_while_another_model_is
 
 @pytest.mark.parametrize("hopeless", [Category.MISCONFIGURED, Category.CONTEXT_WINDOW, Category.AUTH])
 def test_nobody_waits_for_what_waiting_cannot_clear(hopeless: Category) -> None:
-    """A chain that failed for set-up or size alone ends, also when the call would wait."""
+    """A chain that failed only for set-up or size ends, even if the policy would wait."""
     patient, last = Policy(on_exhausted="wait"), Progress(budgets=(0, 0), spec_index=1)
     assert after(hopeless, last, policy=patient).action == Action.FAIL
     hopeful = Progress(budgets=(0, 0), spec_index=1, retry_after={0: 0.0})
@@ -273,7 +273,7 @@ def test_nobody_waits_for_what_waiting_cannot_clear(hopeless: Category) -> None:
 
 
 def test_an_exhausted_chain_that_waits_goes_round_again_paced_to_its_deadline() -> None:
-    """At least a minute between rounds, doubling, and never faster than the attempts last."""
+    """There is at least a minute between rounds; it doubles, and the attempts last until the deadline."""
     patient = Policy(on_exhausted="wait")
     last = Progress(budgets=(0, 0), spec_index=1, attempts=1)
     first = after(Category.OVERLOADED, last, policy=patient)
@@ -320,7 +320,7 @@ def test_the_lmi_preset_decides_as_lmi_does(facts: dict, action: Action) -> None
 @pytest.mark.parametrize("exception", ["InternalServerError", "ImageFetchError", "APIConnectionError", None])
 @pytest.mark.parametrize("fault", ["unsupported", "request_not_built", "missing_key", "unknown_provider"])
 def test_the_lmi_preset_leaves_our_own_refusals_alone(fault: str, exception: str | None) -> None:
-    """Nothing was sent, and the class in which litellm wraps a refusal says nothing of it."""
+    """Nothing was sent, and litellm's exception class says nothing about the refusal."""
     facts = FailureFacts(local_fault=fault, exception=exception, request_sent="no")
     decision = V1.decide(facts, Progress(budgets=(3, 3)), LMI, DAY)
     assert decision.action == Action.NEXT
@@ -374,7 +374,7 @@ policies = st.builds(
 def test_no_sequence_of_failures_outruns_its_budgets(
     data: st.DataObject, policy: Policy, budgets: list[int], left: float
 ) -> None:
-    """However it fails, a call ends within its attempts, never begins a wait past the deadline, never goes back."""
+    """A call ends within its attempts, never begins a wait past the deadline and never returns to a model."""
     progress, visited = Progress(budgets=tuple(budgets)), [(1, 0)]
     for number in range(1, policy.max_attempts + 1):
         decision = V1.decide(data.draw(any_facts), progress, policy, left)
@@ -393,7 +393,7 @@ def test_no_sequence_of_failures_outruns_its_budgets(
 
 
 def test_a_call_keeps_the_version_that_it_started_with() -> None:
-    """A fresh call gets the newest version; a replay finds the marker of its own, or none for the first."""
+    """A new call gets the newest version; a replay finds its own version's marker, or none for the first."""
     assert stamped_version(lambda _: True, versions=(1, 2, 3)) == 3
     assert stamped_version(lambda marker: marker == "policy-2", versions=(1, 2, 3)) == 2
     assert stamped_version(lambda _: False, versions=(1, 2, 3)) == 1

@@ -1,4 +1,4 @@
-"""Recorded calls judged again: no difference where nothing changed, and exactly the one that did."""
+"""Recorded calls decided again: no difference without a change, and exactly the one that was made."""
 
 import asyncio
 import base64
@@ -37,7 +37,7 @@ async def report_of(*paths: Path) -> Report:
 
 
 async def test_saved_histories_are_judged_as_they_were() -> None:
-    """Today's policy takes back nothing of what it decided."""
+    """Today's policy decides every saved call as it was recorded."""
     report = await report_of(HISTORIES)
     assert (report.calls, report.differences, report.unreadable) == (len(list(HISTORIES.glob("*.json"))), [], [])
     assert report.attempts >= 14
@@ -61,7 +61,7 @@ def _changed(data: str, change: Callable[[str], str]) -> str:
 
 
 def _as_rate_limit(text: str) -> str:
-    """The recorded verdict of the first failure, as if an older policy had made a rate limit of it."""
+    """The first failure as if an older policy had classified it as a rate limit."""
     old = '"category":"quota_exhausted"'
     return text.replace(old, '"category":"rate_limited"').replace('"rule":"429-quota"', '"rule":"old"')
 
@@ -78,7 +78,7 @@ async def test_an_edited_decision_is_the_one_difference(tmp_path: Path) -> None:
 
 
 async def test_a_changed_policy_shows_where_it_decides_otherwise() -> None:
-    """A row put before the others changes the calls that it fits, and only those."""
+    """A new first row changes the calls that it fits, and no others."""
     stricter = Rule("no-quota", Category.INVALID_REQUEST, "a test", fields="insufficient_quota")
     changed = PolicyVersion((stricter, *RULES_V1))
     for path in sorted(HISTORIES.glob("*.json")):
@@ -104,7 +104,7 @@ async def test_what_is_no_call_is_named(tmp_path: Path) -> None:
 
 
 async def test_calls_are_read_from_the_server(on_server: SetStage) -> None:
-    """Every kind of failure, budget and round is judged again as it was, and a query picks the calls."""
+    """Every kind of failure, budget and round is decided as it was, and a query selects the calls."""
     steps = [
         http_error(503),
         FailureFacts(local_fault=LocalFault.LOST),
@@ -133,7 +133,7 @@ async def test_calls_are_read_from_the_server(on_server: SetStage) -> None:
 
 
 def test_the_command_prints_a_table_or_json(tmp_path: Path) -> None:
-    """For people and for programs; a history that cannot be read is told by the status too."""
+    """One is for people, one for programs; the status shows a history that could not be read."""
     path = tmp_path / "edited.json"
     path.write_text(edited(FALLBACK, _as_rate_limit))
     command = [sys.executable, "-m", "workers", "reclassify", str(path)]

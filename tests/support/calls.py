@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from tests.support.wire import Wire
 
 
-class Turns(Wire):
-    """Serves its bodies one after the other, the last one for ever."""
+class ServesInTurn(Wire):
+    """Serves its bodies one after the other, and repeats the last one."""
 
     def __init__(self, *bodies: dict, hangs_first: bool = False) -> None:
         cases = [*([{"fault": "timeout"}] if hangs_first else []), *({"body": body} for body in bodies)]
@@ -29,9 +29,9 @@ class Turns(Wire):
 
 
 @asynccontextmanager
-async def in_turn(*bodies: dict, hangs_first: bool = False) -> AsyncIterator[Turns]:
+async def in_turn(*bodies: dict, hangs_first: bool = False) -> AsyncIterator[ServesInTurn]:
     """A server of `bodies`; the first request may get none, and stays open."""
-    wire = Turns(*bodies, hangs_first=hangs_first)
+    wire = ServesInTurn(*bodies, hangs_first=hangs_first)
     server = await asyncio.start_server(wire.serve, "127.0.0.1", 0)
     wire.port = server.sockets[0].getsockname()[1]
     try:

@@ -59,7 +59,7 @@ QUICK = Policy(backoff_initial=timedelta(milliseconds=1), backoff_cap=timedelta(
 
 
 def unusable(defect: str) -> FailureFacts:
-    """A 200 that was paid for and is no answer."""
+    """A paid 200 that is not an answer."""
     return FailureFacts(http_status=200, answer_defect=defect, cost=0.001, request_sent=Sent.YES)
 
 
@@ -71,7 +71,7 @@ NEXT = [
 """One failure of each category that goes to the next model at once."""
 
 AGAIN = [LIMITED, http_error(503), http_error(500), UNREACHABLE, unusable("invalid_tool_arguments"), CUT_OFF, DRAINED]
-"""Failures that ask the same model again, beside those that have a scene of their own."""
+"""Failures after which the same model is asked again, apart from those with their own scene."""
 
 Drive = Callable[[Stage], Awaitable[str]]
 """Plays a scene's caller; returns the call's id."""
@@ -124,7 +124,7 @@ async def cancelled_in_wait(stage: Stage) -> str:
 
 
 async def terminated(stage: Stage) -> str:
-    """Submit, and have an operator end the call by force in mid-attempt."""
+    """Submit, and have an operator terminate the call during an attempt."""
     handle = await stage.dispatcher.submit(PAIR, "Name a prime.")
     while not stage.provider.orders:
         await asyncio.sleep(0.05)
@@ -133,7 +133,7 @@ async def terminated(stage: Stage) -> str:
 
 
 async def unsupported(stage: Stage) -> str:
-    """Start a call as a client of the future would."""
+    """Start a call as a newer client would."""
     request = CallRequest(schema_version=99, models=PAIR.models)
     prompt = Prompt(messages=[{"role": "user", "content": "Name a prime."}])
     call_id = uuid.uuid4().hex

@@ -1,6 +1,7 @@
 """The scripted edge: an activity that answers or fails as a test says, under the real workflow and a real server."""
 
 import asyncio
+import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,6 +15,11 @@ from durable_llm.contract.request import AttemptOrder, Prompt
 from durable_llm.contract.result import Answer, Choice
 
 Step = Answer | FailureFacts | Callable[[AttemptOrder], Any] | BaseException
+
+
+def fresh_id() -> str:
+    """An id that no other test has."""
+    return f"call-{uuid.uuid4()}"
 
 
 def answer(text: str = "2", **fields: Any) -> Answer:
@@ -31,7 +37,7 @@ def http_error(status: int, code: str | None = None, text: str = "", **fields: A
 
 
 class ScriptedProvider:
-    """Plays its steps in order, the last one for ever, and remembers every order."""
+    """Plays its steps in order, repeats the last one, and keeps every order."""
 
     def __init__(self, steps: Iterable[Step]) -> None:
         self._steps = list(steps)

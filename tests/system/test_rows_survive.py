@@ -16,7 +16,7 @@ from temporalio.testing import WorkflowEnvironment
 from durable_llm import Category, Dispatcher, LLMConfig, LLMResult, ModelSpec, Policy
 from tests.attempt.test_tools import CONVERSATION, NAMED
 from tests.support.attempts import TOOLS
-from tests.support.calls import Turns, completion, in_turn
+from tests.support.calls import ServesInTurn, completion, in_turn
 from tests.support.processes import worker
 from tests.support.responses import TEXT, response
 from tests.support.wire import playing
@@ -125,7 +125,7 @@ class Survivor:
     """A row whose first worker was killed."""
 
     row: Row
-    wire: Turns
+    wire: ServesInTurn
     result: LLMResult
 
 
@@ -149,7 +149,7 @@ async def survivors(server_env: WorkflowEnvironment) -> dict[str, Survivor]:
     return {row.name: Survivor(row, *rest) for row, *rest in zip(ROWS, wires, results, strict=True)}
 
 
-async def chain(row: Row, wire: Turns, stack: AsyncExitStack) -> LLMConfig:
+async def chain(row: Row, wire: ServesInTurn, stack: AsyncExitStack) -> LLMConfig:
     """The models that refuse, each at an address of its own, and the one that answers at `wire`."""
     refusing = [await stack.enter_async_context(playing(case)) for _, case in row.before]
     before = [

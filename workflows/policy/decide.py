@@ -5,6 +5,7 @@ jitter, never on the jitter that the workflow adds. Otherwise a replay with anot
 path.
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
@@ -26,28 +27,20 @@ ROUND_SPACING_S: Final = 60.0
 Demand = Literal["retry", "retry_once", "next", "fail", "resend", "resend_all_messages", "wait_for_key"]
 """What a failure asks for, before budgets. `RuleAction` are those that a caller may write."""
 
-ACTIONS: Final[dict[Category, Demand]] = {
-    Category.RATE_LIMITED: "retry",
-    Category.OVERLOADED: "retry",
-    Category.SERVER_ERROR: "retry",
-    Category.CONNECTION: "retry",
-    Category.UNUSABLE_ANSWER: "retry",
-    Category.BAD_SAMPLE: "retry",
-    Category.TIMEOUT: "retry_once",
-    Category.QUOTA_EXHAUSTED: "next",
-    Category.AUTH: "next",
-    Category.PERMISSION: "next",
-    Category.NOT_FOUND: "next",
-    Category.CONTEXT_WINDOW: "next",
-    Category.TOO_LARGE: "next",
-    Category.REFUSED: "next",
-    Category.PROVIDER_LIMIT: "next",
-    Category.LENGTH: "next",
-    Category.MISCONFIGURED: "next",
-    Category.INVALID_REQUEST: "fail",
-    Category.WORKER_LOST: "resend",
-    Category.CANCELLED: "fail",
-}
+_BY_DEMAND: Final[Mapping[Demand, Collection[Category]]] = {
+    "retry": (
+        Category.RATE_LIMITED, Category.OVERLOADED, Category.SERVER_ERROR, Category.CONNECTION,
+        Category.UNUSABLE_ANSWER, Category.BAD_SAMPLE,
+    ),
+    "retry_once": (Category.TIMEOUT,),
+    "next": (
+        Category.QUOTA_EXHAUSTED, Category.AUTH, Category.PERMISSION, Category.NOT_FOUND, Category.CONTEXT_WINDOW,
+        Category.TOO_LARGE, Category.REFUSED, Category.PROVIDER_LIMIT, Category.LENGTH, Category.MISCONFIGURED,
+    ),
+    "fail": (Category.INVALID_REQUEST, Category.CANCELLED),
+    "resend": (Category.WORKER_LOST,),
+}  # fmt: skip
+ACTIONS: Final = {category: demand for demand, categories in _BY_DEMAND.items() for category in categories}
 """What each category asks for, before the caller's own rules."""
 
 _MAY_CLEAR: Final = {
@@ -181,7 +174,7 @@ def _counted(progress: Progress, verdict: Verdict) -> Progress:
 
 @dataclass(frozen=True)
 class _Case:
-    """One failure to decide about; each method that returns a Decision is one way to go on."""
+    """One failure to decide about; each method that returns a Decision is one way to continue."""
 
     verdict: Verdict
     facts: FailureFacts

@@ -1,5 +1,6 @@
 """`python -m tests.docs.policy_page`: the policy's tables as a page, from the code that obeys them."""
 
+import textwrap
 from collections.abc import Collection, Iterable
 
 from durable_llm.contract.categories import Category
@@ -78,8 +79,8 @@ _DECISIONS = f"""
 - Backoff is `uniform(0, min(backoff_cap, backoff_initial * 2^(n-1)))` seconds after the n-th failure.
 - A provider's wait is a minimum. At least a tenth of it is added as jitter, so that many callers do not return at once.
 - With `on_exhausted="wait"`, a call whose last model failed starts the chain again and asks each model once per round,
-  until its deadline. The pause before a round is at least {ROUND_SPACING_S:.0f} s and doubles each time. It never grows
-  so long that attempts are left over at the deadline.
+  until its deadline. The pause before a round is at least {ROUND_SPACING_S:.0f} s and doubles each time. It grows no longer than what
+  spreads the remaining attempts evenly until the deadline.
 - `Policy(preset="lmi")` uses the same categories and takes the action from lmi's table of litellm's exception classes.
 
 ## From facts to category
@@ -102,7 +103,7 @@ def policy_page() -> str:
 
 def _section(title: str, lead: str, rules: Iterable[Rule]) -> str:
     rows = "".join(f"| {rule.name} | {_condition(rule)} | {_category(rule)} | {rule.why} |\n" for rule in rules)
-    return f"\n### {title}\n\n{lead}\n\n| rule | when | category | why |\n|---|---|---|---|\n{rows}"
+    return f"\n### {title}\n\n{textwrap.fill(lead, 120)}\n\n| rule | when | category | why |\n|---|---|---|---|\n{rows}"
 
 
 def _category(rule: Rule) -> str:

@@ -20,10 +20,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 demo: install ## ten calls through rate limits, overflows, quotas and killed processes (KEEP=1 leaves the UI up)
-	$(BIN)/python -m examples.demo $(if $(KEEP),--keep)
+	$(BIN)/python -m tests.harness.demo $(if $(KEEP),--keep)
 
 chaos: install ## 200 calls through a faulty provider while workers, the server and the job are killed
-	$(BIN)/python -m examples.chaos
+	$(BIN)/python -m tests.harness.chaos
 
 dev: install ## Temporal with its UI and a worker, in this terminal
 	$(BIN)/python -m workers dev
@@ -39,8 +39,8 @@ test: install ## the tests, but for the long proofs
 	@echo "once more in Temporal's sandbox, with each call replayed from its history at every step"
 	DURABLE_LLM_TEST_SANDBOX=1 DURABLE_LLM_TEST_CACHE=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope -m 'workflow and not proof' $(TWICE_NOT)
 
-proofs: install ## the long tests: rolling restarts, outages, the README typed, the demo, 200 calls judged by the provider
-	$(BIN)/python -m pytest -m proof
+proofs: install ## the long tests: rolling restarts, outages, an upgrade in flight, the README typed, the demo
+	$(BIN)/python -m pytest -m proof --reruns 1 -r R
 
 check: install ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

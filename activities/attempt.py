@@ -1,7 +1,8 @@
 """The activity `provider_attempt`: one order in, one request out, an answer or facts back.
 
-The steps, each a method below: check the order, resolve its key, send, judge what came, hold it until the server can
-take it. Temporal never retries this activity; what an attempt's failure means is the workflow's to decide.
+The steps are in `_ask` and `_accept`: check the order, resolve its key, build the request, send it, read the response,
+accept the answer. The outcome is held until the Temporal server can take it. Temporal never retries this activity; what
+a failure means is the workflow's to decide.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from temporalio import activity
+from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from durable_llm.contract.facts import FailureFacts, LocalFault
@@ -20,25 +22,21 @@ from durable_llm.contract.request import AttemptOrder, Prompt, PromptReference
 from durable_llm.contract.result import Answer
 from durable_llm.store import Store
 
-from .answer.read import whole
-from .answer.truncate import fitted
-from .failure.facts import facts_of, request_id_of
-from .judgement import judge, rejected, unjudged
-from .litellm_setup import litellm, provider_of
-from .observation import note
-from .request.build import arguments, check_provider, check_spec, choices_asked
-from .request.media import traces
-from .responses import respond
+from .answer.truncate import truncate
+from .failure.facts import facts_of_exception, facts_of_timeout
+from .observation import record_observation
+from .read_response import facts_of_rejected_answer, facts_of_unchecked_answer, read_response
+from .request.build import build_request, check_spec
 from .secrets.key_ring import KeyRing
-from .secrets.scrub import Scrubber
-from .temporal.heartbeats import Heartbeats, Pulse
+from .send import send
+from .temporal.heartbeats import Heartbeat, Heartbeats
 from .temporal.prompts import Prompts
 from .temporal.server import Server, TemporalServer, worker_stops
-from .validation.acceptance import Acceptance
+from .validation.checks import AnswerChecks, Validation
 from .validation.registry import Registry
-from .validation.running import DEFAULT_TIMEOUT_S, BrokenFunctionError, Runner
-from .wire import transport
-from .wire.exchange import Exchange, recording
+from .validation.runner import DEFAULT_TIMEOUT_S, BrokenFunctionError
+from .wire.exchange import Exchange
+from .wire.transport import install_transport
 
 HEARTBEAT_INTERVAL: Final = timedelta(seconds=5)
 
@@ -54,6 +52,7 @@ class ProviderAttempts:
         store: Where clients put prompts that are too large for Temporal; None: this worker has no such store.
         registry: The worker's validators and tool parsers; by default those that every worker has.
         validator_timeout: How long one of them may take.
+        converter: What decodes prompts; None: the converter of the worker's client.
     """
 
     def __init__(
@@ -66,15 +65,15 @@ class ProviderAttempts:
         store: Store | None = None,
         registry: Registry | None = None,
         validator_timeout: timedelta = timedelta(seconds=DEFAULT_TIMEOUT_S),
+        converter: DataConverter | None = None,
     ) -> None:
-        transport.install()
+        install_transport()
         self._keys = keys
         self._heartbeats = Heartbeats(heartbeat_interval)
         self._also_allowed = frozenset(also_allowed)
-        self._server = server or TemporalServer()
-        self._prompts = Prompts(self._server, store)
-        self._registry = registry or Registry()
-        self._runner = Runner(validator_timeout.total_seconds())
+        self._server = server or TemporalServer(converter)
+        self._prompts = Prompts(self._server, store, converter)
+        self._validation = Validation(registry, validator_timeout.total_seconds())
 
     @activity.defn(name=ATTEMPT_ACTIVITY)
     async def provider_attempt(self, order: AttemptOrder, prompt: Prompt | PromptReference | None) -> Answer:
@@ -91,8 +90,8 @@ class ProviderAttempts:
             ApplicationError: of type ATTEMPT_FAILED, with FailureFacts as its details; not retryable.
             asyncio.CancelledError: the call was cancelled; the connection is closed.
         """
-        async with self._heartbeats.beating() as pulse:
-            outcome = await self._outcome(order, prompt, pulse)
+        async with self._heartbeats.beating() as heartbeat:
+            outcome = await self._outcome(order, prompt, heartbeat)
             await self._hold()
         if isinstance(outcome, FailureFacts):
             # `from None`: litellm's exceptions must not follow into history, they hold keys.
@@ -109,107 +108,82 @@ class ProviderAttempts:
                 raise
 
     async def _outcome(
-        self, order: AttemptOrder, given: Prompt | PromptReference | None, pulse: Pulse
+        self, order: AttemptOrder, given: Prompt | PromptReference | None, heartbeat: Heartbeat
     ) -> Answer | FailureFacts:
         """An answer or the facts of a failure, with the time that it took."""
         started = time.monotonic()
         exchange = Exchange()
         if order.resume is not None:
             exchange.follow(order.resume)
-            pulse.tell(AttemptHeartbeat(response_id=order.resume))
+            heartbeat.send_details(AttemptHeartbeat(response_id=order.resume))
         try:
-            outcome = await self._judged(order, given, exchange, pulse)
+            outcome = await self._within_timeout(order, given, exchange, heartbeat)
         except asyncio.CancelledError:
             if not worker_stops():
                 raise
             text = "the worker was shut down during the attempt"
             outcome = FailureFacts(text=text, local_fault=LocalFault.DRAINED, request_sent=exchange.sent)
         if isinstance(outcome, FailureFacts):
-            told = {"model": outcome.model or order.spec.name, "response_id": exchange.response_id}
-            outcome = outcome.model_copy(update=told)
+            known = {"model": outcome.model or order.spec.name, "response_id": exchange.response_id}
+            outcome = outcome.model_copy(update=known)
         return outcome.model_copy(update={"duration_s": round(time.monotonic() - started, 3)})
 
-    async def _judged(
-        self, order: AttemptOrder, given: Prompt | PromptReference | None, exchange: Exchange, pulse: Pulse
+    async def _within_timeout(
+        self, order: AttemptOrder, given: Prompt | PromptReference | None, exchange: Exchange, heartbeat: Heartbeat
     ) -> Answer | FailureFacts:
-        """The answer that was asked for, or facts. The timeout is the provider's: an answer that came is judged."""
+        """The answer that was asked for, or facts. The timeout is the provider's: an answer that came is checked."""
         scope = asyncio.timeout(order.timeout_s)
         prompt: Prompt | None = None
         try:
             async with scope:
                 prompt = await self._prompts.find(given, order.timeout_s)
-                acceptance = await Acceptance.of(order.spec, prompt, self._registry, self._runner)
-                outcome = await self._ask(order, prompt, exchange, pulse)
+                checks = await self._validation.prepare(order.spec, prompt)
+                outcome = await self._ask(order, prompt, exchange, heartbeat)
         except Exception as error:  # litellm raises classes of its own, of openai's, of httpx's and plain ones
-            return self._facts_of(None if scope.expired() else error, order, prompt, exchange)
-        if isinstance(outcome, FailureFacts):
-            return outcome
-        return await self._accepted(outcome, acceptance, exchange, prompt)
+            return self._facts_of_exception(None if scope.expired() else error, order, prompt, exchange)
+        return await self._accept(outcome, checks, exchange, prompt) if isinstance(outcome, Answer) else outcome
 
-    def _facts_of(
+    async def _ask(
+        self, order: AttemptOrder, prompt: Prompt, exchange: Exchange, heartbeat: Heartbeat
+    ) -> Answer | FailureFacts:
+        """Check, resolve the key, build, send and read."""
+        spec, scrubber = order.spec, self._keys.scrubber(prompt.messages)
+        provider = check_spec(spec, self._also_allowed)
+        record_observation(provider=provider, prompt=prompt, exchange=exchange, secrets=self._keys.secrets)
+        credentials = self._keys.resolve(provider, spec.api_base, spec.api_key)
+        exchange.only_host, exchange.forbidden = spec.api_base, credentials.forbidden
+        request = build_request(spec, provider, prompt, credentials.api_key, all_messages=order.all_messages)
+        response = await send(request, exchange, heartbeat, scrubber)
+        return read_response(response, request, exchange, self._keys.scrubber(prompt.messages), _now())
+
+    async def _accept(
+        self, answer: Answer, checks: AnswerChecks, exchange: Exchange, prompt: Prompt
+    ) -> Answer | FailureFacts:
+        """The answer at a size that Temporal stores, if it is the one that was asked for."""
+        scrubber = self._keys.scrubber(prompt.messages)
+        try:
+            accepted = await checks.accept(answer)
+        except BrokenFunctionError as error:
+            return facts_of_unchecked_answer(str(error), answer, exchange, scrubber)
+        if isinstance(accepted, Answer):
+            return truncate(accepted)
+        return facts_of_rejected_answer(accepted, answer, exchange, scrubber, _now())
+
+    def _facts_of_exception(
         self, error: Exception | None, order: AttemptOrder, prompt: Prompt | None, exchange: Exchange
     ) -> FailureFacts:
-        """The facts of a failure, None for the timeout; where reading them fails in turn, what is known without them.
+        """The facts of a failure, None for the timeout. Where reading them fails in turn, what is known without them.
 
         No exception may leave from here: Temporal would store the one that it began with, litellm's, which holds keys.
         """
         try:
-            scrubber = self._scrubber(prompt)
-            return facts_of(error, exchange, scrubber, _now()) if error else _timed_out(order, exchange, scrubber)
+            scrubber = self._keys.scrubber(prompt.messages if prompt else None)
+            if error is None:
+                return facts_of_timeout(order.timeout_s, exchange, scrubber)
+            return facts_of_exception(error, exchange, scrubber, _now())
         except Exception as fault:  # a body that nobody thought of, or a fault of ours
             text = f"the failure cannot be read: {type(fault).__name__}"
             return FailureFacts(text=text, http_status=exchange.status, request_sent=exchange.sent)
-
-    async def _accepted(
-        self, answer: Answer, acceptance: Acceptance, exchange: Exchange, prompt: Prompt
-    ) -> Answer | FailureFacts:
-        """The answer at a size that Temporal stores, if it is the one that was asked for."""
-        try:
-            accepted = await acceptance.judge(answer)
-        except BrokenFunctionError as error:
-            return unjudged(str(error), answer, exchange, self._scrubber(prompt))
-        if isinstance(accepted, Answer):
-            return fitted(accepted)
-        return rejected(accepted, answer, exchange, self._scrubber(prompt), _now())
-
-    async def _ask(
-        self, order: AttemptOrder, prompt: Prompt, exchange: Exchange, pulse: Pulse
-    ) -> Answer | FailureFacts:
-        """Check, resolve the key, send and judge."""
-        spec = order.spec
-        check_spec(spec, self._also_allowed)
-        provider = provider_of(spec.name, spec.api_base)
-        check_provider(provider, spec)
-        note(provider=provider, prompt=prompt, exchange=exchange, secrets=self._keys.secrets)
-        passage = self._keys.resolve(provider, spec.api_base, spec.api_key)
-        exchange.only_host, exchange.forbidden = spec.api_base, passage.forbidden
-        request = arguments(spec, provider, prompt, passage, all_messages=order.all_messages)
-        with recording(exchange):
-            if spec.responses_api:
-                response = await respond(request, provider, exchange, pulse, self._scrubber(prompt))
-            else:
-                exchange.must_show = traces(request["messages"])
-                response = await whole(await litellm.acompletion(**request))
-        outcome = judge(
-            response, exchange, spec.name, self._scrubber(prompt), _now(),
-            asked=choices_asked(spec), previous=request.get("previous_response_id"),
-        )  # fmt: skip
-        return outcome.model_copy(update={"provider": provider}) if isinstance(outcome, Answer) else outcome
-
-    def _scrubber(self, prompt: Prompt | None) -> Scrubber:
-        return Scrubber(self._keys.secrets(), prompt.messages if prompt else None)
-
-
-def _timed_out(order: AttemptOrder, exchange: Exchange, scrubber: Scrubber) -> FailureFacts:
-    follows = exchange.response_id is not None
-    received = f"; {len(exchange.raw_body)} bytes of a response had come" if exchange.raw_body and not follows else ""
-    return FailureFacts(
-        http_status=exchange.status,
-        text=f"no answer within {order.timeout_s:g} s{received}",
-        local_fault=LocalFault.TIMEOUT,
-        request_id=scrubber.clean_name(request_id_of(exchange.headers) or "") or None,
-        request_sent=exchange.sent,
-    )
 
 
 def _failed(facts: FailureFacts) -> ApplicationError:

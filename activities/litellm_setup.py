@@ -30,6 +30,10 @@ from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, http2_enabled
 from litellm.types.llms.openai import ResponsesAPIOptionalRequestParams
 
+from durable_llm.contract.facts import LocalFault
+
+from .faults import LocalFaultError
+
 
 class _NoGateway:
     """Stands in for litellm's tool gateway, which no worker is."""
@@ -65,7 +69,6 @@ __all__ = [
     "AsyncHTTPHandler",
     "LiteLLMAiohttpTransport",
     "SSRFError",
-    "UnknownProviderError",
     "http2_enabled",
     "litellm",
     "price",
@@ -92,20 +95,17 @@ RESPONSES_PARAMETERS: Final = frozenset(ResponsesAPIOptionalRequestParams.__anno
 """What litellm passes to the Responses API by name; the rest it drops, unless it comes in `extra_body`."""
 
 
-class UnknownProviderError(ValueError):
-    """The model's name names no provider that litellm knows."""
-
-
 def provider_of(model: str, api_base: str | None) -> str:
     """Return litellm's name of the provider that serves `model`.
 
     Raises:
-        UnknownProviderError: saying how a model is written.
+        LocalFaultError: litellm knows no such provider; says how a model is written.
     """
     try:
         _, provider, _, _ = litellm.get_llm_provider(model=model, api_base=api_base)
     except Exception:  # BadRequestError, or whatever the lookup of a strange name runs into
-        raise UnknownProviderError(f"no provider is known for the model {model!r}; write 'provider/model'") from None
+        text = f"no provider is known for the model {model!r}; write 'provider/model'"
+        raise LocalFaultError(LocalFault.UNKNOWN_PROVIDER, text) from None
     return str(provider)
 
 

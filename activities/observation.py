@@ -1,7 +1,7 @@
-"""What an attempt shows to who watches it from outside: the worker's telemetry.
+"""What an attempt shows to the worker's telemetry.
 
-The attempt learns its provider, its host and a large prompt only on its way. It notes them here, so that it needs to
-know nothing of spans; where nobody watches, the note is dropped.
+The attempt finds out its provider, its host and a large prompt only on its way. It records them here, so that it needs
+to know nothing of spans. Where nobody observes it, nothing is recorded.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -35,8 +35,10 @@ class Observation:
 _current: ContextVar[Observation | None] = ContextVar("observation", default=None)
 
 
-def note(*, provider: str, prompt: Prompt, exchange: Exchange, secrets: Callable[[], Collection[str]]) -> None:
-    """Tell who watches the running attempt, if anybody does."""
+def record_observation(
+    *, provider: str, prompt: Prompt, exchange: Exchange, secrets: Callable[[], Collection[str]]
+) -> None:
+    """Record what the running attempt has found out, where somebody observes it."""
     seen = _current.get()
     if seen is not None:
         seen.provider, seen.prompt, seen.exchange, seen.secrets = provider, prompt, exchange, secrets
@@ -44,7 +46,7 @@ def note(*, provider: str, prompt: Prompt, exchange: Exchange, secrets: Callable
 
 @contextmanager
 def observing() -> Iterator[Observation]:
-    """Watch the attempt that runs inside the block."""
+    """Observe the attempt that runs inside the block."""
     seen = Observation()
     token = _current.set(seen)
     try:

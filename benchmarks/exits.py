@@ -116,7 +116,11 @@ COMMAND_LINE: Final = (
 )
 LEAVING: Final = (
     Program(
-        "a job, with a result pending", ("-m", "examples.leaving_job", WAITING, MODEL, QUESTION), 0, by_itself, _NOTHING
+        "a job, with a result pending",
+        ("-m", "tests.harness.leaving_job", WAITING, MODEL, QUESTION),
+        0,
+        by_itself,
+        _NOTHING,
     ),
 )
 WORKING: Final = (

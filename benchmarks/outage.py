@@ -28,8 +28,9 @@ from durable_llm import CallHandle, Dispatcher, DispatcherUnavailableError, LLMR
 from durable_llm.client.connection import connect_client
 from workers.dev.ports import LOOPBACK
 from workers.dev.server import DevServer, ServerOptions
+from workers.plugin import build_attempts
 from workers.settings import WorkerSettings
-from workers.worker import build_attempts, build_worker
+from workers.worker import build_worker
 
 ANSWERS: Final = 50
 AWAY_S: Final = 30.0

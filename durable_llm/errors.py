@@ -1,28 +1,31 @@
-"""Every error that a caller can meet, split by what the caller can do about it.
+"""Every error that a caller can get, grouped by what the caller can do about it.
 
     DurableLLMError
       InvalidRequestError           correct the call; nothing was sent
       UnsupportedRequestError       upgrade the workers, or register there what the request names
-      DispatcherUnavailableError    start or reach the Temporal server
-      ResultNotReadyError           wait longer, or attach later; the call goes on
+      DispatcherUnavailableError    start the Temporal server, or correct its address
+      ResultNotReadyError           wait longer, or attach later; the call continues
       CallNotFoundError             submit the call first (or its retention has passed)
       CallConflictError             use another call_id: this one belongs to another request
       DecryptionError               set the encryption key that the text names
       AllModelsExhaustedError       no model of the chain answered
       RequestRejectedError          no model would take the request
-      BrokenValidatorError          mend the validator; the paid answer is in the error
+      BrokenValidatorError          fix the validator; the paid answer is in the error
       DeadlineExceededError         the deadline passed first
       CallCancelledError            somebody cancelled the call
-      CallTerminatedError           an operator or the server ended the call by force
+      CallTerminatedError           an operator or the server terminated the call
 
 All can be pickled, and all carry `call_id` and the ledger in `attempts`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 from pydantic import ValidationError
 
+from durable_llm.contract.categories import CallOutcome
+from durable_llm.contract.facts import LocalFault
 from durable_llm.contract.key_reference import redact_literal_keys
 from durable_llm.contract.ledger import Attempt
 from durable_llm.contract.result import LLMResult
@@ -33,12 +36,12 @@ class DurableLLMError(Exception):
 
     Attributes:
         message: The error in words, without keys and without prompt text.
-        call_id: The call's id, None where there is no call yet.
-        attempts: The call's ledger as far as it is known: the first 20 and the last 180 entries.
+        call_id: The call's id, None if there is no call yet.
+        attempts: The call's ledger, as far as it is known: the first 20 and the last 180 entries.
     """
 
     def __init__(self, message: str, *, call_id: str | None = None, attempts: Sequence[Attempt] = ()) -> None:
-        message = redact_literal_keys(message)  # it may quote a word that a key was pasted for
+        message = redact_literal_keys(message)  # it may quote a key that was pasted in the wrong place
         super().__init__(message)
         self.message = message
         self.call_id = call_id
@@ -65,11 +68,11 @@ class UnsupportedRequestError(DurableLLMError):
 
 
 class DispatcherUnavailableError(DurableLLMError):
-    """The Temporal server, its namespace or what it must hold did not answer; the text names the address."""
+    """Temporal did not answer, or lacks the namespace or our search attributes; the text names the address."""
 
 
 class ResultNotReadyError(DurableLLMError, TimeoutError):
-    """The call did not end within the time that the caller would wait; it goes on."""
+    """The call did not end within the caller's `wait`; it continues."""
 
 
 class CallNotFoundError(DurableLLMError):
@@ -91,7 +94,7 @@ class CallConflictError(DurableLLMError):
 
 
 class DecryptionError(DurableLLMError):
-    """What Temporal holds of the call cannot be decrypted in this process; the text names the key."""
+    """This process cannot decrypt what Temporal holds of the call; the text names the key."""
 
 
 class _ProviderError(DurableLLMError):
@@ -106,7 +109,7 @@ class AllModelsExhaustedError(_ProviderError):
     """No model of the chain gave an answer.
 
     Attributes:
-        last_error: The last attempt's failure as the provider told it ("429 rate_limit_exceeded: ...").
+        last_error: The last attempt's failure in the provider's words ("429 rate_limit_exceeded: ...").
     """
 
 
@@ -119,10 +122,10 @@ class RequestRejectedError(_ProviderError):
 
 
 class BrokenValidatorError(DurableLLMError):
-    """A validator or tool parser failed instead of judging the answer; no other model was asked.
+    """A validator or tool parser failed instead of accepting or rejecting the answer; no other model was asked.
 
     Attributes:
-        answer: The answer as it was paid for, unjudged, with the ledger.
+        answer: The paid answer, unchecked, with the ledger.
     """
 
     answer: LLMResult | None = None
@@ -141,24 +144,47 @@ class CallCancelledError(DurableLLMError):
 
 
 class CallTerminatedError(DurableLLMError):
-    """The call was ended by force, by an operator or by the Temporal server."""
+    """An operator or the Temporal server terminated the call."""
 
 
-CALL_ENDINGS: Mapping[str, type[DurableLLMError]] = {
-    kind.__name__: kind
-    for kind in (
-        AllModelsExhaustedError,
-        RequestRejectedError,
-        DeadlineExceededError,
-        UnsupportedRequestError,
-        BrokenValidatorError,
-    )
-}
-"""The endings that the workflow raises, by the type name of its ApplicationError."""
+@dataclass(frozen=True)
+class Ending:
+    """One way in which the workflow ends a call without an answer."""
+
+    error: type[DurableLLMError]
+    outcome: CallOutcome
+    fault: LocalFault | None = None
+    """The fault on our own side that ends a call so; it takes precedence over the outcome's general error."""
+
+
+ENDINGS: Final = (
+    Ending(AllModelsExhaustedError, CallOutcome.EXHAUSTED),
+    Ending(RequestRejectedError, CallOutcome.REJECTED),
+    Ending(DeadlineExceededError, CallOutcome.DEADLINE),
+    Ending(UnsupportedRequestError, CallOutcome.REJECTED, fault=LocalFault.UNKNOWN_VALIDATOR),
+    Ending(BrokenValidatorError, CallOutcome.REJECTED, fault=LocalFault.BROKEN_VALIDATOR),
+)
+"""Which error and which outcome belong together: for the workflow, the caller's handle and the spans."""
+
+CALL_ENDINGS: Final[Mapping[str, type[DurableLLMError]]] = {each.error.__name__: each.error for each in ENDINGS}
+"""The errors that the workflow raises, by the type name of its ApplicationError."""
+
+
+def outcome_of_error(kind: str | None) -> CallOutcome | None:
+    """The outcome of a call that ended with an error of this type name; None for an error that the table lacks."""
+    return next((each.outcome for each in ENDINGS if each.error.__name__ == kind), None)
+
+
+def ending_for(outcome: CallOutcome, fault: str | None = None) -> Ending:
+    """How a call with this outcome ends after a last attempt with this fault."""
+    for each in ENDINGS:
+        if each.fault is not None and each.fault == fault:
+            return each
+    return next(each for each in ENDINGS if each.outcome == outcome)
 
 
 def describe_validation_error(error: ValidationError) -> str:
-    """A validation error in one line: places and reasons, never the values, which may hold keys."""
+    """A validation error on one line: places and reasons, never the values, which may be keys."""
     return "; ".join(
         ".".join(str(part) for part in detail["loc"]) + f": {detail['msg'].removeprefix('Value error, ')}"
         if detail["loc"]

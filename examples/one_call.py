@@ -1,29 +1,24 @@
-"""The smallest program that makes a durable call: `python -m examples.one_call MODEL QUESTION`."""
+"""The smallest program that makes a durable call: `python -m examples.one_call "Name a prime."`.
+
+MODEL and API_BASE in the environment choose the model.
+"""
 
 import asyncio
 import os
 import sys
 
-from durable_llm import Dispatcher, DurableLLMError
+from durable_llm import Dispatcher, ModelSpec
+
+MODEL = ModelSpec(name=os.environ.get("MODEL", "openai/gpt-4o-mini"), api_base=os.environ.get("API_BASE"))
 
 
-async def main(model: str, question: str) -> int:
-    """Ask `model`, print its answer and what it took."""
-    try:
-        async with Dispatcher.connect() as dispatcher:
-            result = await dispatcher.call(model, question)
-    except DurableLLMError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    cost = f"${result.cost:.6f}" if result.cost is not None else "unknown cost"
+async def main(question: str) -> None:
+    """Ask the model, and print its answer and what it took."""
+    async with Dispatcher.connect() as dispatcher:
+        result = await dispatcher.call(MODEL, question)
     print(result.text)
-    print(f"-- {result.model}, {result.attempts_total} attempt(s), {cost}")
-    return 0
+    print(f"-- {result.model}, {result.attempts_total} attempt(s), cost in USD: {result.total_cost}")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("usage: python -m examples.one_call MODEL QUESTION")
-    code = asyncio.run(main(sys.argv[1], sys.argv[2]))
-    sys.stdout.flush()
-    os._exit(code)  # the SDK's threads may abort an interpreter that tears itself down
+    asyncio.run(main(sys.argv[1]))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
@@ -21,14 +20,14 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from durable_llm import Dispatcher
 from durable_llm.contract import search_attributes
 from tests.support.scripted import ScriptedProvider, Step
-from workers.heartbeat_timeout import HeartbeatTimeout
+from workers.plugin import HeartbeatTimeout
 from workflows.llm_call import LLMCall
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 PROOFS = (
     "test_demo", "test_drain", "test_outage", "test_readme_walk", "test_resilience", "test_rows_survive_answers",
-    "test_server_loss", "test_worker_loss",
+    "test_server_loss", "test_upgrade", "test_worker_loss",
 )  # fmt: skip
 """Modules that take long or want the machine for themselves: `make proofs` runs them, one after the other."""
 
@@ -62,10 +61,7 @@ async def skipping_env() -> AsyncIterator[WorkflowEnvironment]:
         )
     )
     async with env:
-        request = AddSearchAttributesRequest(
-            namespace=env.client.namespace, search_attributes=search_attributes._INDEXED_TYPE
-        )
-        await env.client.operator_service.add_search_attributes(request)
+        await search_attributes.register(env.client)
         yield env
 
 

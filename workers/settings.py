@@ -18,8 +18,8 @@ from durable_llm.store import STORE_VARIABLE, Store, StoreSettingError, open_sto
 PREFIX = "DURABLE_LLM_"
 
 
-class SettingsError(Exception):
-    """A setting is unusable; the text names the variable and says what to write."""
+class SettingsError(InvalidRequestError):
+    """A setting cannot be used; the text names the variable and says what to write."""
 
 
 class WorkerSettings(BaseSettings):

@@ -1,1 +1,1 @@
-"""The deterministic side: the call, and the pure policy that it obeys."""
+"""The deterministic side: the call, and the pure policy that it follows."""

@@ -1,4 +1,4 @@
-"""The workflow's side of one attempt: its order and its timeouts."""
+"""The workflow's side of one attempt: the activity and its timeouts."""
 
 from datetime import timedelta
 from typing import Final
@@ -8,29 +8,29 @@ from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from durable_llm.contract.attempt_failure import facts_of
+    from durable_llm.contract.attempt_failure import facts_of_activity_failure
     from durable_llm.contract.facts import FailureFacts
     from durable_llm.contract.names import ATTEMPT_ACTIVITY, HEARTBEAT_TIMEOUT_FUNCTION
     from durable_llm.contract.request import INLINE_PROMPT_BYTES, AttemptOrder
     from durable_llm.contract.result import Answer
 
 HOLD_ALLOWANCE: Final = timedelta(minutes=15)
-"""How long an attempt may hold its answer while the Temporal server is away; a longer heartbeat timeout, set for longer
-outages, lengthens it."""
+"""How long an attempt may hold its answer while the Temporal server is away; a longer heartbeat timeout extends it."""
 
 DEFAULT_HEARTBEAT_TIMEOUT: Final = timedelta(seconds=60)
 
 _NEVER_RETRIED: Final = RetryPolicy(maximum_attempts=1)
-"""Temporal repeats nothing by itself: the policy does, so that every request has its entry in the ledger."""
+"""Temporal never retries by itself; the policy does, so that every request has its entry in the ledger."""
 
 
 async def run_attempt(order: AttemptOrder, prompt: RawValue, summary: str) -> Answer | FailureFacts:
     """Schedule one provider attempt and return its answer or the facts of its failure.
 
     Raises:
-        ActivityError: the attempt was cancelled together with the call.
+        ActivityError: the attempt was cancelled with the call.
     """
-    heartbeat_timeout = _heartbeat_timeout()
+    offered = workflow.extern_functions().get(HEARTBEAT_TIMEOUT_FUNCTION)
+    heartbeat_timeout: timedelta = offered() if offered else DEFAULT_HEARTBEAT_TIMEOUT  # a replay compares no timeouts
     try:
         answer: Answer = await workflow.execute_activity(
             ATTEMPT_ACTIVITY,
@@ -45,17 +45,10 @@ async def run_attempt(order: AttemptOrder, prompt: RawValue, summary: str) -> An
     except ActivityError as error:
         if is_cancelled_exception(error):
             raise
-        return facts_of(error.cause, order.resume)
+        return facts_of_activity_failure(error.cause, order.resume)
     return answer
 
 
-def _heartbeat_timeout() -> timedelta:
-    """The worker's own setting; a replay does not compare timeouts."""
-    offered = workflow.extern_functions().get(HEARTBEAT_TIMEOUT_FUNCTION)
-    timeout: timedelta = offered() if offered else DEFAULT_HEARTBEAT_TIMEOUT
-    return timeout
-
-
 def _inline(prompt: RawValue) -> RawValue | None:
-    """A small prompt travels as the payload it is, never decoded; a large one the attempt reads from the history."""
+    """A small prompt as the payload that it is; None for a large one, which the attempt reads from the history."""
     return prompt if len(prompt.payload.data) <= INLINE_PROMPT_BYTES else None

@@ -1,6 +1,6 @@
-"""The call's ledger as the Temporal UI shows it: a Markdown table under "current details", without prompt text.
+"""The call's ledger for the Temporal UI: a Markdown table under "current details", without prompt text.
 
-It is answered by a query, so it costs no event; it is written anew whenever the ledger changes.
+The UI gets it by a query, so it costs no event. It is written again whenever the ledger changes.
 """
 
 from collections.abc import Sequence
@@ -46,5 +46,5 @@ def _came_to(entry: Attempt) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that cannot end its cell nor become a link or HTML."""
+    """Text that cannot end its cell or become a link or HTML."""
     return " ".join(text.split()).translate(_HARMLESS)

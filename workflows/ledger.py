@@ -1,4 +1,4 @@
-"""The ledger as the workflow keeps it: one entry opened per attempt, closed when its end is known."""
+"""The ledger as the workflow keeps it: an entry is opened for each attempt and closed when the attempt has ended."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from durable_llm.contract.facts import FailureFacts
 from durable_llm.contract.ledger import Attempt, Ledger, bounded, bounded_entries
 from durable_llm.contract.result import Answer
 
-from .policy.decide import Decision, Verdict
+from .policy.decide import Decision
 
 
 class CallLedger:
@@ -30,9 +30,9 @@ class CallLedger:
     def open(
         self, *, model: str, spec_index: int, try_number: int, now: datetime, resumes: str | None = None
     ) -> Attempt:
-        """Begin an entry for an attempt that starts now.
+        """Open an entry for an attempt that starts now.
 
-        With `resumes` it follows the response of the attempt before it, whose unknown cost it will tell.
+        With `resumes` it follows the response of the attempt before it; its own cost then covers that attempt's.
         """
         self._unknown_costs -= resumes is not None
         entry = Attempt(
@@ -44,33 +44,28 @@ class CallLedger:
 
     def answered(self, answer: Answer, now: datetime) -> None:
         """Close the entry with an answer."""
-        self._close(
-            now, answer.cost, outcome=Outcome.ANSWERED, http_status=answer.http_status, duration_s=answer.duration_s,
-            request_id=answer.request_id, response_id=answer.response_id, usage=answer.usage,
-        )  # fmt: skip
+        self._close(now, **answer.entry_fields())
 
-    def failed(self, facts: FailureFacts, verdict: Verdict, decision: Decision, now: datetime) -> None:
-        """Close the entry with a failure and what is done about it."""
-        self._by_category[verdict.category] += 1
+    def failed(self, facts: FailureFacts, decision: Decision, now: datetime) -> None:
+        """Close the entry with a failure and what the call does next."""
+        self._by_category[decision.category] += 1
         self._close(
-            now, facts.billed, outcome=facts.outcome, category=verdict.category,
-            http_status=facts.http_status, error_code=facts.error_code, message=facts.headline(),
-            decision=decision.action, rule=decision.rule, duration_s=facts.duration_s, request_id=facts.request_id,
-            response_id=facts.response_id, usage=facts.usage, delay_reason=decision.reason,
+            now, **facts.entry_fields(), category=decision.category, decision=decision.action, rule=decision.rule,
+            delay_reason=decision.reason,
         )  # fmt: skip
 
     def waits(self, seconds: float) -> None:
-        """Note the wait that follows the last attempt."""
+        """Record the wait after the last attempt."""
         self.entries[-1] = bounded(self.entries[-1].model_copy(update={"delay_s": round(seconds, 3)}))
 
     def cancelled(self, why: str, now: datetime) -> None:
-        """Close an entry whose attempt was given up; what it cost is unknown."""
+        """Close the entry of an open attempt that was cancelled; its cost is unknown."""
         if self.entries and self.entries[-1].outcome is None:
             self._by_category[Category.CANCELLED] += 1
-            self._close(now, None, outcome=Outcome.CANCELLED, category=Category.CANCELLED, rule=why)
+            self._close(now, outcome=Outcome.CANCELLED, category=Category.CANCELLED, rule=why)
 
     def report(self) -> Ledger:
-        """What results, errors and queries carry."""
+        """The ledger for the call's result or error."""
         return Ledger(
             attempts=bounded_entries(self.entries),
             attempts_total=len(self.entries),
@@ -79,7 +74,7 @@ class CallLedger:
             cost_complete=not self._unknown_costs,
         )
 
-    def _close(self, now: datetime, cost: float | None, **fields: object) -> None:
+    def _close(self, now: datetime, *, cost: float | None = None, **fields: object) -> None:
         entry = self.entries[-1]
         if fields.get("duration_s") is None and entry.started_at is not None:
             fields["duration_s"] = round((now - entry.started_at).total_seconds(), 3)

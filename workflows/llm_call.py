@@ -1,58 +1,43 @@
-"""`LLMCall`: one durable call. Walks the chain of models, obeys the policy, keeps the ledger.
+"""`LLMCall`: one durable call. It walks the chain of models, follows the policy and keeps the ledger.
 
-All that is decided here is decided from recorded facts, so that a replay on another worker decides the same: no clock
-but Temporal's, no randomness but Temporal's, and that only for how long a wait lasts, never for what comes next.
+Every decision depends on recorded facts only, so that a replay on another worker decides the same. The only clock and
+the only random numbers are Temporal's, and the random numbers only change how long a wait lasts, never what comes next.
 """
 
 import asyncio
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, NoReturn
 
 from pydantic import ValidationError
 from temporalio import workflow
-from temporalio.api.common.v1 import Payload
-from temporalio.common import RawValue, SearchAttributeUpdate
+from temporalio.common import RawValue, SearchAttributeKey
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from durable_llm.contract import search_attributes
     from durable_llm.contract.categories import Action, CallOutcome, Category
-    from durable_llm.contract.facts import FailureFacts, LocalFault
+    from durable_llm.contract.facts import FailureFacts
     from durable_llm.contract.ledger import Attempt, bounded_entries, clip, wait_summary
-    from durable_llm.contract.names import ATTEMPTS_QUERY, SCHEMA_VERSION, STATUS_QUERY, WORKFLOW
-    from durable_llm.contract.request import AttemptOrder, CallRequest
+    from durable_llm.contract.names import ATTEMPT_ENDED_FUNCTION, ATTEMPTS_QUERY, STATUS_QUERY, WORKFLOW
+    from durable_llm.contract.request import AttemptOrder
     from durable_llm.contract.result import Answer, CallFailure, CallStatus, LLMResult
-    from durable_llm.errors import (
-        AllModelsExhaustedError,
-        BrokenValidatorError,
-        DeadlineExceededError,
-        DurableLLMError,
-        RequestRejectedError,
-        UnsupportedRequestError,
-        describe_validation_error,
-    )
+    from durable_llm.errors import ending_for
 
     from .attempts import run_attempt
     from .details import current_details
     from .ledger import CallLedger
     from .policy.decide import Decision, Progress
     from .policy.versions import VERSIONS, stamped_version
-    from .telemetry import attempt_ended
+    from .request import ABSENT, deadline_of, read_request
 
-_ABSENT: Final = RawValue(Payload())
-"""Stands for a prompt that another client left out."""
-
-_ERROR_OF: Final[Mapping[CallOutcome, type[DurableLLMError]]] = {
-    CallOutcome.EXHAUSTED: AllModelsExhaustedError,
-    CallOutcome.REJECTED: RequestRejectedError,
-    CallOutcome.DEADLINE: DeadlineExceededError,
+_SEARCH_ATTRIBUTES: Final[Mapping[str, SearchAttributeKey[Any]]] = {
+    "outcome": search_attributes.OUTCOME,
+    "model": search_attributes.MODEL,
+    "category": search_attributes.ERROR_CATEGORY,
+    "attempts": search_attributes.ATTEMPTS,
+    "cost": search_attributes.COST_USD,
 }
-_ERROR_OF_FAULT: Final[Mapping[str, type[DurableLLMError]]] = {
-    LocalFault.BROKEN_VALIDATOR: BrokenValidatorError,
-    LocalFault.UNKNOWN_VALIDATOR: UnsupportedRequestError,
-}
-"""Faults of our own side that end a call by themselves, and that a caller mends otherwise than a rejected request."""
 
 
 @workflow.defn(name=WORKFLOW, failure_exception_types=[ValidationError])
@@ -60,23 +45,23 @@ class LLMCall:
     """One durable call."""
 
     def __init__(self) -> None:
-        self._ledger = CallLedger(on_closed=attempt_ended)
+        self._ledger = CallLedger(on_closed=_tell_telemetry)
         self._activity = "starting"
         self._wait_ends: datetime | None = None
         self._shown: dict[str, object] = {}
-        self._forgotten: set[int] = set()
+        self._needs_all_messages: set[int] = set()
 
     @workflow.run
-    async def run(self, request: RawValue, prompt: RawValue = _ABSENT) -> LLMResult:
+    async def run(self, request: RawValue, prompt: RawValue = ABSENT) -> LLMResult:
         """Answer the prompt, or fail with one of the contract's error types.
 
         Args:
-            request: A CallRequest; decoded here, so that a request from the future is refused instead of stuck.
-            prompt: A Prompt or a PromptReference, passed on to the attempts without being decoded.
+            request: A CallRequest. It is decoded here, so that a request of a newer version ends with an error.
+            prompt: A Prompt or a PromptReference, which goes to the attempts without being decoded.
         """
-        self._request = decode_request(request)
-        self._prompt = _required(prompt)
-        self._deadline = _deadline(self._request)
+        self._request = read_request(request, prompt)
+        self._prompt = prompt
+        self._deadline = deadline_of(self._request)
         self._policy_version = stamped_version(workflow.patched)
         return await self._within_deadline()
 
@@ -87,7 +72,7 @@ class LLMCall:
 
     @workflow.query(name=STATUS_QUERY)
     def status(self) -> CallStatus:
-        """Where the call stands."""
+        """What the call is doing."""
         last = self._ledger.last
         return CallStatus(
             outcome=CallOutcome.RUNNING,
@@ -104,7 +89,7 @@ class LLMCall:
         try:
             await workflow.wait_condition(walk.done, timeout=remaining, timeout_summary="the call's deadline")
         except TimeoutError:
-            if not walk.done():  # an answer that arrived in the same moment was paid for, and counts
+            if not walk.done():  # an answer that arrived at the same moment was paid for, and counts
                 await self._give_up(walk, "deadline")
                 self._fail_at_deadline()
         except asyncio.CancelledError:
@@ -115,7 +100,7 @@ class LLMCall:
         return await walk
 
     async def _time_left(self) -> timedelta:
-        """Time until the deadline; ends a call for which every worker came too late, with nothing asked."""
+        """Time until the deadline. If the first worker came after the deadline, the call ends before any attempt."""
         try:
             await asyncio.sleep(0)  # a cancellation from before the first worker arrives here
         except asyncio.CancelledError:
@@ -136,26 +121,25 @@ class LLMCall:
         self._fail(CallOutcome.DEADLINE, "the deadline passed before a model answered")
 
     async def _walk_chain(self) -> LLMResult:
-        """Attempt, judge, wait, until an answer or the policy's end."""
+        """Attempt, decide, wait, until an answer or until the policy ends the call."""
         progress = Progress(budgets=tuple(spec.max_retries for spec in self._request.models))
         resume: str | None = None
         while True:
             outcome = await self._attempt(progress, resume)
             if isinstance(outcome, Answer):
                 return self._answered(outcome, progress)
-            decision = self._judge(outcome, progress)
+            decision = self._decide(outcome, progress)
             if decision.action == Action.FAIL:
-                self._show_end(decision.outcome or CallOutcome.EXHAUSTED)
-                self._fail(decision.outcome or CallOutcome.EXHAUSTED, self._last_words(decision, outcome), outcome)
+                self._fail_by_policy(decision, outcome)
             if decision.waits:
                 await self._wait(decision)
             if outcome.lacks_previous_response:
-                self._forgotten.add(progress.spec_index)
+                self._needs_all_messages.add(progress.spec_index)
             resume = outcome.resumable if decision.action == Action.RETRY else None
             progress = decision.progress
 
     async def _attempt(self, progress: Progress, resume: str | None) -> Answer | FailureFacts:
-        """One attempt on the present model; `resume` names the response that a lost worker left behind."""
+        """One attempt on the current model; `resume` is the id of the response that a lost attempt followed."""
         spec = self._request.models[progress.spec_index]
         previous = self._ledger.last
         entry = self._ledger.open(
@@ -172,25 +156,26 @@ class LLMCall:
             timeout_s=min(spec.timeout or remaining, remaining),
             previous=previous,
             resume=resume,
-            all_messages=progress.spec_index in self._forgotten,
+            all_messages=progress.spec_index in self._needs_all_messages,
         )
         resumes = f", resumes {clip(resume, 60)}" if resume else ""
-        tries = progress.budget + 1 + progress.lost + progress.restated + progress.keyless
+        tries = progress.budget + 1 + progress.lost + progress.resent_all_messages + progress.without_key
         summary = f"{spec.name}, try {entry.try_number} of {tries}{resumes}"
         return await run_attempt(order, self._prompt, summary)
 
-    def _judge(self, facts: FailureFacts, progress: Progress) -> Decision:
+    def _decide(self, facts: FailureFacts, progress: Progress) -> Decision:
+        """Classify the failure, decide what follows, and write both to the ledger."""
         remaining = (self._deadline - workflow.now()).total_seconds()
-        verdict, decision = VERSIONS[self._policy_version].judge(facts, progress, self._request.policy, remaining)
-        self._ledger.failed(facts, verdict, decision, workflow.now())
-        if verdict.category == Category.MISCONFIGURED:
+        decision = VERSIONS[self._policy_version].decide(facts, progress, self._request.policy, remaining)
+        self._ledger.failed(facts, decision, workflow.now())
+        if decision.category == Category.MISCONFIGURED:
             workflow.logger.warning("%s: %s", workflow.info().workflow_id, facts.headline())
         following = self._request.models[decision.progress.spec_index].name
-        self._show(model=following, category=verdict.category, attempts=len(self._ledger.entries))
+        self._show(model=following, category=str(decision.category), attempts=len(self._ledger.entries))
         return decision
 
     async def _wait(self, decision: Decision) -> None:
-        """Sleep on a durable timer; only the length of the wait is drawn."""
+        """Sleep on a durable timer; only the length of the wait is random."""
         remaining = max((self._deadline - workflow.now()).total_seconds(), 0.0)
         drawn = decision.floor_s + workflow.random().uniform(0, decision.spread_s)
         delay = max(min(drawn, remaining), 0.001)
@@ -203,114 +188,67 @@ class LLMCall:
     def _answered(self, answer: Answer, progress: Progress) -> LLMResult:
         self._ledger.answered(answer, workflow.now())
         self._show_end(CallOutcome.ANSWERED, model=self._request.models[progress.spec_index].name)
-        report = self._ledger.report()
-        return LLMResult(
-            **report.model_dump(exclude={"attempts"}),
-            attempts=report.attempts,
-            policy_version=self._policy_version,
-            choices=answer.choices,
-            model=answer.model,
-            spec_index=progress.spec_index,
-            provider=answer.provider,
-            system_fingerprint=answer.system_fingerprint,
-            usage=answer.usage,
-            cost=answer.cost,
-            response_id=answer.response_id,
-            structured=answer.structured,
-            truncated=answer.truncated,
-        )
+        return LLMResult.model_validate({
+            **dict(answer), **dict(self._ledger.report()),
+            "policy_version": self._policy_version, "spec_index": progress.spec_index,
+        })  # fmt: skip
 
-    def _last_words(self, decision: Decision, facts: FailureFacts) -> str:
-        last = self._ledger.last
-        if facts.local_fault in _ERROR_OF_FAULT and last:
-            return f"{last.model}: {last.message}"
-        said = f"; last was {last.model}: {last.message}" if last else ""
-        lead = "no model would take the request" if decision.outcome == CallOutcome.REJECTED else "no model answered"
-        return f"{lead} ({decision.reason}){said}"
+    def _fail_by_policy(self, decision: Decision, facts: FailureFacts) -> NoReturn:
+        outcome = decision.outcome or CallOutcome.EXHAUSTED
+        self._show_end(outcome)
+        last = self._ledger.entries[-1]
+        said = f"{last.model}: {last.message}"
+        if ending_for(outcome, facts.local_fault).fault is None:
+            lead = "no model would take the request" if outcome == CallOutcome.REJECTED else "no model answered"
+            said = f"{lead} ({decision.reason}); last was {said}"
+        self._fail(outcome, said, facts)
 
     def _fail(self, outcome: CallOutcome, message: str, facts: FailureFacts | None = None) -> NoReturn:
+        """End the call with the error that the table of endings has for this outcome and this last attempt."""
         last = self._ledger.last
         facts = facts or FailureFacts()
-        kind = _ERROR_OF_FAULT.get(facts.local_fault or "", _ERROR_OF[outcome])
         details = CallFailure(
             **self._ledger.report().model_dump(),
             policy_version=self._policy_version,
             last_error=last.message if last else None,
             answer=facts.answer,
         )
+        kind = ending_for(outcome, facts.local_fault).error
         raise ApplicationError(message, details, type=kind.__name__, non_retryable=True)
 
     def _doing(self, activity: str) -> None:
-        """Note what the call does now, for its status and for the UI."""
+        """Say what the call is doing, in its status and in the UI."""
         self._activity = activity
         workflow.set_current_details(current_details(self._ledger.entries, activity))
 
     def _show_end(self, outcome: CallOutcome, model: str | None = None) -> None:
         self._doing(outcome.value)
         report = self._ledger.report()
-        # An unknown cost is no cost of zero: the attribute stays unset until something is known.
+        # An unknown cost is not zero: the attribute stays unset until a part is known.
         cost = report.total_cost if report.cost_complete or report.total_cost else None
-        self._show(outcome=outcome, model=model, attempts=report.attempts_total, cost=cost)
+        self._show(outcome=outcome.value, model=model, attempts=report.attempts_total, cost=cost)
 
-    def _show(
-        self, *, outcome: CallOutcome | None = None, model: str | None = None, category: str | None = None,
-        attempts: int | None = None, cost: float | None = None,
-    ) -> None:  # fmt: skip
+    def _show(self, **values: object) -> None:
         """Update the search attributes that changed; each update is an event of the history."""
         if not self._request.search_attributes:
             return
-        wanted: dict[str, tuple[SearchAttributeUpdate[Any], object]] = {}
-        if outcome is not None:
-            wanted["outcome"] = search_attributes.OUTCOME.value_set(outcome.value), outcome
-        if model is not None:
-            wanted["model"] = search_attributes.MODEL.value_set(model), model
-        if category is not None:
-            wanted["category"] = search_attributes.ERROR_CATEGORY.value_set(str(category)), category
-        if attempts is not None:
-            wanted["attempts"] = search_attributes.ATTEMPTS.value_set(attempts), attempts
-        if cost is not None:
-            wanted["cost"] = search_attributes.COST_USD.value_set(cost), cost
-        changed = [update for name, (update, value) in wanted.items() if self._shown.get(name) != value]
-        self._shown.update({name: value for name, (_, value) in wanted.items()})
+        known = {name: value for name, value in values.items() if value is not None}
+        changed = [
+            key.value_set(known[name])
+            for name, key in _SEARCH_ATTRIBUTES.items()
+            if name in known and self._shown.get(name) != known[name]
+        ]
+        self._shown.update(known)
         if changed:
             workflow.upsert_search_attributes(changed)
 
 
-def decode_request(raw: RawValue) -> CallRequest:
-    """The request, if this version understands it.
+def _tell_telemetry(entry: Attempt) -> None:
+    """Give the worker's telemetry, if there is one, the entry of an attempt that ended.
 
-    Raises:
-        ApplicationError: of type UnsupportedRequestError; the call ends instead of being stuck.
+    Only the workflow knows how a failure was classified. The function must not change the call, since a call moves
+    between workers with telemetry and without, and the function itself ignores replays.
     """
-    try:
-        request = workflow.payload_converter().from_payload(raw.payload, CallRequest)
-    except ValidationError as error:
-        raise _unsupported(describe_validation_error(error)) from None
-    except Exception as error:  # whatever a converter raises for an encoding that this worker does not have
-        raise _unsupported(f"its payload cannot be decoded: {type(error).__name__}") from None
-    if not isinstance(request, CallRequest):
-        raise _unsupported("it is empty")
-    if request.schema_version > SCHEMA_VERSION:
-        raise _unsupported(f"its schema version is {request.schema_version} and this worker knows {SCHEMA_VERSION}")
-    return request
-
-
-def _required(prompt: RawValue) -> RawValue:
-    if prompt is _ABSENT:
-        raise _unsupported("it has no prompt")
-    return prompt
-
-
-def _unsupported(reason: str) -> ApplicationError:
-    return ApplicationError(
-        f"this worker does not understand the request ({reason}); upgrade the workers",
-        type=UnsupportedRequestError.__name__,
-        non_retryable=True,
-    )
-
-
-def _deadline(request: CallRequest) -> datetime:
-    if request.deadline_at is not None:
-        at = request.deadline_at
-        return at if at.tzinfo else at.replace(tzinfo=UTC)
-    return workflow.info().workflow_start_time + timedelta(seconds=request.deadline_after_s or 86_400)
+    attempt_ended = workflow.extern_functions().get(ATTEMPT_ENDED_FUNCTION)
+    if attempt_ended is not None:
+        attempt_ended(entry)

@@ -1,7 +1,7 @@
 """Whether an HTTP 200 is an answer, read from the bytes on the wire.
 
-litellm invents finish reasons ("stop" for a cut answer and for an upstream error) and turns a blocked prompt into an
-empty answer. The provider's own words decide here, whichever dialect they are in.
+litellm invents finish reasons ("stop" for a cut answer and for an upstream error) and turns a
+blocked prompt into an empty answer. The provider's own words decide here, in whichever of its formats they are.
 """
 
 import json
@@ -40,7 +40,7 @@ _CUT: Final = frozenset(
 _REFUSED: Final = frozenset({"refusal"})
 
 
-class Native(NamedTuple):
+class ChoiceEnd(NamedTuple):
     """One choice's end as its provider told it."""
 
     finish_reason: str | None = None
@@ -49,15 +49,15 @@ class Native(NamedTuple):
     error: bool = False
 
 
-class Verdict(NamedTuple):
+class Defect(NamedTuple):
     """What is wrong with an answer, and what the provider said about it."""
 
-    defect: AnswerDefect
+    kind: AnswerDefect
     finish_reason: str | None = None
     text: str = ""
 
 
-def judge_body(body: bytes, value: Any) -> Verdict | None:
+def body_defect(body: bytes, value: Any) -> Defect | None:
     """What can be said of a 200 by its body alone; None when nothing is wrong yet.
 
     Args:
@@ -65,46 +65,46 @@ def judge_body(body: bytes, value: Any) -> Verdict | None:
         value: Their JSON value; None when there is none.
     """
     if value is None:
-        return Verdict(_unreadable(body))
+        return Defect(_unreadable(body))
     if holds_error(value):
-        return Verdict(AnswerDefect.ERROR_BODY)
+        return Defect(AnswerDefect.ERROR_BODY)
     if not isinstance(value, dict):
-        return Verdict(AnswerDefect.UNREADABLE)
+        return Defect(AnswerDefect.UNREADABLE)
     blocked = value.get("promptFeedback")
     if isinstance(blocked, Mapping) and blocked.get("blockReason"):
         text = str(blocked.get("blockReasonMessage") or "the prompt was blocked")
-        return Verdict(AnswerDefect.CONTENT_FILTER, str(blocked["blockReason"]), text)
-    native = natives(value)
-    if len(native) == 1 and (verdict := _by_finish(native[0])):
-        return verdict
+        return Defect(AnswerDefect.CONTENT_FILTER, str(blocked["blockReason"]), text)
+    end = choice_ends(value)
+    if len(end) == 1 and (defect := _by_finish(end[0])):
+        return defect
     if value.get("output") == []:  # of a Response; litellm raises there
-        finish = native[0].finish_reason if native else None
-        return Verdict(AnswerDefect.LENGTH if finish in _LENGTH else AnswerDefect.EMPTY, finish)
+        finish = end[0].finish_reason if end else None
+        return Defect(AnswerDefect.LENGTH if finish in _LENGTH else AnswerDefect.EMPTY, finish)
     return None
 
 
-def judge_choices(choices: list[Choice], native: list[Native]) -> Verdict | None:
+def choices_defect(choices: list[Choice], ends: list[ChoiceEnd]) -> Defect | None:
     """What is wrong with all of `choices`; None when one of them is an answer."""
     if not choices:
-        return Verdict(AnswerDefect.EMPTY, native[0].finish_reason if native else None)
-    verdicts = [judge_choice(choice, _native(native, index)) for index, choice in enumerate(choices)]
-    return None if None in verdicts else verdicts[0]
+        return Defect(AnswerDefect.EMPTY, ends[0].finish_reason if ends else None)
+    defects = [choice_defect(choice, _end_of(ends, index)) for index, choice in enumerate(choices)]
+    return None if None in defects else defects[0]
 
 
-def judge_choice(choice: Choice, native: Native) -> Verdict | None:
+def choice_defect(choice: Choice, end: ChoiceEnd) -> Defect | None:
     """What is wrong with one choice; None when it is an answer."""
-    if verdict := _by_finish(native):
-        return verdict
-    finish = native.finish_reason or choice.finish_reason
+    if defect := _by_finish(end):
+        return defect
+    finish = end.finish_reason or choice.finish_reason
     spent = (finish or "").lower() in _LENGTH
     if any(not _is_object(call.function.arguments) for call in choice.tool_calls):
-        return Verdict(AnswerDefect.LENGTH if spent else AnswerDefect.INVALID_TOOL_ARGUMENTS, finish)
+        return Defect(AnswerDefect.LENGTH if spent else AnswerDefect.INVALID_TOOL_ARGUMENTS, finish)
     if not choice.tool_calls and not (choice.text or "").strip():
-        return Verdict(AnswerDefect.LENGTH if spent else AnswerDefect.EMPTY, finish)
+        return Defect(AnswerDefect.LENGTH if spent else AnswerDefect.EMPTY, finish)
     return None
 
 
-def natives(value: Any) -> list[Native]:
+def choice_ends(value: Any) -> list[ChoiceEnd]:
     """How each choice ended, in OpenAI's, Anthropic's, Google's, Cohere's, Amazon's or Ollama's words."""
     if not isinstance(value, Mapping):
         return []
@@ -118,12 +118,12 @@ def natives(value: Any) -> list[Native]:
     )
     details = value.get("stop_details")
     explanation = details.get("explanation") if isinstance(details, Mapping) else None
-    return [Native(_text(finish), explanation=_text(explanation))]
+    return [ChoiceEnd(_text(finish), explanation=_text(explanation))]
 
 
-def _of_choice(choice: Mapping[str, Any]) -> Native:
+def _of_choice(choice: Mapping[str, Any]) -> ChoiceEnd:
     message = choice.get("message")
-    return Native(
+    return ChoiceEnd(
         finish_reason=_text(choice.get("native_finish_reason") if _generic(choice) else None)
         or _text(choice.get("finish_reason") or choice.get("finishReason")),
         refusal=_text(message.get("refusal")) if isinstance(message, Mapping) else None,
@@ -132,38 +132,38 @@ def _of_choice(choice: Mapping[str, Any]) -> Native:
     )
 
 
-def _of_response(value: Mapping[str, Any]) -> Native:
+def _of_response(value: Mapping[str, Any]) -> ChoiceEnd:
     """OpenAI's Responses API, which litellm uses by itself for some models."""
     contents = [item.get("content") for item in value["output"] if isinstance(item, Mapping)]
     parts = [part for content in contents if isinstance(content, list) for part in content]
     refusal = next((part.get("refusal") for part in parts if isinstance(part, Mapping) and part.get("refusal")), None)
     details = value.get("incomplete_details")
     reason = details.get("reason") if isinstance(details, Mapping) else None
-    return Native(_text(reason) or _text(value["status"]), _text(refusal))
+    return ChoiceEnd(_text(reason) or _text(value["status"]), _text(refusal))
 
 
 def _generic(choice: Mapping[str, Any]) -> bool:
-    """Whether a gateway's own reason says less than the native one beside it."""
+    """Whether a gateway's own reason says less than the end one beside it."""
     return choice.get("finish_reason") in (None, "stop", "error")
 
 
-def _by_finish(native: Native) -> Verdict | None:
-    finish = native.finish_reason
+def _by_finish(end: ChoiceEnd) -> Defect | None:
+    finish = end.finish_reason
     low = (finish or "").lower()
-    if native.refusal or low in _REFUSED:
-        return Verdict(AnswerDefect.REFUSAL, finish, native.refusal or native.explanation or "")
+    if end.refusal or low in _REFUSED:
+        return Defect(AnswerDefect.REFUSAL, finish, end.refusal or end.explanation or "")
     for names, defect in (
         (_FILTERED, AnswerDefect.CONTENT_FILTER),
         (_BROKEN_CALL, AnswerDefect.INVALID_TOOL_ARGUMENTS),
         (_CUT, AnswerDefect.CUT),
     ):
         if low in names:
-            return Verdict(defect, finish, native.explanation or "")
-    return Verdict(AnswerDefect.CUT, finish) if native.error else None
+            return Defect(defect, finish, end.explanation or "")
+    return Defect(AnswerDefect.CUT, finish) if end.error else None
 
 
-def _native(native: list[Native], index: int) -> Native:
-    return native[index] if index < len(native) else Native()
+def _end_of(ends: list[ChoiceEnd], index: int) -> ChoiceEnd:
+    return ends[index] if index < len(ends) else ChoiceEnd()
 
 
 def _text(value: Any) -> str | None:

@@ -13,11 +13,10 @@ from pydantic_core import PydanticSerializationError
 from durable_llm.contract.ledger import Usage, clip
 from durable_llm.contract.result import Answer, Choice, FunctionCall, ToolCall
 
-from ..failure.facts import request_id_of
-from ..litellm_setup import THOUGHT_SEPARATOR, litellm, price
+from ..litellm_setup import THOUGHT_SEPARATOR, price
 from ..secrets.scrub import Scrubber
 from ..wire.exchange import Exchange
-from .defects import Native, judge_choice
+from .defects import ChoiceEnd, choice_defect
 from .surrogates import without_surrogates
 
 _LABEL_BYTES: Final = 1000
@@ -26,26 +25,6 @@ _CONTINUES: Final = ("thought_signatures", "reasoning_details")
 _SIGNS_CALL: Final = ("thought_signature",)
 _RUN_BY_PROVIDER: Final = "srvtoolu_"
 """How the ids begin of tools that Claude's server ran itself; litellm lists them among the caller's calls."""
-
-
-async def whole(response: Any) -> Any:
-    """What litellm gave; a stream is read to its end and put together."""
-    if not hasattr(response, "__aiter__"):
-        return response
-    try:
-        chunks = [chunk async for chunk in response]
-    finally:
-        await response.aclose()
-    built = litellm.stream_chunk_builder(chunks) or litellm.ModelResponse(choices=[])
-    if built.choices and (tokens := _streamed_logprobs(chunks)):
-        built.choices[0].logprobs = {"content": tokens}
-    return built
-
-
-def _streamed_logprobs(chunks: list[Any]) -> list[Any]:
-    """The tokens of all chunks, which litellm's builder drops."""
-    pieces = (_plain(getattr(choice, "logprobs", None)) for chunk in chunks for choice in chunk.choices)
-    return [token for piece in pieces if piece for token in piece.get("content") or ()]
 
 
 def read_answer(response: Any, exchange: Exchange, model: str) -> Answer:
@@ -57,7 +36,7 @@ def read_answer(response: Any, exchange: Exchange, model: str) -> Answer:
         usage=read_usage(response),
         cost=price(response, model),
         response_id=_label(response.id),
-        request_id=request_id_of(exchange.headers),
+        request_id=exchange.request_id,
         http_status=exchange.status,
     )
 
@@ -97,10 +76,10 @@ def without_keys(answer: Answer, scrubber: Scrubber) -> Answer:
     return answer.model_copy(update={name: value and scrubber.clean_name(value) for name, value in names.items()})
 
 
-def sound(answer: Answer, native: list[Native]) -> Answer:
-    """`answer` with its sound choices only."""
-    ends = native if len(native) == len(answer.choices) else [Native()] * len(answer.choices)
-    kept = [choice for choice, end in zip(answer.choices, ends, strict=True) if judge_choice(choice, end) is None]
+def keep_usable_choices(answer: Answer, ends: list[ChoiceEnd]) -> Answer:
+    """`answer` without its choices that have a defect."""
+    told = ends if len(ends) == len(answer.choices) else [ChoiceEnd()] * len(answer.choices)
+    kept = [choice for choice, end in zip(answer.choices, told, strict=True) if choice_defect(choice, end) is None]
     return answer.model_copy(update={"choices": kept})
 
 
@@ -110,7 +89,7 @@ def _choice(choice: Any) -> Choice:
         text=message.content if isinstance(message.content, str) else None,
         tool_calls=[_tool_call(call) for call in message.tool_calls or () if not _is_done(call)],
         finish_reason=_label(choice.finish_reason),
-        logprobs=_plain(getattr(choice, "logprobs", None)),
+        logprobs=plain_logprobs(getattr(choice, "logprobs", None)),
         reasoning_content=getattr(message, "reasoning_content", None) or None,
         thinking_blocks=[dict(block) for block in getattr(message, "thinking_blocks", None) or ()],
         provider_specific_fields=_specific(message, _CONTINUES),
@@ -128,7 +107,8 @@ def _specific(item: Any, names: Collection[str]) -> dict[str, Any] | None:
     return {name: fields[name] for name in names if fields.get(name)} or None
 
 
-def _plain(logprobs: Any) -> dict[str, Any] | None:
+def plain_logprobs(logprobs: Any) -> dict[str, Any] | None:
+    """Litellm's log probabilities as plain data, in OpenAI's shape."""
     plain = logprobs.model_dump() if isinstance(logprobs, BaseModel) else logprobs
     return plain if isinstance(plain, dict) else None
 

@@ -23,7 +23,7 @@ _SAFETY: Final = 0.9
 _MARK: Final = "…"
 
 
-def fitted(answer: Answer, limit: int = MAX_ANSWER_BYTES) -> Answer:
+def truncate(answer: Answer, limit: int = MAX_ANSWER_BYTES) -> Answer:
     """`answer` in at most `limit` bytes of JSON, with `truncated` set where something had to go."""
     for step in (_without_logprobs, _without_reasoning, _with_fewer_parts, _with_short_texts):
         if _size(answer) <= limit:

@@ -5,26 +5,20 @@ where there was no response. Exceptions themselves must not leave the activity: 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
 from durable_llm.contract.facts import AnswerDefect, FailureFacts, LocalFault, Sent
 from durable_llm.contract.ledger import clip
 
-from ..answer.defects import Verdict, judge_body
-from ..litellm_setup import SSRFError, UnknownProviderError, litellm
-from ..secrets.key_ring import KeyRefusedError
+from ..answer.defects import Defect, body_defect
+from ..faults import LocalFaultError
+from ..litellm_setup import SSRFError, litellm
 from ..secrets.scrub import Scrubber
 from ..wire.error_body import ProviderError, read_error, read_error_json
 from ..wire.exchange import INLINE, Exchange, RefusedError
 from . import retry_after
-
-_REQUEST_IDS: Final = (
-    "x-request-id", "request-id", "apim-request-id", "x-amzn-requestid", "x-generation-id", "x-goog-request-id",
-    "mistral-correlation-id", "x-groq-request-id", "cf-ray",
-)  # fmt: skip
-
 
 _PREFIX = re.compile(r"^(?:litellm\.)?(?:\w+(?:Error|Exception)\s*[:-]\s*)+")
 _ADVICE: Final = "To drop these, set "
@@ -35,20 +29,7 @@ _UNSUPPORTED: Final = (litellm.UnsupportedParamsError, NotImplementedError, *_FE
 _REDIRECTED: Final = "the provider redirects to another address; that is not followed, since the key would go along."
 
 
-class LocalFaultError(Exception):
-    """Our own side found something wrong before anything was sent."""
-
-    def __init__(self, fault: LocalFault, text: str) -> None:
-        super().__init__(text)
-        self.fault = fault
-
-
-def request_id_of(headers: Mapping[str, str]) -> str | None:
-    """The provider's id of a request."""
-    return next((headers[name][:80] for name in _REQUEST_IDS if headers.get(name)), None)
-
-
-def facts_of(error: BaseException, exchange: Exchange, scrubber: Scrubber, now: datetime) -> FailureFacts:
+def facts_of_exception(error: BaseException, exchange: Exchange, scrubber: Scrubber, now: datetime) -> FailureFacts:
     """The facts of an attempt that ended with `error`.
 
     Args:
@@ -58,7 +39,7 @@ def facts_of(error: BaseException, exchange: Exchange, scrubber: Scrubber, now: 
         now: When the failure was seen, for waits that end at a moment.
     """
     if exchange.status is not None:
-        return _facts_despite_response(exchange, scrubber, now).model_copy(update={"exception": _class_name(error)})
+        return _facts_of_recorded_response(exchange, scrubber, now).model_copy(update={"exception": _class_name(error)})
     fault = _local_fault(error, exchange)
     text = exchange.refusal or _text_of(exchange.error or error)
     return FailureFacts(
@@ -66,32 +47,45 @@ def facts_of(error: BaseException, exchange: Exchange, scrubber: Scrubber, now: 
     )
 
 
-def facts_of_answer(verdict: Verdict, exchange: Exchange, scrubber: Scrubber, now: datetime) -> FailureFacts:
+def facts_of_timeout(timeout_s: float, exchange: Exchange, scrubber: Scrubber) -> FailureFacts:
+    """The facts of an attempt that its own timeout ended."""
+    follows = exchange.response_id is not None
+    received = f"; {len(exchange.raw_body)} bytes of a response had come" if exchange.raw_body and not follows else ""
+    return FailureFacts(
+        http_status=exchange.status,
+        text=f"no answer within {timeout_s:g} s{received}",
+        local_fault=LocalFault.TIMEOUT,
+        request_id=scrubber.clean_name(exchange.request_id or "") or None,
+        request_sent=exchange.sent,
+    )
+
+
+def facts_of_defect(defect: Defect, exchange: Exchange, scrubber: Scrubber, now: datetime) -> FailureFacts:
     """The facts of a 200 that is no answer."""
-    if verdict.defect is AnswerDefect.ERROR_BODY:
-        facts = _facts(read_error_json(exchange.json()), exchange, scrubber, now)
+    if defect.kind is AnswerDefect.ERROR_BODY:
+        facts = _facts_of_error(read_error_json(exchange.json()), exchange, scrubber, now)
     else:
-        text = verdict.text
-        if not text and verdict.defect is AnswerDefect.UNREADABLE:
+        text = defect.text
+        if not text and defect.kind is AnswerDefect.UNREADABLE:
             text = read_error(exchange.headers, exchange.body[:10_000]).message
-        facts = _facts(ProviderError(message=text, details=_block_reason(exchange)), exchange, scrubber, now)
+        facts = _facts_of_error(ProviderError(message=text, details=_block_reason(exchange)), exchange, scrubber, now)
     return facts.model_copy(
         update={
-            "answer_defect": verdict.defect,
-            "finish_reason": scrubber.clean(verdict.finish_reason or "", 60) or None,
+            "answer_defect": defect.kind,
+            "finish_reason": scrubber.clean(defect.finish_reason or "", 60) or None,
         }
     )
 
 
-def _facts_despite_response(exchange: Exchange, scrubber: Scrubber, now: datetime) -> FailureFacts:
+def _facts_of_recorded_response(exchange: Exchange, scrubber: Scrubber, now: datetime) -> FailureFacts:
     """What a response says where litellm raised after it, or because of it."""
     if exchange.error is not None:
         facts = facts_of_response(exchange, scrubber, now)
         text = facts.text if not exchange.succeeded else scrubber.clean(_text_of(exchange.error))
         return facts.model_copy(update={"local_fault": LocalFault.DISCONNECTED, "text": text})
     if exchange.succeeded:
-        verdict = judge_body(exchange.body, exchange.json()) or Verdict(AnswerDefect.UNREADABLE)
-        return facts_of_answer(verdict, exchange, scrubber, now)
+        defect = body_defect(exchange.body, exchange.json()) or Defect(AnswerDefect.UNREADABLE)
+        return facts_of_defect(defect, exchange, scrubber, now)
     return facts_of_response(exchange, scrubber, now)
 
 
@@ -100,10 +94,10 @@ def facts_of_response(exchange: Exchange, scrubber: Scrubber, now: datetime) -> 
     said = read_error(exchange.headers, exchange.body)
     if exchange.status is not None and 300 <= exchange.status < 400:
         said = said._replace(message=f"{_REDIRECTED} {said.message}".strip())
-    return _facts(said, exchange, scrubber, now)
+    return _facts_of_error(said, exchange, scrubber, now)
 
 
-def _facts(said: ProviderError, exchange: Exchange, scrubber: Scrubber, now: datetime) -> FailureFacts:
+def _facts_of_error(said: ProviderError, exchange: Exchange, scrubber: Scrubber, now: datetime) -> FailureFacts:
     wait = retry_after.parse(exchange.headers, exchange.json(), said.message, now)
     return FailureFacts(
         http_status=said.status if exchange.succeeded and said.status else exchange.status,
@@ -118,7 +112,7 @@ def _facts(said: ProviderError, exchange: Exchange, scrubber: Scrubber, now: dat
             name: scrubber.clean(value, 100) for name, value in retry_after.delay_headers(exchange.headers).items()
         },
         should_retry={"true": True, "false": False}.get(exchange.headers.get("x-should-retry", "").strip().lower()),
-        request_id=_clean(scrubber, request_id_of(exchange.headers)),
+        request_id=_clean(scrubber, exchange.request_id),
         request_sent=exchange.sent,
     )
 
@@ -138,10 +132,8 @@ def _local_fault(error: BaseException, exchange: Exchange) -> LocalFault:
     """What our side knows of a failure without a response."""
     if exchange.refused is not None:
         return exchange.refused
-    if isinstance(error, KeyRefusedError | LocalFaultError):
+    if isinstance(error, LocalFaultError):
         return error.fault
-    if isinstance(error, UnknownProviderError):
-        return LocalFault.UNKNOWN_PROVIDER
     if exchange.error is not None:
         return LocalFault.CONNECT if exchange.sent is Sent.NO else LocalFault.DISCONNECTED
     if exchange.requests:
@@ -178,7 +170,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _class_name(error: BaseException) -> str | None:
-    ours = isinstance(error, KeyRefusedError | LocalFaultError | UnknownProviderError | RefusedError)
+    ours = isinstance(error, LocalFaultError | RefusedError)
     return None if ours else clip(type(error).__name__, 100)
 
 

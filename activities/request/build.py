@@ -1,36 +1,43 @@
-"""The one call of litellm: an order and a prompt turned into its arguments.
+"""From an order and a prompt to the provider's request, step by step.
 
-What litellm is given decides what it sends, so what a caller wrote is checked here again: a client can be older than
+litellm decides by its arguments what it sends. So what a caller wrote is checked here again: a client can be older than
 the rules, or not ours at all.
 """
 
-from collections.abc import Collection, Mapping
-from typing import Any, Final
+from collections.abc import Collection
+from typing import Final
 
 from durable_llm.contract.config import ModelSpecOnWire, check_address, check_background
 from durable_llm.contract.facts import LocalFault
 from durable_llm.contract.parameters import check_parameters
 from durable_llm.contract.request import Prompt
 
-from ..failure.facts import LocalFaultError
-from ..litellm_setup import FIXED_ARGUMENTS, litellm
-from ..secrets.key_ring import Passage
+from ..faults import LocalFaultError
+from ..litellm_setup import litellm, provider_of
 from ..secrets.providers import UNOBSERVED
-from .messages import for_provider, for_responses, tools_for
+from .messages import adapt_messages
+from .provider_request import ProviderRequest
 from .responses import to_responses
-from .structured import for_model
-from .tools import tool_parameters, without_empty_calls
+from .structured import ask_for_json
+from .tools import adapt_tools
 
 _WITH_RESPONSES: Final = frozenset({"openai", "azure"})
 _LOGPROBS: Final = ("logprobs", "top_logprobs")
 _BINARY_STREAMS: Final = frozenset({"bedrock", "bedrock_converse", "sagemaker", "sagemaker_chat"})
 
 
-def check_spec(spec: ModelSpecOnWire, also_allowed: Collection[str]) -> None:
-    """Refuse what no client of ours would have sent.
+def check_spec(spec: ModelSpecOnWire, also_allowed: Collection[str]) -> str:
+    """Refuse what no client of ours would have sent, and a provider that cannot be asked this way.
+
+    Args:
+        spec: Which model is to be asked, and how.
+        also_allowed: Names of parameters that the operator added.
+
+    Returns:
+        litellm's name of the spec's provider.
 
     Raises:
-        LocalFaultError: the address or a parameter is not allowed.
+        LocalFaultError: the address, a parameter or the provider is refused; says what to write instead.
     """
     try:
         check_parameters(spec.extra_params, also_allowed)
@@ -41,99 +48,86 @@ def check_spec(spec: ModelSpecOnWire, also_allowed: Collection[str]) -> None:
             check_address(spec.api_base)
     except ValueError as error:
         raise LocalFaultError(LocalFault.ADDRESS_NOT_ALLOWED, str(error)) from None
+    provider = provider_of(spec.name, spec.api_base)
+    if refusal := _unsupported(provider, spec):
+        raise LocalFaultError(LocalFault.UNSUPPORTED, refusal)
+    return provider
 
 
-def check_provider(provider: str, spec: ModelSpecOnWire) -> None:
-    """Refuse a provider whose requests cannot be observed, whose streams cannot be read, or without the asked API.
-
-    Raises:
-        LocalFaultError: it is one.
-    """
+def _unsupported(provider: str, spec: ModelSpecOnWire) -> str | None:
+    """Why this provider cannot be asked as the spec says; None when it can."""
     if spec.responses_api and provider not in _WITH_RESPONSES:
-        raise LocalFaultError(
-            LocalFault.UNSUPPORTED, f"responses_api: {provider} is asked by Chat Completions; leave it out"
-        )
+        return f"responses_api: {provider} is asked by Chat Completions; leave it out"
     try:
         check_background(spec)
     except ValueError as error:
-        raise LocalFaultError(LocalFault.UNSUPPORTED, str(error)) from None
+        return str(error)
     if spec.extra_params.get("stream") and provider in _BINARY_STREAMS:
-        raise LocalFaultError(
-            LocalFault.UNSUPPORTED,
-            f"streams of {provider} cannot be checked; leave 'stream' out: the answer is the same",
-        )
+        return f"streams of {provider} cannot be checked; leave 'stream' out: the answer is the same"
     if provider in UNOBSERVED:
-        raise LocalFaultError(
-            LocalFault.UNSUPPORTED, f"requests to {provider} cannot be observed; use 'openai/...' with api_base"
-        )
+        return f"requests to {provider} cannot be observed; use 'openai/...' with api_base"
+    return None
 
 
-def arguments(
-    spec: ModelSpecOnWire, provider: str, prompt: Prompt, passage: Passage, *, all_messages: bool = False
-) -> dict[str, Any]:
-    """Arguments for `litellm.acompletion`, or for `litellm.aresponses` where the spec wants that API.
+def build_request(
+    spec: ModelSpecOnWire, provider: str, prompt: Prompt, api_key: str | None, *, all_messages: bool = False
+) -> ProviderRequest:
+    """The request that asks `prompt` of the spec's model.
 
     Args:
-        spec: Which model to ask, and how.
+        spec: Which model to ask, and how; checked.
         provider: litellm's name of its provider.
         prompt: What to ask.
-        passage: The key to ask with.
+        api_key: The key to ask with; None: litellm takes the provider's own variables.
         all_messages: Whether to send messages that a stored response stands for.
+
+    Raises:
+        LocalFaultError: the request cannot be expressed for this provider.
     """
-    prompt = for_model(prompt, spec.name, provider)
     asked = {
         "tools": prompt.tools,
         "tool_choice": prompt.tool_choice,
         "response_format": prompt.response_format,
         "api_base": spec.api_base,
-        "api_key": passage.api_key,
+        "api_key": api_key,
     }
     given = {name: value for name, value in asked.items() if value is not None}
-    parameters = _for_gateway(spec.name, {**spec.extra_params, **given})
-    if parameters.get("stream"):  # else the provider does not say what a streamed answer took
-        parameters.setdefault("stream_options", {"include_usage": True})
-    parameters = tool_parameters(provider, parameters, responses_api=spec.responses_api)
-    if tools := parameters.get("tools"):
-        parameters["tools"] = tools_for(tools, provider, spec.name)
-    if spec.responses_api:
-        name = spec.name.removeprefix(f"{provider}/").removeprefix("responses/")
-        request = {
-            "model": f"{provider}/{name}",
-            "messages": for_responses(prompt.messages),
-            **parameters,
-            **FIXED_ARGUMENTS,
-        }
-        _check_logprobs(name, provider, parameters)
-        background = {"background": True} if spec.background else {}
-        return {**to_responses(request, provider, all_messages=all_messages), **background}
-    messages = without_empty_calls(for_provider(prompt.messages, provider, spec.name))
-    return {"model": spec.name, "messages": messages, **parameters, **FIXED_ARGUMENTS}
+    request = ProviderRequest(spec, provider, prompt.messages, {**spec.extra_params, **given})
+    request = ask_for_json(request)
+    request = _put_effort_for_openrouter(request)
+    request = _ask_for_streamed_usage(request)
+    request = adapt_tools(request)
+    if not spec.responses_api:
+        return adapt_messages(request)
+    _check_logprobs(request)
+    return to_responses(request, all_messages=all_messages)
 
 
-def _check_logprobs(model: str, provider: str, parameters: Mapping[str, Any]) -> None:
+def _put_effort_for_openrouter(request: ProviderRequest) -> ProviderRequest:
+    """OpenRouter takes the effort inside its own `reasoning` object; litellm drops it at the top level."""
+    effort = request.parameters.get("reasoning_effort")
+    if not request.spec.name.startswith("openrouter/") or "reasoning_effort" not in request.parameters:
+        return request
+    body = dict(request.parameters.get("extra_body") or {})
+    body["reasoning"] = {"effort": effort, **(body.get("reasoning") or {})}
+    return request.with_parameters("reasoning_effort", extra_body=body)
+
+
+def _ask_for_streamed_usage(request: ProviderRequest) -> ProviderRequest:
+    """Without this option a provider does not say how many tokens a streamed answer took."""
+    if not request.parameters.get("stream") or "stream_options" in request.parameters:
+        return request
+    return request.with_parameters(stream_options={"include_usage": True})
+
+
+def _check_logprobs(request: ProviderRequest) -> None:
     """Refuse what litellm refuses on chat; on the way to the Responses API it looks at no model's abilities.
 
     Raises:
         LocalFaultError: the model is known to give no log probabilities.
     """
-    taken = litellm.get_supported_openai_params(model=model, custom_llm_provider=provider)
-    refused = [name for name in _LOGPROBS if parameters.get(name) and taken and name not in taken]
+    taken = litellm.get_supported_openai_params(model=request.model, custom_llm_provider=request.provider)
+    refused = [name for name in _LOGPROBS if request.parameters.get(name) and taken and name not in taken]
     if refused:
-        text = f"{' and '.join(refused)}: {model} gives no log probabilities; leave them out of this spec"
+        text = f"{' and '.join(refused)}: {request.model} gives no log probabilities; leave them out of this spec"
         raise LocalFaultError(LocalFault.UNSUPPORTED, text)
-
-
-def choices_asked(spec: ModelSpecOnWire) -> int:
-    """How many choices the spec asks for."""
-    asked = spec.extra_params.get("n")
-    return asked if isinstance(asked, int) else 1
-
-
-def _for_gateway(model: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """OpenRouter takes the effort inside its own `reasoning` object; litellm drops it at the top level."""
-    if not model.startswith("openrouter/") or "reasoning_effort" not in parameters:
-        return parameters
-    rest = {name: value for name, value in parameters.items() if name != "reasoning_effort"}
-    body = dict(rest.get("extra_body") or {})
-    body["reasoning"] = {"effort": parameters["reasoning_effort"], **(body.get("reasoning") or {})}
-    return {**rest, "extra_body": body}

@@ -1,4 +1,4 @@
-"""The images and files of a prompt, as traces that its request must show.
+"""The images and files of a prompt, as media_fragments that its request must show.
 
 litellm drops what it cannot express for a provider: an image for a model without eyes, a video, a PDF. The model then
 answers another question than the one that was asked, and nobody would know.
@@ -17,7 +17,7 @@ _SAME_IN_JSON: Final = re.compile(r"[\w/+=.:?&%,;~@-]+", re.ASCII)
 _DATA_URL: Final = re.compile(r"data:[^,]*,")
 
 
-def traces(messages: Iterable[Mapping[str, Any]]) -> list[str]:
+def media_fragments(messages: Iterable[Mapping[str, Any]]) -> list[str]:
     """For each image or file in `messages`, a piece of it that any request which carries it shows."""
     return [trace for message in messages if message.get("role") in _READERS for trace in _of_content(message)]
 

@@ -9,9 +9,11 @@ own. Without this module a chain that moves to another provider would end there,
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from ..litellm_setup import THOUGHT_SEPARATOR
+from .provider_request import ProviderRequest
 
 _CLAUDE: Final = "claude"
 _GOOGLE: Final = "google"
@@ -57,6 +59,18 @@ _GOING_ON: Final = ("response_id", "provider")
 _MISTRAL_ID: Final = re.compile(r"[a-zA-Z0-9]{9}")
 
 
+def adapt_messages(request: ProviderRequest) -> ProviderRequest:
+    """With the messages that the provider understands.
+
+    Empty lists of tool calls go: OpenAI refuses them, and for Anthropic litellm makes a tool up.
+    """
+    adapted = for_provider(request.messages, request.provider, request.spec.name)
+    messages = [
+        {name: value for name, value in message.items() if name != "tool_calls" or value} for message in adapted
+    ]
+    return replace(request, messages=messages)
+
+
 def for_provider(messages: Iterable[Mapping[str, Any]], provider: str, model: str) -> list[dict[str, Any]]:
     """`messages` with what `provider` understands, and nothing else.
 
@@ -81,7 +95,7 @@ def for_responses(messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]
     ]
 
 
-def tools_for(tools: Iterable[Any], provider: str, model: str) -> list[Any]:
+def without_cache_marks(tools: Iterable[Any], provider: str, model: str) -> list[Any]:
     """`tools` without the cache's marks, unless the provider reads them."""
     taken = _ALSO.get(_family(provider, model), frozenset())
     return [_tool(tool, taken) for tool in tools]

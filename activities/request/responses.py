@@ -7,16 +7,17 @@ servers are exchanged for others. So the request is written here; litellm sends 
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from durable_llm.contract.facts import LocalFault
 
-from ..failure.facts import LocalFaultError
-from ..litellm_setup import FIXED_ARGUMENTS, RESPONSES_PARAMETERS
+from ..faults import LocalFaultError
+from ..litellm_setup import RESPONSES_PARAMETERS
+from .messages import for_responses
+from .provider_request import ProviderRequest
 
-_PASSED_ON: Final = frozenset(
-    {*FIXED_ARGUMENTS, *RESPONSES_PARAMETERS, "model", "input", "api_base", "api_key", "extra_headers"}
-)
+_PASSED_ON: Final = frozenset({*RESPONSES_PARAMETERS, "input", "api_base", "api_key", "extra_headers"})
 _CONVERTED: Final = frozenset({
     "max_tokens", "max_completion_tokens", "response_format", "verbosity", "reasoning_effort", "tools", "tool_choice",
     "logprobs", "n", "stream_options",
@@ -29,7 +30,7 @@ _JSON: Final = "json"
 Item = dict[str, Any]
 
 
-class Turns(NamedTuple):
+class Conversation(NamedTuple):
     """A conversation as that API takes it."""
 
     input: list[Item]
@@ -38,35 +39,35 @@ class Turns(NamedTuple):
     previous_response_id: str | None = None
 
 
-def to_responses(request: Mapping[str, Any], provider: str, *, all_messages: bool = False) -> dict[str, Any]:
-    """Arguments for `litellm.aresponses` that ask what `request` asks of `litellm.acompletion`.
+def to_responses(request: ProviderRequest, *, all_messages: bool = False) -> ProviderRequest:
+    """The same question for `litellm.aresponses`.
 
     A parameter without a counterpart is sent as it is: the provider refuses it, where dropping it would change the
     answer without a word.
 
     Args:
-        request: Arguments for `litellm.acompletion`.
-        provider: litellm's name of the provider.
+        request: The question for `litellm.acompletion`.
         all_messages: Whether to leave stored responses alone and send every message.
 
     Raises:
         LocalFaultError: a message has no counterpart.
     """
-    given = {name: value for name, value in request.items() if name != "messages" and value is not None}
+    given = {name: value for name, value in request.parameters.items() if value is not None}
     body = dict(given.pop("extra_body", {}))
     parameters = {"store": True, **_parameters(given)}
     continues = not all_messages and body.get("store", parameters["store"])
-    turns = to_turns(request["messages"], provider if continues else None)
-    instructions = [text for text in (parameters.pop("instructions", None), turns.instructions) if text]
+    conversation = to_conversation(for_responses(request.messages), request.provider if continues else None)
+    instructions = [text for text in (parameters.pop("instructions", None), conversation.instructions) if text]
     asked = {
         **parameters,
-        "input": [*_word_for_json(parameters, turns.input, instructions), *turns.input],
+        "input": [*_word_for_json(parameters, conversation.input, instructions), *conversation.input],
         "instructions": "\n\n".join(instructions) or None,
-        "previous_response_id": turns.previous_response_id,
+        "previous_response_id": conversation.previous_response_id,
     }
     passed = {name: value for name, value in asked.items() if name in _PASSED_ON and value is not None}
     body |= {name: value for name, value in asked.items() if name not in _PASSED_ON}
-    return {**passed, **({"extra_body": body} if body else {})}
+    background = {"background": True} if request.spec.background else {}
+    return replace(request, messages=[], parameters={**passed, **({"extra_body": body} if body else {}), **background})
 
 
 def _word_for_json(parameters: Mapping[str, Any], items: list[Item], instructions: Sequence[str]) -> list[Item]:
@@ -78,7 +79,7 @@ def _word_for_json(parameters: Mapping[str, Any], items: list[Item], instruction
     return [{"type": "message", "role": "system", "content": [{"type": "input_text", "text": "Respond with JSON."}]}]
 
 
-def to_turns(messages: Sequence[Mapping[str, Any]], provider: str | None) -> Turns:
+def to_conversation(messages: Sequence[Mapping[str, Any]], provider: str | None) -> Conversation:
     """The conversation: from the newest response that `provider` keeps, or all of it with None.
 
     Raises:
@@ -89,9 +90,9 @@ def to_turns(messages: Sequence[Mapping[str, Any]], provider: str | None) -> Tur
     first = len(system) if kept is None else kept + 1
     items = [item for index in range(first, len(messages)) for item in _items(index, messages[index])]
     if not items:  # that API wants some input; a system prompt alone is one
-        return Turns([item for index, message in enumerate(messages) for item in _items(index, message)])
+        return Conversation([item for index, message in enumerate(messages) for item in _items(index, message)])
     previous = None if kept is None else messages[kept]["response_id"]
-    return Turns(items, "\n\n".join(system) or None, previous)
+    return Conversation(items, "\n\n".join(system) or None, previous)
 
 
 def _leading_system(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -6,11 +6,11 @@ words. Whatever the way, the answer is checked against the schema when it is the
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-from durable_llm.contract.request import Prompt
-
 from ..litellm_setup import litellm
+from .provider_request import ProviderRequest
 from .strict_schema import is_object_schema, strict_schema
 
 _ANY_MODEL: Final = frozenset({"hosted_vllm", "ollama", "ollama_chat", "lm_studio"})
@@ -35,17 +35,18 @@ def schema_of(response_format: Mapping[str, Any] | None) -> dict[str, Any] | Non
     return dict(schema) if isinstance(schema, Mapping) else {}
 
 
-def for_model(prompt: Prompt, model: str, provider: str) -> Prompt:
-    """`prompt` as this model is asked for JSON; unchanged where it asks for none."""
-    asked = prompt.response_format
+def ask_for_json(request: ProviderRequest) -> ProviderRequest:
+    """`request` as this model is asked for JSON that follows a schema; unchanged where no schema is asked for."""
+    asked = request.parameters.get("response_format")
     if asked is None or asked.get("type") != "json_schema":
-        return prompt
-    name = model.removeprefix(f"{provider}/").removeprefix("responses/")
-    if native := _native(asked, name, provider):
-        return prompt.model_copy(update={"response_format": native})
+        return request
+    if native := _native(asked, request.model, request.provider):
+        return request.with_parameters(response_format=native)
     schema = schema_of(asked) or {}
-    mode = {"type": "json_object"} if is_object_schema(schema) and _has_json_mode(name, provider) else None
-    return prompt.model_copy(update={"response_format": mode, "messages": _instructed(prompt.messages, schema)})
+    request = replace(request.with_parameters("response_format"), messages=_instructed(request.messages, schema))
+    if not is_object_schema(schema) or not _has_json_mode(request.model, request.provider):
+        return request
+    return request.with_parameters(response_format={"type": "json_object"})
 
 
 def _native(asked: Mapping[str, Any], model: str, provider: str) -> dict[str, Any] | None:

@@ -7,30 +7,24 @@ could have the worker send its keys to an address of one's own.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 from durable_llm.contract import key_reference
 from durable_llm.contract.facts import LocalFault
 
+from ..faults import LocalFaultError
 from .key_settings import HOSTS_VARIABLE, KEYS_VARIABLE, RESERVED, parse_hosts, parse_keys
 from .known_secrets import passwords_in, secrets_in
 from .providers import is_own, key_variables, looks_like_credential
+from .scrub import Scrubber
 
 DUMMY_KEY: Final = "no-key"
 """Sent to an `api_base` that no key was asked for: without one litellm would take the worker's own."""
 
 
-class KeyRefusedError(Exception):
-    """A key cannot be had or may not be used; the text says what to set and holds no value."""
-
-    def __init__(self, fault: LocalFault, text: str) -> None:
-        super().__init__(text)
-        self.fault = fault
-
-
 @dataclass(frozen=True)
-class Passage:
+class Credentials:
     """What one request may carry."""
 
     api_key: str | None = field(default=None, repr=False)
@@ -82,25 +76,29 @@ class KeyRing:
             self._remember(_content(path))
         return self._secrets
 
+    def scrubber(self, messages: Any = None) -> Scrubber:
+        """What cleans texts of every key that this worker knows, and of these messages of a prompt."""
+        return Scrubber(self.secrets(), messages)
+
     def _remember(self, value: str) -> None:
         self._secrets |= secrets_in(value)
 
-    def resolve(self, provider: str, api_base: str | None, reference: str | None) -> Passage:
+    def resolve(self, provider: str, api_base: str | None, reference: str | None) -> Credentials:
         """What a request to `provider` at `api_base` may carry.
 
         Raises:
-            KeyRefusedError: the host is not listed, the key is missing, or it may not go there.
+            LocalFaultError: the host is not listed, the key is missing, or it may not go there.
         """
         if api_base is not None:
             host = self._listed_host(api_base)
             key = DUMMY_KEY if reference is None else self._read(reference, host)
-            return Passage(key, self.secrets() - secrets_in(key))
+            return Credentials(key, self.secrets() - secrets_in(key))
         own = self._own_values(provider)
         if reference is None:
             self._require_own(provider, own)
-            return Passage(None, self.secrets() - own)
+            return Credentials(None, self.secrets() - own)
         key = self._read(reference, {provider.lower()}, own_of=provider)
-        return Passage(key, self.secrets() - own - secrets_in(key))
+        return Credentials(key, self.secrets() - own - secrets_in(key))
 
     def _listed_host(self, api_base: str) -> set[str]:
         """The two spellings of a listed host, without and with its port."""
@@ -109,7 +107,7 @@ class KeyRing:
         bracketed = f"[{host}]" if ":" in host else host
         spellings = {bracketed, f"{bracketed}:{parts.port or (443 if parts.scheme == 'https' else 80)}"}
         if not spellings & self._hosts:
-            raise KeyRefusedError(
+            raise LocalFaultError(
                 LocalFault.ADDRESS_NOT_ALLOWED,
                 f"api_base names the host {parts.netloc}, which this worker may not ask; the operator lists hosts in "
                 f"{HOSTS_VARIABLE}",
@@ -120,23 +118,23 @@ class KeyRing:
         try:
             source, name = key_reference.parse(reference)
         except ValueError as error:
-            raise KeyRefusedError(LocalFault.KEY_NOT_ALLOWED, str(error)) from None
+            raise LocalFaultError(LocalFault.KEY_NOT_ALLOWED, str(error)) from None
         listed = name if source == key_reference.ENVIRONMENT else f"{source}{name}"
         self._check(listed, targets, own_of)
         value = self._environment.get(name) if source == key_reference.ENVIRONMENT else self._read_file(name)
         if not value:
             where = f"the variable {name}" if source == key_reference.ENVIRONMENT else f"the secret file {name}"
-            raise KeyRefusedError(LocalFault.MISSING_KEY, f"{where} is not set on this worker")
+            raise LocalFaultError(LocalFault.MISSING_KEY, f"{where} is not set on this worker")
         return value
 
     def _check(self, listed: str, targets: set[str], own_of: str | None) -> None:
         if listed.upper().startswith(RESERVED):
-            raise KeyRefusedError(LocalFault.KEY_NOT_ALLOWED, f"{listed} is one of the worker's own settings, no key")
+            raise LocalFaultError(LocalFault.KEY_NOT_ALLOWED, f"{listed} is one of the worker's own settings, no key")
         if own_of is not None and is_own(listed, own_of):
             return
         if not any((listed, target) in self._pairs for target in targets):
             pair = f"{listed}={min(targets, key=len)}"
-            raise KeyRefusedError(
+            raise LocalFaultError(
                 LocalFault.KEY_NOT_ALLOWED,
                 f"the key {listed} may not go there; the operator may add '{pair}' to {KEYS_VARIABLE}",
             )
@@ -153,7 +151,7 @@ class KeyRing:
     def _require_own(self, provider: str, own: frozenset[str]) -> None:
         names = key_variables(provider)
         if names and not own:
-            raise KeyRefusedError(
+            raise LocalFaultError(
                 LocalFault.MISSING_KEY,
                 f"no key for {provider} on this worker: set {' or '.join(names)}, or the spec's api_key to a reference",
             )

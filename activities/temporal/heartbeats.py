@@ -32,19 +32,19 @@ PER_SECOND: Final = 60.0
 """Heartbeats that one process sends at most in a second."""
 
 
-class Pulse:
+class Heartbeat:
     """The heartbeats of one attempt."""
 
     def __init__(self) -> None:
         self._details: tuple[AttemptHeartbeat, ...] = ()
 
-    def tell(self, details: AttemptHeartbeat) -> None:
+    def send_details(self, details: AttemptHeartbeat) -> None:
         """Heartbeat at once, and carry `details` from now on."""
         self._details = (details,)
-        self.beat()
+        self.send()
 
-    def beat(self) -> None:
-        """Heartbeat, with what was told."""
+    def send(self) -> None:
+        """Heartbeat, with the newest details."""
         activity.heartbeat(*self._details)
 
 
@@ -60,13 +60,13 @@ class Heartbeats:
         self._in_flight = 0
 
     @contextlib.asynccontextmanager
-    async def beating(self) -> AsyncIterator[Pulse]:
+    async def beating(self) -> AsyncIterator[Heartbeat]:
         """Heartbeat while the block runs."""
         self._in_flight += 1
-        pulse = Pulse()
-        beats = asyncio.create_task(self._beat(pulse))
+        heartbeat = Heartbeat()
+        beats = asyncio.create_task(self._beat(heartbeat))
         try:
-            yield pulse
+            yield heartbeat
         finally:
             self._in_flight -= 1
             beats.cancel()
@@ -76,8 +76,8 @@ class Heartbeats:
         stretched = max(self._interval_s, self._in_flight / PER_SECOND)
         return min(stretched, timeout.total_seconds() / 3) if timeout else stretched
 
-    async def _beat(self, pulse: Pulse) -> None:
+    async def _beat(self, heartbeat: Heartbeat) -> None:
         timeout = activity.info().heartbeat_timeout
         while True:
             await asyncio.sleep(self.interval_s(timeout))  # the server counts from the start: no heartbeat is due then
-            pulse.beat()
+            heartbeat.send()

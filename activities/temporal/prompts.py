@@ -5,6 +5,7 @@ from collections.abc import Awaitable
 from typing import Final
 
 from temporalio import activity
+from temporalio.converter import DataConverter
 
 from durable_llm.contract.facts import LocalFault
 from durable_llm.contract.request import Prompt, PromptReference
@@ -21,7 +22,7 @@ from durable_llm.store import (
 from durable_llm.store.patience import patiently
 from durable_llm.store.prompts import from_content, get_content
 
-from ..failure.facts import LocalFaultError
+from ..faults import LocalFaultError
 from .server import Server
 
 _STORE_SHARE: Final = 0.5
@@ -34,11 +35,13 @@ class Prompts:
     Args:
         server: The Temporal server.
         store: The store for large prompts; None: this worker has none.
+        converter: What decodes prompts; None: the converter of the worker's client.
     """
 
-    def __init__(self, server: Server, store: Store | None) -> None:
+    def __init__(self, server: Server, store: Store | None, converter: DataConverter | None = None) -> None:
         self._server = server
         self._store = store
+        self._converter = converter
 
     async def find(self, given: Prompt | PromptReference | None, timeout_s: float) -> Prompt:
         """The attempt's prompt.
@@ -69,7 +72,7 @@ class Prompts:
         except StoreError as error:
             raise _unreadable(f"{error}; {_advice(error)}") from None
         try:
-            return await from_content(activity.client().data_converter, content)
+            return await from_content(self._converter or activity.client().data_converter, content)
         except DecryptionError as error:
             raise LocalFaultError(LocalFault.UNDECIPHERED, error.message) from None
         except Exception as error:  # whatever a codec or a converter raises
@@ -89,7 +92,7 @@ async def _in_time(store: Store, reference: PromptReference, within_s: float) ->
     told = [StoreUnavailableError(f"{store.place} did not answer")]
     try:
         async with asyncio.timeout(within_s):
-            transfer: Awaitable[bytes] = patiently(lambda: get_content(store, reference), told=told.append)
+            transfer: Awaitable[bytes] = patiently(lambda: get_content(store, reference), on_failure=told.append)
             return await transfer
     except TimeoutError:
         raise StoreUnavailableError(f"{told[-1]}; tried for {within_s:g} s") from None

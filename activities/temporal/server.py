@@ -11,13 +11,15 @@ from typing import Final, Protocol
 
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
+from durable_llm.backoff import Backoff
 from durable_llm.contract.facts import LocalFault
 from durable_llm.contract.request import Prompt
 from durable_llm.errors import DecryptionError
 
-from ..failure.facts import LocalFaultError
+from ..faults import LocalFaultError
 
 _CHECK: Final = timedelta(seconds=2)
 _FIRST_DELAY_S: Final = 0.1
@@ -37,9 +39,14 @@ class Server(Protocol):
 
 
 class TemporalServer:
-    """The server that the running activity came from."""
+    """The server that the running activity came from.
 
-    def __init__(self) -> None:
+    Args:
+        converter: What decodes prompts; None: the converter of the worker's client.
+    """
+
+    def __init__(self, converter: DataConverter | None = None) -> None:
+        self._converter = converter
         self._check: asyncio.Task[None] | None = None
 
     async def prompt(self) -> Prompt:
@@ -50,12 +57,13 @@ class TemporalServer:
         """
         client, info = activity.client(), activity.info()
         handle = client.get_workflow_handle(info.workflow_id or "", run_id=info.workflow_run_id)
-        delay = _FIRST_DELAY_S
+        backoff = Backoff(_FIRST_DELAY_S, _LONGEST_DELAY_S)
         while True:
             try:
                 async for event in handle.fetch_history_events(page_size=1):
                     payload = event.workflow_execution_started_event_attributes.input.payloads[1]
-                    decoded: list[Prompt] = await client.data_converter.decode([payload], [Prompt])
+                    converter = self._converter or client.data_converter
+                    decoded: list[Prompt] = await converter.decode([payload], [Prompt])
                     return decoded[0]
                 raise LookupError("the call's history is empty")
             except RPCError as error:
@@ -65,8 +73,7 @@ class TemporalServer:
                 raise LocalFaultError(LocalFault.UNDECIPHERED, error.message) from None
             except Exception as error:  # whatever a codec or a converter raises
                 raise _unreadable(error) from None
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _LONGEST_DELAY_S)
+            await backoff.pause()
 
     async def reachable(self) -> None:
         """Return once the server answers; attempts that wait at the same moment share one question."""
@@ -76,13 +83,12 @@ class TemporalServer:
 
 
 async def _until_healthy(client: Client) -> None:
-    delay = _FIRST_DELAY_S
+    backoff = Backoff(_FIRST_DELAY_S, _LONGEST_DELAY_S)
     while True:
         with contextlib.suppress(RPCError, RuntimeError):
             if await client.service_client.check_health(timeout=_CHECK):
                 return
-        await asyncio.sleep(delay)
-        delay = min(delay * 2, _LONGEST_DELAY_S)
+        await backoff.pause()
 
 
 def worker_stops() -> bool:

@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple
 from durable_llm.contract.facts import LocalFault
 from durable_llm.contract.validation import Registration, ValidatorOnWire, registration_of
 
-from ..failure.facts import LocalFaultError
-from . import shipped
+from ..faults import LocalFaultError
+from . import builtin
 
 ENTRY_POINTS: Final = "durable_llm.validators"
 """Group of entry points, each a module with decorated functions or one such function."""
@@ -48,7 +48,7 @@ class Registry:
 
     def __init__(self, sources: Iterable[object] = ()) -> None:
         self._by_name: dict[tuple[str, str], Registered] = {}
-        for source in (shipped, *sources):
+        for source in (builtin, *sources):
             for registered in _found_in(source):
                 self._add(registered)
 

@@ -35,6 +35,12 @@ INLINE: Final = (
 """What to write instead of an address that a provider cannot read by itself."""
 
 
+_REQUEST_IDS: Final = (
+    "x-request-id", "request-id", "apim-request-id", "x-amzn-requestid", "x-generation-id", "x-goog-request-id",
+    "mistral-correlation-id", "x-groq-request-id", "cf-ray",
+)  # fmt: skip
+
+
 class RefusedError(httpx.RequestError):
     """The guard did not let a request out."""
 
@@ -45,7 +51,7 @@ class Exchange:
 
     only_host: str | None = None
     """Host and port that may be asked; None: the provider's own."""
-    must_show: Collection[str] = field(default=(), repr=False)
+    required_fragments: Collection[str] = field(default=(), repr=False)
     """Pieces of the prompt's images and files: a request without them asks something else."""
     forbidden: Collection[str] = field(default=(), repr=False)
     """Credentials of this worker that are not this attempt's."""
@@ -54,8 +60,8 @@ class Exchange:
     """Requests that may be billed: one at most."""
     response_id: str | None = None
     """The background response that is followed: questions about it pass besides the one request, and bill nothing."""
-    looks: int = 0
-    """Questions about that response."""
+    polls: int = 0
+    """How often that response was asked for."""
     host: str | None = None
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict, repr=False)
@@ -77,11 +83,11 @@ class Exchange:
             RefusedError: it is a second one, asks by another method, goes to another host than the spec's, carries a
                 foreign credential, or lacks a part of the prompt.
         """
-        looks = self.response_id is not None and _is_about(self.response_id, request)
-        if self.requests and not looks:
+        polls = self.response_id is not None and _polls(self.response_id, request)
+        if self.requests and not polls:
             raise RefusedError("one attempt is one request", request=request)
         target = request.url.netloc.decode()
-        if not looks and request.method != "POST":
+        if not polls and request.method != "POST":
             text = f"the provider's adapter would {request.method} something from {target} beside asking; {INLINE}"
             self._refuse(LocalFault.UNSUPPORTED, text, request)
         if self.only_host is not None and not _same_host(self.only_host, request.url):
@@ -94,14 +100,14 @@ class Exchange:
                 "a reference, or list the pair in DURABLE_LLM_KEYS"
             )
             self._refuse(LocalFault.KEY_NOT_ALLOWED, text, request)
-        if not looks and _lacks(request, self.must_show):
+        if not polls and _lacks(request, self.required_fragments):
             text = "the provider's adapter leaves out an image or a file of the prompt; ask a model that takes it"
             self._refuse(LocalFault.UNSUPPORTED, text, request)
         self.requests, self.host, self.only_host = 1, target, self.only_host or str(request.url)
         self.refused, self.refusal = None, ""  # a refused question about the model before it does not matter
-        if looks:
-            self.looks += 1
-            self._begin_anew()
+        if polls:
+            self.polls += 1
+            self._forget_response()
         else:
             self.sent = Sent.UNKNOWN
 
@@ -136,6 +142,11 @@ class Exchange:
         self.sent = Sent.YES if connected or self.response_id is not None else Sent.NO
 
     @property
+    def request_id(self) -> str | None:
+        """The provider's id of the request."""
+        return next((self.headers[name][:80] for name in _REQUEST_IDS if self.headers.get(name)), None)
+
+    @property
     def succeeded(self) -> bool:
         """Whether the status is a success."""
         return self.status is not None and 200 <= self.status < 300
@@ -165,7 +176,7 @@ class Exchange:
         except (ValueError, RecursionError):
             return None
 
-    def _begin_anew(self) -> None:
+    def _forget_response(self) -> None:
         self.status, self.headers, self.raw_body = None, {}, bytearray()
         self.complete, self.error = False, None
 
@@ -192,11 +203,11 @@ def recording(exchange: Exchange) -> Iterator[Exchange]:
         _current.reset(token)
 
 
-def _is_about(response_id: str, request: httpx.Request) -> bool:
+def _polls(response_id: str, request: httpx.Request) -> bool:
     """Whether a request only asks how far a response is, or cancels it."""
     path = f"/responses/{response_id}"
-    looks = request.method == "GET" and request.url.path.endswith(path)
-    return looks or (request.method == "POST" and request.url.path.endswith(f"{path}/cancel"))
+    asks = request.method == "GET" and request.url.path.endswith(path)
+    return asks or (request.method == "POST" and request.url.path.endswith(f"{path}/cancel"))
 
 
 def _same_host(allowed: str, url: httpx.URL) -> bool:

@@ -61,9 +61,9 @@ class ObservedTransport(httpx.AsyncBaseTransport):
     def _trace(self) -> None:
         """Have aiohttp tell when a request's head has been written: only then can it have been billed."""
         if isinstance(self.inner, LiteLLMAiohttpTransport):
-            traces = self.inner.get_valid_client_session().trace_configs
-            if _HEAD_SENT not in traces:
-                traces.append(_HEAD_SENT)
+            media_fragments = self.inner.get_valid_client_session().trace_configs
+            if _HEAD_SENT not in media_fragments:
+                media_fragments.append(_HEAD_SENT)
 
 
 class _RecordedStream(httpx.AsyncByteStream):
@@ -123,7 +123,7 @@ _original_factory = AsyncHTTPHandler.create_async_transport
 _original_mounts = AsyncHTTPHandler.create_httpx_proxy_mounts
 
 
-def install() -> None:
+def install_transport() -> None:
     """Put the guard under every client that litellm makes from now on, and drop those it made before."""
     if isinstance(getattr(litellm, "sync_transport", None), NoSyncTransport):
         return

@@ -13,7 +13,8 @@ from durable_llm.cli.server import Server, Submitting
 from durable_llm.cli.terms import Terms
 from durable_llm.cli.values import duration
 from durable_llm.cli.waiting import Wait, Waiting, interrupted
-from durable_llm.client.dispatcher import CallOptions, fresh_call_id
+from durable_llm.client.checks import fresh_call_id
+from durable_llm.client.new_call import CallOptions
 from durable_llm.client.prompt import Messages
 from durable_llm.contract.config import LLMConfig
 

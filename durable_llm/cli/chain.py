@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from durable_llm.cli.files import read_config
 from durable_llm.cli.values import duration, json_or_text, pairs
-from durable_llm.client.coercion import to_config
+from durable_llm.client.new_call import to_config
 from durable_llm.contract.config import LLMConfig, ModelSpec
 from durable_llm.errors import InvalidRequestError, describe_validation_error
 

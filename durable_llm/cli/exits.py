@@ -62,5 +62,5 @@ _EXIT_OF: Final[Mapping[type[DurableLLMError], Exit]] = {
 
 
 def exit_of(error: DurableLLMError) -> Exit:
-    """The exit code of an error; what is none of the table is a call that ended without an answer."""
-    return _EXIT_OF.get(type(error), Exit.FAILED)
+    """The exit code of an error. An error that the table does not name is a call that ended without an answer."""
+    return next((_EXIT_OF[kind] for kind in type(error).__mro__ if kind in _EXIT_OF), Exit.FAILED)

@@ -7,6 +7,7 @@ done. So nothing may be left to the interpreter, least of all the report of an u
 import asyncio
 import inspect
 import io
+import logging
 import os
 import signal
 import sys
@@ -22,7 +23,7 @@ from durable_llm.cli.exits import EPILOG, Exit
 from durable_llm.cli.groups import grouped
 from durable_llm.cli.looking import cancel, list_calls, show
 from durable_llm.cli.report import report
-from durable_llm.cli.running import PASS_ON, codec_server, dev, sweep_store, worker
+from durable_llm.cli.service_commands import codec_server, dev, reclassify, replay, sweep_store, worker
 from durable_llm.cli.setting_up import setup, version
 
 COMMANDS: Final[dict[str, Callable[..., Any]]] = {
@@ -34,6 +35,12 @@ COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "cancel": cancel,
     "setup": setup,
     "version": version,
+    "worker": worker,
+    "dev": dev,
+    "codec-server": codec_server,
+    "sweep-store": sweep_store,
+    "replay": replay,
+    "reclassify": reclassify,
 }
 
 app = typer.Typer(
@@ -45,19 +52,23 @@ app = typer.Typer(
 )
 for _name, _command in COMMANDS.items():
     app.command(_name, epilog=EPILOG)(grouped(_command))
-for _service in (worker, dev, codec_server, sweep_store):
-    app.command(epilog=EPILOG, context_settings=PASS_ON)(_service)
 
 
-def main() -> NoReturn:
-    """Entry point of the `durable-llm` program."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Entry point of the `durable-llm` program.
+
+    Args:
+        arguments: The words after the program's name; None: those that it was started with.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
     status: int = Exit.INTERNAL
     try:
         _never_fail_to_print()
-        status = _run(sys.argv[1:])
+        status = _run(arguments)
     except BaseException as error:
-        status = report(error, as_json=_wants_json(sys.argv[1:]))
+        status = report(error, as_json=_wants_json(arguments))
     finally:
+        logging.shutdown()
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):  # whoever read it has gone
                 stream.flush()

@@ -54,7 +54,7 @@ def _report_known(error: DurableLLMError, as_json: bool) -> int:
 
 def _report_usage(error: typer.TyperException, as_json: bool) -> int:
     context = getattr(error, "ctx", None)
-    if not error.message:  # no command at all: Typer's error is the help itself
+    if not error.format_message():  # no command at all: Typer's error is the help itself
         return Exit.USAGE
     if context is not None:
         typer.echo(context.get_usage(), err=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from durable_llm.cli.values import deadline, duration, is_duration, json_or_text, pairs
-from durable_llm.client.dispatcher import CallOptions
+from durable_llm.client.new_call import CallOptions
 
 _PANEL = "On which terms"
 

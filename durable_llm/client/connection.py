@@ -1,7 +1,7 @@
-"""One patient connection to Temporal, and what its RPC errors mean to a caller.
+"""A connection to Temporal that outlasts outages, and what its RPC errors mean to a caller.
 
-The SDK's default retry gives up after ten seconds of outage, even for a pending result. Calls outlive that: a
-connection of ours retries without limit, and the time a caller will wait is bounded by the caller's own `wait`.
+The SDK's default retry gives up after ten seconds of outage, even for a pending result. Calls outlive that, so our
+connection retries without limit, and only the caller's `wait` limits how long a caller waits.
 """
 
 import asyncio
@@ -15,15 +15,17 @@ from datetime import timedelta
 from typing import Any, Final, TypeVar
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
-from temporalio.client import Client, RetryConfig
-from temporalio.converter import DataConverter
+from temporalio.client import Client, RetryConfig, WorkflowExecutionDescription
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError, RPCStatusCode
 
+from durable_llm.backoff import Backoff
 from durable_llm.client.trace_context import TraceContext
 from durable_llm.contract import search_attributes
+from durable_llm.contract.names import WORKFLOW
 from durable_llm.encryption.codec import data_converter
 from durable_llm.errors import (
+    CallConflictError,
     CallNotFoundError,
     DecryptionError,
     DispatcherUnavailableError,
@@ -45,29 +47,31 @@ _PATIENT: Final = RetryConfig(
 _NO_ANSWER: Final = (RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.UNAVAILABLE)
 _ASK_AGAIN_S: Final = 1.0
 _SDK_SETTLES_S: Final = 0.3
-"""Seconds of rest before the interpreter ends. Measured: without it a script that ended with a cancelled RPC crashed 9
+"""Seconds of sleep before the interpreter ends. Measured: without it a script that ended with a cancelled RPC crashed 9
 times in 70, with it 0 times in 120 (temporalio sdk-python issue 300)."""
 
 
 async def connect_client(*, wait: timedelta, profile: str | None = None) -> Client:
-    """Connect as the TEMPORAL_* environment or the profile says; retry for `wait`.
+    """Connect with the settings of the TEMPORAL_* environment or of the profile; retry for `wait`.
 
     Raises:
-        DispatcherUnavailableError: naming the address that did not answer.
-        InvalidRequestError: the environment or the profile is not usable.
+        DispatcherUnavailableError: no server answered; the text names the address.
+        InvalidRequestError: the environment or the profile cannot be used.
     """
     settings, converter = load_settings(profile), data_converter()
-    give_up = time.monotonic() + wait.total_seconds()
-    delay = 0.1
-    while True:
-        try:
-            async with asyncio.timeout(max(give_up - time.monotonic(), 0.1)):
-                return await _connect(settings, converter)
-        except (RuntimeError, RPCError, TimeoutError) as error:
-            if time.monotonic() + delay >= give_up:
-                raise _unreachable(settings["target_host"], wait, error) from None
-        await asyncio.sleep(delay)
-        delay = min(delay * 2, 2.0)
+    backoff, last = Backoff(first_s=0.1, longest_s=2.0), Exception("no answer")
+    try:
+        async with asyncio.timeout(max(wait.total_seconds(), 0.1)):
+            while True:
+                try:
+                    return await Client.connect(
+                        **settings, data_converter=converter, interceptors=[TraceContext()], retry_config=_PATIENT
+                    )
+                except (RuntimeError, RPCError) as error:
+                    last = error
+                await backoff.pause()
+    except TimeoutError:
+        raise _unreachable(settings["target_host"], wait, last) from None
 
 
 def load_settings(profile: str | None = None) -> Any:
@@ -78,17 +82,11 @@ def load_settings(profile: str | None = None) -> Any:
     """
     try:
         settings: Any = ClientConfig.load_client_connect_config(profile=profile)
-    except Exception as error:  # envconfig raises plain exceptions of several kinds
+    except Exception as error:  # envconfig raises several kinds of plain exceptions
         raise InvalidRequestError(f"Temporal's connection settings: {error}") from None
     if "@" in settings.setdefault("target_host", DEFAULT_ADDRESS):  # every message names the address
         raise InvalidRequestError("Temporal's address: expected HOST:PORT; credentials go into TEMPORAL_API_KEY")
     return settings
-
-
-async def _connect(settings: Any, converter: DataConverter) -> Client:
-    return await Client.connect(
-        **settings, data_converter=converter, interceptors=[TraceContext()], retry_config=_PATIENT
-    )
 
 
 def _unreachable(address: str, wait: timedelta, error: Exception) -> DispatcherUnavailableError:
@@ -100,10 +98,10 @@ def _unreachable(address: str, wait: timedelta, error: Exception) -> DispatcherU
 
 
 async def check_namespace(client: Client, *, want_search_attributes: bool, wait: timedelta) -> None:
-    """See that the namespace exists and has our search attributes.
+    """Check that the namespace exists and has our search attributes.
 
     Raises:
-        DispatcherUnavailableError: saying which command sets it up.
+        DispatcherUnavailableError: it does not; the text names the command that sets it up.
     """
     request = DescribeNamespaceRequest(namespace=client.namespace)
     try:
@@ -114,7 +112,9 @@ async def check_namespace(client: Client, *, want_search_attributes: bool, wait:
         raise _unreachable(client.service_client.config.target_host, wait, error) from None
     except RPCError as error:
         if error.status == RPCStatusCode.PERMISSION_DENIED:
-            logger.warning("may not look at namespace %r; its search attributes are not checked", client.namespace)
+            logger.warning(
+                "no permission to read namespace %r; its search attributes are not checked", client.namespace
+            )
             return
         raise translate(error, client) from None
     if absent:
@@ -122,7 +122,7 @@ async def check_namespace(client: Client, *, want_search_attributes: bool, wait:
 
 
 def missing_search_attributes(client: Client, absent: list[str]) -> str:
-    """What to say and to do when the namespace lacks some of our search attributes."""
+    """The error text for a namespace that lacks some of our search attributes."""
     place = f"namespace {client.namespace!r} at {client.service_client.config.target_host}"
     return (
         f"{place} lacks the search attributes {', '.join(absent)} (or has them under another type); run "
@@ -131,10 +131,10 @@ def missing_search_attributes(client: Client, absent: list[str]) -> str:
 
 
 async def until_answered(ask: Callable[[], Awaitable[_T]]) -> _T:
-    """What `ask` returns, asked again for as long as the server does not answer.
+    """What `ask` returns, asked again while the server does not answer.
 
-    However patient its retries, the SDK gives up on an RPC of which a single try got no answer within 30 s, and calls
-    that a cancellation: an outage of that length would end every submission.
+    Whatever its retry settings, the SDK gives up on an RPC if a single try gets no answer within 30 s, and reports a
+    cancellation. Without this loop an outage of that length would end every submission.
     """
     while True:
         try:
@@ -166,8 +166,22 @@ def translate(error: RPCError, client: Client, call_id: str | None = None) -> Du
     return DispatcherUnavailableError(f"Temporal at {address}: {error.status.name}: {first_line}", call_id=call_id)
 
 
+def check_workflow_type(description: WorkflowExecutionDescription) -> None:
+    """Refuse an id that belongs to another kind of workflow.
+
+    Raises:
+        CallConflictError: it does.
+    """
+    if description.workflow_type != WORKFLOW:
+        raise CallConflictError(
+            f"call id {description.id!r} belongs to a workflow of type {description.workflow_type!r}; use another id",
+            differing=("workflow type",),
+            call_id=description.id,
+        )
+
+
 class Rpcs:
-    """The RPCs under way, so that closing can cancel and await them before the interpreter ends."""
+    """The open RPCs, so that closing can cancel and await them before the interpreter ends."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -178,18 +192,18 @@ class Rpcs:
         self, rpc: Awaitable[_T], *, call_id: str | None = None, wait: timedelta | None = None, result: bool = False,
         unanswered: Callable[[], str | None] = lambda: None,
     ) -> _T:  # fmt: skip
-        """Await `rpc`, for `wait` at most.
+        """Await `rpc`, for at most `wait`.
 
         Args:
             rpc: What to await.
-            call_id: The call that it is about, for errors.
+            call_id: The call's id, for error texts.
             wait: For how long; None: without limit.
-            result: Whether a result is awaited.
-            unanswered: Tells what did not answer in time, where that is not Temporal.
+            result: Whether `rpc` awaits a call's result.
+            unanswered: Names what did not answer in time; None: Temporal.
 
         Raises:
-            DispatcherUnavailableError: `wait` passed (ResultNotReadyError where a result was awaited).
-            DurableLLMError: what the server's refusal means.
+            DispatcherUnavailableError: `wait` passed (ResultNotReadyError if a result was awaited).
+            DurableLLMError: the server refused; the type says what that means.
         """
         task = asyncio.ensure_future(rpc)
         self._tasks.add(task)
@@ -200,7 +214,7 @@ class Rpcs:
                 return await task
         except RPCError as error:
             raise translate(error, self._client, call_id) from None
-        except DecryptionError as error:  # the codec does not know whose payload it has
+        except DecryptionError as error:  # the codec does not know which call its payload belongs to
             error.call_id = call_id
             raise
         except TimeoutError:
@@ -211,14 +225,14 @@ class Rpcs:
     def _too_late(self, wait: timedelta, call_id: str | None, result: bool, who: str | None) -> DurableLLMError:
         if result:
             return ResultNotReadyError(
-                f"call {call_id!r} has not ended within {wait.total_seconds():g} s; it goes on: attach({call_id!r})",
+                f"call {call_id!r} has not ended within {wait.total_seconds():g} s; it continues: attach({call_id!r})",
                 call_id=call_id,
             )
         who = who or f"Temporal at {self._client.service_client.config.target_host}"
         return DispatcherUnavailableError(f"{who} did not answer within {wait.total_seconds():g} s", call_id=call_id)
 
     async def close(self) -> None:
-        """Cancel and await what is under way."""
+        """Cancel and await the open RPCs."""
         self.closed = True
         pending = list(self._tasks)
         for task in pending:
@@ -228,5 +242,5 @@ class Rpcs:
 
 @functools.cache
 def rest_at_exit() -> None:
-    """Let the SDK's threads settle when the interpreter ends; registered once, at the first connection."""
+    """Give the SDK's threads time to stop when the interpreter ends; registered once per process."""
     atexit.register(time.sleep, _SDK_SETTLES_S)

@@ -2,41 +2,25 @@
 
 import asyncio
 import functools
-import uuid
 from collections.abc import Coroutine, Generator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypedDict, Unpack
+from typing import Any, Final, Literal, Self, Unpack
 
 from pydantic import BaseModel
 from temporalio.client import Client
 
-from durable_llm.client.checks import (
-    Deadline,
-    check_call_id,
-    check_choices,
-    check_metadata,
-    check_not_passed,
-    check_session,
-    check_sizes,
-    split_deadline,
-    to_policy,
-    to_validators,
-)
-from durable_llm.client.coercion import ConfigLike, to_config
+from durable_llm.client.checks import Deadline, check_call_id, check_choices, fresh_call_id
 from durable_llm.client.connection import Rpcs, check_namespace, connect_client, rest_at_exit, until_answered
-from durable_llm.client.fingerprint import fingerprint
 from durable_llm.client.handle import CallHandle
 from durable_llm.client.long_polls import DEFAULT_LIMIT, LongPolls, check_limit
-from durable_llm.client.prompt import Messages, ResponseFormat, to_prompt
+from durable_llm.client.new_call import CallOptions, ConfigLike, new_call
+from durable_llm.client.prompt import Messages, ResponseFormat
 from durable_llm.client.submission import Submission
-from durable_llm.client.submitted_prompt import SubmittedPrompt
 from durable_llm.client.worker_watch import WorkerWatch
-from durable_llm.contract.config import LMI_TIMEOUT_S, LLMConfig, ModelSpec
 from durable_llm.contract.names import TASK_QUEUE
 from durable_llm.contract.policy import Policy
-from durable_llm.contract.request import CallRequest
 from durable_llm.contract.result import LLMResult
 from durable_llm.contract.validation import ValidatorLike
 from durable_llm.errors import DurableLLMError
@@ -45,23 +29,8 @@ from durable_llm.store import Store, store_from_environment
 DEFAULT_DEADLINE: Final = timedelta(hours=24)
 
 
-class CallOptions(TypedDict, total=False):
-    """What `submit` takes beside config, messages, call_id and wait; described there."""
-
-    session: str | None
-    deadline: Deadline
-    policy: Policy | Mapping[str, Any] | None
-    tools: Sequence[Mapping[str, Any]] | None
-    tool_choice: str | Mapping[str, Any] | None
-    response_format: ResponseFormat
-    validators: Sequence[ValidatorLike]
-    metadata: Mapping[str, str] | None
-    if_failed: Literal["return", "rerun"]
-    if_different: Literal["raise", "attach"]
-
-
 class Dispatcher:
-    """A connection to the durable dispatcher. One per event loop; use `Dispatcher.connect()` to get one."""
+    """A connection to Temporal for submitting calls. Get one with `Dispatcher.connect()`, one per event loop."""
 
     def __init__(
         self,
@@ -73,15 +42,15 @@ class Dispatcher:
         warn_without_workers: timedelta = timedelta(seconds=10),
         max_long_polls: int = DEFAULT_LIMIT,
     ) -> None:
-        """Wrap a client of one's own.
+        """Wrap your own Temporal client.
 
         Args:
-            client: A client with `durable_llm.data_converter()`, which encrypts where keys are set.
+            client: A client with `durable_llm.data_converter()`, which encrypts if keys are set.
             task_queue: The queue that the workers poll.
-            search_attributes: False to do without them.
-            store: Where prompts go that are too large for Temporal; the workers must have the same one.
-            warn_without_workers: How long a result is awaited before the log is told that no worker polls the queue.
-            max_long_polls: How many results are polled for at once, 4 at least; when more are awaited, they take turns.
+            search_attributes: False: do not use search attributes.
+            store: Where prompts go that are too large for Temporal; the workers need the same store.
+            warn_without_workers: How long a result is awaited before the log warns that no worker polls the queue.
+            max_long_polls: How many results are polled at once, at least 4; if more are awaited, they take turns.
 
         Raises:
             InvalidRequestError: max_long_polls is too low.
@@ -105,7 +74,7 @@ class Dispatcher:
         search_attributes: bool = True,
         max_long_polls: int = DEFAULT_LIMIT,
     ) -> "Connecting":
-        """Connect as the TEMPORAL_* environment or a profile says: `async with` it, or `await` it.
+        """Connect with the settings of the TEMPORAL_* environment or of a profile: `async with` it, or `await` it.
 
         DURABLE_LLM_STORE names the store for prompts that are too large for Temporal.
 
@@ -113,13 +82,12 @@ class Dispatcher:
             task_queue: The queue that the workers poll.
             wait: How long to try before giving up.
             profile: A profile of Temporal's configuration file.
-            search_attributes: False to do without search attributes, in a namespace that cannot have them.
-            max_long_polls: How many results are polled for at once, 4 at least; when more are awaited, they take turns.
+            search_attributes: False for a namespace that cannot have our search attributes.
+            max_long_polls: How many results are polled at once, at least 4; if more are awaited, they take turns.
 
         Raises:
-            DispatcherUnavailableError: no server, no namespace or no search attributes; says where and what to do.
-            InvalidRequestError: max_long_polls is too low, or the settings of the connection or of the store cannot be
-                used.
+            DispatcherUnavailableError: no server, namespace or search attributes; says where and what to do.
+            InvalidRequestError: max_long_polls is too low, or the settings of connection or store cannot be used.
         """
 
         async def connect() -> Dispatcher:
@@ -141,23 +109,19 @@ class Dispatcher:
         await self.close()
 
     async def close(self) -> None:
-        """Cancel and await what is under way here; the calls themselves go on."""
+        """Cancel and await this dispatcher's RPCs; the calls themselves continue."""
         await self._rpcs.close()
 
     async def call(
         self, config: ConfigLike, messages: Messages, *, call_id: str | None = None, wait: timedelta | None = None,
         **options: Unpack[CallOptions],
     ) -> LLMResult:  # fmt: skip
-        """Submit and await the result. Takes what `submit` takes.
+        """Submit and await the result. Takes the options of `submit`.
 
-        Cancelling it locally cancels the call only if it had no `call_id`: without one nobody can attach to it again.
+        If this coroutine is cancelled, the call is cancelled only if it had no `call_id`: without one nobody can attach
+        to it again.
 
-        Args:
-            config: As for `submit`.
-            messages: As for `submit`.
-            call_id: As for `submit`.
-            wait: How long to wait for Temporal to accept, and then for the result; None: as long as it takes.
-            **options: As for `submit`.
+        `wait` limits how long Temporal may take to accept the call, and then how long the result is awaited.
 
         Raises:
             DurableLLMError: as `submit` and `CallHandle.result` do.
@@ -196,64 +160,46 @@ class Dispatcher:
             config: The models to ask: a name, a ModelSpec, an LLMConfig, or a dict in one of lmi's shapes.
             messages: A question, or chat messages in OpenAI's shape.
             call_id: The call's id, with which any process can attach later. None: a fresh random one.
-            session: What the call belongs to; operators filter by it.
-            deadline: Time from the first acceptance, or an absolute moment with a time zone. Once that has passed, the
-                id's own call is still attached to, and none is started.
+            session: A label of what the call belongs to; operators can filter by it.
+            deadline: Time from the first acceptance, or an absolute moment with a time zone. After that moment no call
+                is started, but an existing call of this id is still attached to.
             policy: How patient the call is.
             tools: Tools in OpenAI's shape.
             tool_choice: OpenAI's `tool_choice`: "none", "auto", "required", or a dict that names a tool.
             response_format: A pydantic type, a JSON Schema, or OpenAI's `response_format`.
             validators: What an answer must pass: names of the workers' validators, or {"name", "parameters"}.
             metadata: Labels for operators, shown in the Temporal UI; no prompt text and no secrets.
-            if_failed: What to do when the id names a call that failed: return it, or run it again.
-            if_different: What to do when the id names another request: raise, or attach to it anyway.
-            wait: How long to wait for Temporal to accept; None: as long as it takes.
+            if_failed: What to do if the id belongs to a failed call: return it, or run it again.
+            if_different: What to do if the id belongs to another request: raise, or attach to it anyway.
+            wait: How long to wait for Temporal to accept the call; None: without limit.
 
         Raises:
             InvalidRequestError: something is wrong with the request; nothing was sent.
-            CallConflictError: the id belongs to another request; names the part.
+            CallConflictError: the id belongs to another request; names the part that differs.
             DecryptionError: the id is taken, and this process lacks the key to compare the requests.
             DispatcherUnavailableError: `wait` passed, or the server or the store refused.
         """
         check_choices(if_failed=(if_failed, ("return", "rerun")), if_different=(if_different, ("raise", "attach")))
-        models = to_config(config)
-        checks = to_validators(validators)
-        prompt = to_prompt(
-            messages,
-            tools=tools,
-            tool_choice=tool_choice,
-            response_format=response_format,
-            validators=[models.response_validator, *checks] if models.response_validator else checks,
-            tool_parser=models.tool_parser,
-        )
-        request = self._request(models, to_policy(policy), deadline, session)
-        if call_id is None:
-            check_not_passed(request.deadline_at)
-        size = check_sizes(request, prompt, with_store=self._store is not None)
-        submitted = SubmittedPrompt(prompt, size, self._store, self._client.data_converter)
-        submission = Submission(
-            self._client,
-            self._task_queue,
-            check_call_id(call_id) if call_id is not None else fresh_call_id(),
-            request=request.model_copy(update={"schema_version": submitted.schema_version(request.models)}),
-            prompt=submitted,
-            fingerprint=fingerprint(models, prompt),
-            metadata=check_metadata(metadata),
-        )
+        options = CallOptions(
+            session=session, deadline=deadline, policy=policy, tools=tools, tool_choice=tool_choice,
+            response_format=response_format, validators=validators, metadata=metadata,
+        )  # fmt: skip
+        call = new_call(
+            config, messages, options, call_id=call_id, search_attributes=self._search_attributes,
+            has_store=self._store is not None,
+        )  # fmt: skip
+        submission = Submission(self._client, self._task_queue, self._store, call)
         start = functools.partial(
             submission.start_or_attach, rerun=if_failed == "rerun", attach_anyway=if_different == "attach"
         )
         await self._rpcs.run(
-            until_answered(start),
-            call_id=submission.call_id,
-            wait=wait,
-            unanswered=lambda: submitted.unanswered,
+            until_answered(start), call_id=call.call_id, wait=wait, unanswered=lambda: submission.unanswered
         )
         response_type = response_format if isinstance(response_format, type) else None
-        return self.attach(submission.call_id, response_type=response_type)
+        return self.attach(call.call_id, response_type=response_type)
 
     def attach(self, call_id: str, *, response_type: type[BaseModel] | None = None) -> CallHandle:
-        """A handle on the call of this id; whether there is one, its first use tells.
+        """A handle on the call with this id. If there is no such call, the handle's first use raises.
 
         Args:
             call_id: The id that `submit` had or gave.
@@ -262,38 +208,14 @@ class Dispatcher:
         Raises:
             InvalidRequestError: Temporal would refuse this id.
         """
+        check_call_id(call_id)
         return CallHandle(
-            self._client,
-            self._rpcs,
-            check_call_id(call_id),
-            polls=self._polls,
-            watch=self._watch,
-            response_type=response_type,
+            self._client, self._rpcs, call_id, polls=self._polls, watch=self._watch, response_type=response_type
         )
-
-    def _request(self, config: LLMConfig, policy: Policy, deadline: Deadline, session: str | None) -> CallRequest:
-        after, at = split_deadline(deadline)
-        check_session(session)
-        return CallRequest(
-            models=[_with_preset(spec, policy) for spec in config.models], policy=policy, deadline_after_s=after,
-            deadline_at=at, session=session, search_attributes=self._search_attributes,
-        )  # fmt: skip
-
-
-def fresh_call_id() -> str:
-    """An id that no other call has."""
-    return f"llm-{uuid.uuid4()}"
-
-
-def _with_preset(spec: ModelSpec, policy: Policy) -> ModelSpec:
-    """With lmi's timeout where the lmi preset is asked for and no timeout was written."""
-    if policy.preset == "lmi" and "timeout" not in spec.model_fields_set:
-        return spec.model_copy(update={"timeout": LMI_TIMEOUT_S})
-    return spec
 
 
 class Connecting:
-    """A connection being made: `await` it, or enter it with `async with`."""
+    """A connection that is being made: `await` it, or enter it with `async with`."""
 
     def __init__(self, connect: Coroutine[Any, Any, Dispatcher]) -> None:
         self._connect = connect

@@ -1,8 +1,8 @@
 """Whether two requests under one id are the same request.
 
-One hash for each part that a caller writes, without defaults, policy, deadline and metadata: so a conflict can name the
-part that differs, and an upgrade of the client that adds a field or changes a default raises no conflict. The hashes
-are stored with each call and outlive versions: another way to compute one is a part of another name.
+Each part that a caller writes has a hash of its own, without defaults, policy, deadline and metadata. So a conflict can
+name the part that differs, and an upgrade of the client that adds a field or changes a default causes no conflict. The
+hashes are stored with each call and outlive versions: a hash that is computed in another way needs another name.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from pydantic_core import to_jsonable_python
 from durable_llm.contract.config import LLMConfig, ModelSpec
 from durable_llm.contract.request import Prompt
 
-# How long and how often to try is policy, not part of the question.
+# How long and how often to try is policy, not part of the request; parameters have a hash of their own.
 _POLICY_FIELDS = {"timeout", "max_retries", "extra_params"}
 
 
@@ -27,7 +27,7 @@ def fingerprint(config: LLMConfig, prompt: Prompt) -> dict[str, str]:
         "tools": _hash(prompt.tools or []),
         "parameters": _hash([
             [spec.extra_params for spec in config.models], prompt.tool_choice, prompt.response_format,
-            *_judged_by(prompt),
+            *_validation(prompt),
         ]),
     }  # fmt: skip
 
@@ -37,15 +37,15 @@ def differing(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
     return [part for part, value in ours.items() if part in theirs and theirs[part] != value]
 
 
-def _judged_by(prompt: Prompt) -> list[Any]:
-    """Validators and parser, where there are any: a request without them keeps the hash that it always had."""
+def _validation(prompt: Prompt) -> list[Any]:
+    """Validators and parser, if there are any: a request without them keeps the hash of earlier versions."""
     if not prompt.validators and not prompt.tool_parser:
         return []
     return [[_without_empty(each.model_dump(exclude_defaults=True)) for each in prompt.validators], prompt.tool_parser]
 
 
 def _written(spec: ModelSpec) -> dict[str, Any]:
-    """The fields that say what to ask; an empty one says nothing, whatever the default of this version is."""
+    """The fields that the caller set; an empty one counts as unset, whatever this version's default is."""
     return _without_empty(spec.model_dump(exclude_unset=True, exclude=_POLICY_FIELDS))
 
 

@@ -1,4 +1,4 @@
-"""A handle on one call: its result, its ledger, its status, and the way to cancel it."""
+"""A handle on one call: its result, ledger and status, how to cancel it, and the errors that it ends with."""
 
 import asyncio
 import functools
@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from temporalio.client import (
     Client,
     WorkflowExecutionDescription,
@@ -18,41 +18,49 @@ from temporalio.client import (
     WorkflowHandle,
 )
 from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError
+from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 from temporalio.service import RPCError
 
-from durable_llm.client.connection import Rpcs, until_answered
-from durable_llm.client.endings import call_error, check_workflow_type
+from durable_llm.client.connection import Rpcs, check_workflow_type, until_answered
 from durable_llm.client.history import ledger_from_history
 from durable_llm.client.long_polls import LongPolls
 from durable_llm.client.worker_watch import WorkerWatch
 from durable_llm.contract.categories import CallOutcome
 from durable_llm.contract.ledger import Attempt
 from durable_llm.contract.names import ATTEMPTS_QUERY, STATUS_QUERY
-from durable_llm.contract.result import CallStatus, LLMResult
+from durable_llm.contract.result import CallFailure, CallStatus, LLMResult
 from durable_llm.errors import (
+    CALL_ENDINGS,
     AllModelsExhaustedError,
     BrokenValidatorError,
+    CallCancelledError,
+    CallTerminatedError,
     DeadlineExceededError,
     DecryptionError,
     DurableLLMError,
     RequestRejectedError,
-    UnsupportedRequestError,
+    outcome_of_error,
 )
 
 logger = logging.getLogger("durable_llm")
 
 QUERY_S: Final = 1.0
-"""Seconds that a worker gets to answer a query before the history is read instead."""
+"""Seconds that a worker has to answer a query before the history is read instead."""
 
 ANSWER_WITHIN: Final = timedelta(seconds=2)
-"""How long `attempts` and `status` take at most, worker or no worker."""
+"""Upper bound of `attempts` and `status`, with or without a worker."""
 
 _WITH_LEDGER = (WorkflowExecutionStatus.COMPLETED, WorkflowExecutionStatus.FAILED)
 _LEDGER_IN_MEMORY = (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CANCELED)
+_OUTCOME_BY_STATUS: Mapping[int, CallOutcome] = {
+    WorkflowExecutionStatus.CANCELED: CallOutcome.CANCELLED,
+    WorkflowExecutionStatus.TIMED_OUT: CallOutcome.DEADLINE,
+}
+"""Outcomes of calls that Temporal ended: they have no error of the workflow's own."""
 
 
 class CallHandle:
-    """One call, running or ended. Cheap: holds an id and no connection of its own.
+    """One call, running or ended. A handle is cheap: an id and its dispatcher's connection.
 
     Attributes:
         call_id: The call's id, with which any process can attach to it.
@@ -80,27 +88,26 @@ class CallHandle:
         return f"CallHandle({self.call_id!r})"
 
     async def result(self, wait: timedelta | None = None) -> LLMResult:
-        """The call's answer, waited for as long as it takes or `wait` says.
+        """The call's answer, awaited without limit or for at most `wait`.
 
         Raises:
             AllModelsExhaustedError, RequestRejectedError, DeadlineExceededError, CallCancelledError,
-            CallTerminatedError, UnsupportedRequestError, BrokenValidatorError: the call ended so; each has the ledger.
-            DurableLLMError: the call ended, and this version of the client cannot read what came of it.
-            DecryptionError: the call ended, and this process lacks the key for what came of it.
-            ResultNotReadyError: `wait` passed; the call goes on.
-            CallNotFoundError, DispatcherUnavailableError: the server says so.
+            CallTerminatedError, UnsupportedRequestError, BrokenValidatorError: how the call ended; with the ledger.
+            DurableLLMError: the call ended, and this version of the client cannot read its result.
+            DecryptionError: the call ended, and this process lacks the key for its result.
+            ResultNotReadyError: `wait` passed; the call continues.
+            CallNotFoundError, DispatcherUnavailableError: the server refused.
         """
         watch = asyncio.create_task(self._watch.warn(self.call_id, self._described))
         try:
             with _readable("result", self.call_id):
                 result = await self._rpcs.run(until_answered(self._end), call_id=self.call_id, wait=wait, result=True)
-            if not result.choices:  # no answer of ours has none
+            if not result.choices:  # only another kind of workflow has such a result
                 await self._described()
         except WorkflowFailureError as failure:
-            carries_ledger = isinstance(failure.cause, ApplicationError)
-            attempts = (
-                [] if carries_ledger else await self._ledger_or_nothing(isinstance(failure.cause, CancelledError))
-            )
+            attempts: list[Attempt] = []
+            if not isinstance(failure.cause, ApplicationError):  # that one carries its ledger
+                attempts = await self._ledger_or_nothing(in_memory=isinstance(failure.cause, CancelledError))
             raise call_error(failure, self.call_id, attempts) from failure
         finally:
             watch.cancel()
@@ -108,36 +115,36 @@ class CallHandle:
         return self._parsed(result)
 
     async def attempts(self) -> list[Attempt]:
-        """The ledger so far, within two seconds, worker or no worker.
+        """The ledger so far, within two seconds, with or without a worker.
 
         Raises:
             DurableLLMError: this version of the client cannot read it.
-            CallNotFoundError, DispatcherUnavailableError: the server says so.
+            CallNotFoundError, DispatcherUnavailableError: the server refused.
         """
         return await self._rpcs.run(self._attempts(), call_id=self.call_id, wait=ANSWER_WITHIN)
 
     async def status(self) -> CallStatus:
-        """Where the call stands, within two seconds, worker or no worker.
+        """What the call is doing, within two seconds, with or without a worker.
 
         Raises:
-            DurableLLMError: it ended, and this version of the client cannot read how.
-            CallNotFoundError, DispatcherUnavailableError: the server says so.
+            DurableLLMError: it ended, and this version of the client cannot read its end.
+            CallNotFoundError, DispatcherUnavailableError: the server refused.
         """
         return await self._rpcs.run(self._status(), call_id=self.call_id, wait=ANSWER_WITHIN)
 
     async def cancel(self) -> None:
-        """Ask the call to end; it does within two seconds of a worker's time, its open request after a heartbeat.
+        """Ask the call to end. A worker ends it within two seconds, and its open request at the next heartbeat.
 
         Cancelling a call that has ended does nothing.
 
         Raises:
-            CallConflictError: the id belongs to a workflow that is no call.
-            CallNotFoundError, DispatcherUnavailableError: the server says so.
+            CallConflictError: the id belongs to another kind of workflow.
+            CallNotFoundError, DispatcherUnavailableError: the server refused.
         """
         await self._rpcs.run(until_answered(self._cancel), call_id=self.call_id)
 
     async def _end(self) -> LLMResult:
-        """How the call ends; an operator's reset ends a run by force, but not the call."""
+        """The result of the call. An operator's reset terminates a run but not the call, so the new run is awaited."""
         while True:
             try:
                 return await self._polls.result(self._workflow, self._run)
@@ -151,15 +158,15 @@ class CallHandle:
         return self._client.get_workflow_handle(self.call_id, run_id=run_id, result_type=LLMResult)
 
     async def _cancel(self) -> None:
-        await self._describe()  # never somebody else's workflow
+        await self._describe()  # never another kind of workflow
         await self._workflow.cancel()
 
     async def _described(self) -> WorkflowExecutionDescription:
-        """What Temporal knows of the call, asked for as long as it takes.
+        """What Temporal knows about the call, asked until the server answers.
 
         Raises:
-            CallConflictError: the id belongs to a workflow that is no call.
-            CallNotFoundError, DispatcherUnavailableError: the server says so.
+            CallConflictError: the id belongs to another kind of workflow.
+            CallNotFoundError, DispatcherUnavailableError: the server refused.
         """
         return await self._rpcs.run(until_answered(self._describe), call_id=self.call_id)
 
@@ -180,18 +187,18 @@ class CallHandle:
         return await self._status_at_end(description)
 
     async def _describe(self) -> WorkflowExecutionDescription:
-        """What Temporal knows of the call.
+        """What Temporal knows about the call.
 
         Raises:
-            CallConflictError: the id belongs to a workflow that is no call.
-            RPCError: as the server gives it.
+            CallConflictError: the id belongs to another kind of workflow.
+            RPCError: from the server, unchanged.
         """
         description = await self._workflow.describe()
-        check_workflow_type(description, self.call_id)
+        check_workflow_type(description)
         return description
 
     async def _ended(self) -> LLMResult | DurableLLMError:
-        """How a call that has ended did: its result, or the error that it ends with."""
+        """The result of a call that has ended, or the error that it ended with."""
         try:
             with _readable("result", self.call_id):
                 return await self._rpcs.run(self._workflow.result(), call_id=self.call_id)
@@ -199,7 +206,7 @@ class CallHandle:
             return call_error(failure, self.call_id, [])
 
     async def _query(self, name: str, kind: type[Any]) -> Any:
-        """The worker's answer, or None where none comes in time."""
+        """The worker's answer; None if it does not come in time."""
         try:
             async with asyncio.timeout(QUERY_S):
                 return await self._workflow.query(name, result_type=kind, rpc_timeout=timedelta(seconds=QUERY_S))
@@ -207,43 +214,40 @@ class CallHandle:
             return None
         except DecryptionError:
             raise
-        except Exception as error:  # a query that the worker's version fails to answer must not hide the history
+        except Exception as error:  # if the worker's version fails to answer, the history still can
             logger.debug("query %s of %s: %s", name, self.call_id, error)
             return None
 
     async def _status_without_answer(self, description: WorkflowExecutionDescription) -> CallStatus:
-        """Of a running call whose worker does not answer: what the history tells."""
+        """The status of a running call whose worker does not answer, from the history."""
         entries = await self._ledger_or_nothing()
         workers = await self._watch.has_workers(description.task_queue)
-        return CallStatus(
-            call_id=self.call_id,
-            outcome=CallOutcome.RUNNING,
-            attempts=entries[-1].number if entries else 0,
-            model=entries[-1].model if entries else None,
-            activity=f"waiting: {await self._what_is_missing(description, workers)}",
-            workers=workers,
-        )
-
-    async def _what_is_missing(self, description: WorkflowExecutionDescription, workers: bool | None) -> str:
         if workers is False:
-            return f"no worker polls task queue {description.task_queue!r}"
-        failed = await self._watch.task_failure(description)
-        return f"workers fail its task: {failed}" if failed else "no worker answers"
+            missing = f"no worker polls task queue {description.task_queue!r}"
+        else:
+            failed = await self._watch.task_failure(description)
+            missing = f"workers fail its task: {failed}" if failed else "no worker answers"
+        status = self._status_of(entries, CallOutcome.RUNNING, f"waiting: {missing}")
+        return status.model_copy(update={"workers": workers})
 
     async def _status_at_end(self, description: WorkflowExecutionDescription) -> CallStatus:
         ended = await self._ended() if description.status in _WITH_LEDGER else None
+        if isinstance(ended, LLMResult):
+            outcome: CallOutcome | None = CallOutcome.ANSWERED
+        else:
+            outcome = outcome_of_error(type(ended).__name__) or _OUTCOME_BY_STATUS.get(description.status or 0)
         entries = ended.attempts if ended else await self._ledger_or_nothing()
-        outcome = _OUTCOMES.get(type(ended)) or _OUTCOME_BY_STATUS.get(description.status or 0)
+        return self._status_of(entries, outcome, outcome.value if outcome else "terminated")
+
+    def _status_of(self, entries: list[Attempt], outcome: CallOutcome | None, activity: str) -> CallStatus:
+        last = entries[-1] if entries else None
         return CallStatus(
-            call_id=self.call_id,
-            outcome=outcome,
-            attempts=entries[-1].number if entries else 0,
-            model=entries[-1].model if entries else None,
-            activity=outcome.value if outcome else "ended by force",
-        )
+            call_id=self.call_id, outcome=outcome, attempts=last.number if last else 0,
+            model=last.model if last else None, activity=activity,
+        )  # fmt: skip
 
     async def _ledger(self, in_memory: bool) -> list[Attempt]:
-        """The ledger as a worker has it in memory, where it has it whole and answers in time, else from the history."""
+        """The ledger from a worker's memory, if it is there and the worker answers in time, else from the history."""
         if in_memory:
             entries: list[Attempt] | None = await self._query(ATTEMPTS_QUERY, list[Attempt])
             if entries is not None:
@@ -253,13 +257,13 @@ class CallHandle:
             return await self._rpcs.run(until_answered(read), call_id=self.call_id)
 
     async def _ledger_or_nothing(self, in_memory: bool = False) -> list[Attempt]:
-        """The ledger; [] where it cannot be read, since an ending is told with or without it."""
+        """The ledger; [] if it cannot be read, so that the call's end is reported in any case."""
         with suppress(DurableLLMError):
             return await self._ledger(in_memory)
         return []
 
     def _parsed(self, result: LLMResult) -> LLMResult:
-        """With the instance or JSON value in `parsed`; None where the text is none, which a paid answer survives."""
+        """With the instance or JSON value in `parsed`; None if the text is neither: the paid answer counts more."""
         if self._response_type is None and not result.structured:
             return result
         with suppress(ValueError):
@@ -273,7 +277,7 @@ def _readable(what: str, call_id: str) -> Iterator[None]:
     """Read what another version may have written.
 
     Raises:
-        DurableLLMError: it is of another shape or of another encoding.
+        DurableLLMError: it has another shape or encoding.
     """
     try:
         yield
@@ -282,15 +286,41 @@ def _readable(what: str, call_id: str) -> Iterator[None]:
         raise DurableLLMError(text, call_id=call_id) from None
 
 
-_OUTCOMES: Mapping[type, CallOutcome] = {
-    LLMResult: CallOutcome.ANSWERED,
-    AllModelsExhaustedError: CallOutcome.EXHAUSTED,
-    RequestRejectedError: CallOutcome.REJECTED,
-    UnsupportedRequestError: CallOutcome.REJECTED,
-    BrokenValidatorError: CallOutcome.REJECTED,
-    DeadlineExceededError: CallOutcome.DEADLINE,
-}
-_OUTCOME_BY_STATUS: Mapping[int, CallOutcome] = {
-    WorkflowExecutionStatus.CANCELED: CallOutcome.CANCELLED,
-    WorkflowExecutionStatus.TIMED_OUT: CallOutcome.DEADLINE,
-}
+def call_error(failure: WorkflowFailureError, call_id: str, attempts: list[Attempt]) -> DurableLLMError:
+    """The typed error for a call that ended without an answer.
+
+    Args:
+        failure: What awaiting the workflow raised.
+        call_id: The call's id.
+        attempts: The ledger for endings that carry none.
+    """
+    known: dict[str, Any] = {"call_id": call_id, "attempts": attempts}
+    match failure.cause:
+        case ApplicationError() as cause:
+            return _workflows_error(cause, call_id, attempts)
+        case CancelledError():
+            return CallCancelledError(f"call {call_id!r} was cancelled", **known)
+        case TemporalTimeoutError():
+            text = f"call {call_id!r} passed its deadline while no worker was there to end it"
+            return DeadlineExceededError(text, **known)
+        case TerminatedError() as cause:
+            reason = f": {cause.message}" if cause.message else ""
+            return CallTerminatedError(f"call {call_id!r} was terminated{reason}", **known)
+    return DurableLLMError(f"call {call_id!r} failed: {failure.cause}", **known)
+
+
+def _workflows_error(cause: ApplicationError, call_id: str, attempts: list[Attempt]) -> DurableLLMError:
+    """The error that the workflow itself ended the call with."""
+    kind = CALL_ENDINGS.get(cause.type or "", DurableLLMError)
+    try:
+        details = CallFailure.model_validate(cause.details[0]) if cause.details else CallFailure()
+    except ValidationError:
+        details = CallFailure()  # another version's details: the error's type and text are still valid
+    known: dict[str, Any] = {"call_id": call_id, "attempts": details.attempts or attempts}
+    if issubclass(kind, AllModelsExhaustedError | RequestRejectedError):
+        known["last_error"] = details.last_error
+    if issubclass(kind, BrokenValidatorError) and details.answer is not None:
+        index = details.attempts[-1].spec_index if details.attempts else 0
+        answer = {**details.model_dump(), **details.answer.model_dump(), "spec_index": index}
+        known["answer"] = LLMResult.model_validate(answer)
+    return kind(f"call {call_id!r}: {cause.message}", **known)

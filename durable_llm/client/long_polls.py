@@ -1,9 +1,9 @@
-"""Long polls in turns: how thousands of awaited calls share the few that a namespace serves.
+"""A limited number of long polls that thousands of awaited calls share.
 
-Whoever awaits a call's end keeps a long poll open, and a Temporal namespace serves a limited number of them at once
-(1,200 per frontend by default, the workers' own among them). Beyond that nobody is served, a fresh call as little as a
-worker. So a dispatcher opens at most `limit`. While no more calls are awaited, each keeps its own poll until it ends.
-Beyond that the latest comers keep theirs, for they are the likeliest to end soon, and all others take turns.
+Awaiting a call's end keeps a long poll open, and a Temporal namespace serves a limited number of them at once (1,200
+per frontend by default, including the workers' own). Beyond that number nobody is served, neither new calls nor
+workers. So a dispatcher opens at most `limit` polls. As long as that is enough, each awaited call keeps its poll until
+it ends. Beyond that the newest calls keep theirs, because they are the most likely to end soon, and all others rotate.
 """
 
 import asyncio
@@ -19,23 +19,23 @@ from durable_llm.errors import InvalidRequestError
 _T = TypeVar("_T")
 
 DEFAULT_LIMIT: Final = 200
-"""A sixth of what a namespace serves by default: several jobs and their workers fit beside each other."""
+"""A sixth of what a namespace serves by default, so that several jobs and their workers fit."""
 
-TURN_S: Final = 2.0
-"""A hundred polls a second for 200 places: what an embedded server does not feel."""
+ROTATION_S: Final = 2.0
+"""With 200 slots this is a hundred polls a second, which an embedded server does not notice."""
 
 _KEPT: Final = 4
-"""One place in so many is kept by the latest comers; with fewer places there would be none."""
+"""One slot in four belongs to the newest calls; with fewer than four slots they would have none."""
 
 
 def check_limit(limit: int) -> int:
     """The number of long polls, if some can be kept and others shared.
 
     Raises:
-        InvalidRequestError: it is too low, or no number.
+        InvalidRequestError: it is too low, or not a number.
     """
     if not isinstance(limit, int) or limit < _KEPT:
-        raise InvalidRequestError(f"max_long_polls: expected a number from {_KEPT} on, got {limit!r}")
+        raise InvalidRequestError(f"max_long_polls: expected a number of {_KEPT} or more, got {limit!r}")
     return limit
 
 
@@ -44,62 +44,62 @@ class LongPolls:
 
     Args:
         limit: How many may be open at once.
-        turn_s: Seconds in which all places change hands once while others queue.
+        rotation_s: Seconds in which every rotating slot is passed on once while others queue.
 
     Raises:
         InvalidRequestError: the limit is too low.
     """
 
-    def __init__(self, limit: int = DEFAULT_LIMIT, turn_s: float = TURN_S) -> None:
+    def __init__(self, limit: int = DEFAULT_LIMIT, rotation_s: float = ROTATION_S) -> None:
         self._limit = check_limit(limit)
-        self._tick_s = turn_s / limit
+        self._tick_s = rotation_s / limit
         self._taken = 0
-        self._latest: deque[asyncio.Timeout] = deque()
-        self._turns: dict[asyncio.Timeout, None] = {}  # the longest holder of a place first
+        self._newest: deque[asyncio.Timeout] = deque()
+        self._rotating: dict[asyncio.Timeout, None] = {}  # the longest holder of a slot first
         self._queue: deque[asyncio.Future[None]] = deque()
         self._clock: asyncio.TimerHandle | None = None
 
     async def result(self, workflow: WorkflowHandle[Any, _T], run: Callable[[str], WorkflowHandle[Any, _T]]) -> _T:
-        """What `workflow.result()` returns or raises, polled for only while it is this waiter's turn.
+        """What `workflow.result()` returns or raises, polled only while this caller has a slot.
 
-        An end that comes out of turn is learned of at the next one.
+        If the call ends while it has none, its next slot finds that out.
 
         Args:
-            workflow: The latest run of an id.
-            run: A handle on the id's run of this run id.
+            workflow: A handle on the latest run of a call.
+            run: Makes a handle on the run of this run id.
         """
-        async with self._place(newcomer=True):
+        async with self._slot(newcomer=True):
             return await workflow.result()
         while True:
-            async with self._place() as place:
+            async with self._slot() as slot:
                 await _closed(workflow)
                 latest = await workflow.describe()
-                if latest.status == WorkflowExecutionStatus.RUNNING:  # run again meanwhile, or reset
+                if latest.status == WorkflowExecutionStatus.RUNNING:  # it was run again or reset
                     continue
-                self._turns.pop(place, None)  # reading the result may take as long as its codec wants
+                self._rotating.pop(slot, None)  # the codec may take its time to read the result
                 return await run(latest.run_id).result()
 
     @asynccontextmanager
-    async def _place(self, *, newcomer: bool = False) -> AsyncIterator[asyncio.Timeout]:
-        """A place for a poll; the block ends early, without an error, when others need the place."""
+    async def _slot(self, *, newcomer: bool = False) -> AsyncIterator[asyncio.Timeout]:
+        """A slot for a poll. The block ends early, without an error, when others need the slot."""
         await self._enter(newcomer)
-        place = asyncio.timeout(None)
+        slot = asyncio.timeout(None)
         try:
-            async with place:
-                self._take(place, newcomer)
-                yield place
+            async with slot:
+                self._take(slot, newcomer)
+                yield slot
         except TimeoutError:
-            if not place.expired():
+            if not slot.expired():
                 raise
         finally:
-            self._turns.pop(place, None)
+            self._rotating.pop(slot, None)
             with suppress(ValueError):
-                self._latest.remove(place)
+                self._newest.remove(slot)
             self._pass_on()
 
     async def _enter(self, newcomer: bool) -> None:
-        """Wait for a free place; a newcomer is first in the queue, and the longest holder makes room for it."""
-        if self._taken < self._limit:  # so nobody queues
+        """Wait for a free slot. A newcomer is first in the queue, and the longest holder gives up its slot for it."""
+        if self._taken < self._limit:  # so the queue is empty
             self._taken += 1
             return
         granted = asyncio.get_running_loop().create_future()
@@ -112,20 +112,20 @@ class LongPolls:
         try:
             await granted
         except asyncio.CancelledError:
-            if not granted.cancelled():  # it was granted in the same moment
+            if not granted.cancelled():  # a slot was granted at the same moment
                 self._pass_on()
             raise
 
-    def _take(self, place: asyncio.Timeout, newcomer: bool) -> None:
+    def _take(self, slot: asyncio.Timeout, newcomer: bool) -> None:
         if newcomer:
-            self._latest.append(place)
-            if len(self._latest) <= self._limit // _KEPT:
+            self._newest.append(slot)
+            if len(self._newest) <= self._limit // _KEPT:
                 return
-            place = self._latest.popleft()
-        self._turns[place] = None
+            slot = self._newest.popleft()
+        self._rotating[slot] = None
 
     def _pass_on(self) -> None:
-        """Give a place that was left to the first in the queue."""
+        """Give a free slot to the first in the queue."""
         while self._queue:
             granted = self._queue.popleft()
             if not granted.done():
@@ -138,16 +138,16 @@ class LongPolls:
             self._clock = asyncio.get_running_loop().call_later(self._tick_s, self._tick)
 
     def _tick(self) -> None:
-        """End one poll at a time, as long as somebody queues."""
+        """End one poll at a time while others queue."""
         self._clock = None
         if self._queue:
             self._end_oldest()
             self._start_clock()
 
     def _end_oldest(self) -> None:
-        if self._turns:
-            oldest = next(iter(self._turns))
-            del self._turns[oldest]
+        if self._rotating:
+            oldest = next(iter(self._rotating))
+            del self._rotating[oldest]
             oldest.reschedule(asyncio.get_running_loop().time())
 
 

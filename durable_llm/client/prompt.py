@@ -1,4 +1,4 @@
-"""From what callers write to a `Prompt`, checked before anything is sent."""
+"""From what callers write to a checked `Prompt`."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,8 +21,7 @@ Messages = str | Sequence[Mapping[str, Any] | BaseModel]
 """A user's question, or chat messages in OpenAI's shape."""
 
 ResponseFormat = Mapping[str, Any] | type[BaseModel] | None
-"""A pydantic type, whose instance comes back in `LLMResult.parsed`; a JSON Schema or OpenAI's `response_format`, whose
-JSON value does."""
+"""A pydantic type, a JSON Schema or OpenAI's `response_format`. `parsed` gets the type's instance or the JSON value."""
 
 
 def to_prompt(
@@ -37,7 +36,7 @@ def to_prompt(
     """Check and normalise the parts of a prompt.
 
     Raises:
-        InvalidRequestError: naming the message or tool that is wrong, or the schema that is too large.
+        InvalidRequestError: a message or tool is wrong, or the schema is too large; names the part.
     """
     listed = _tools(tools)
     parts = {
@@ -49,7 +48,7 @@ def to_prompt(
         "tool_parser": tool_parser,
     }
     try:
-        # Through JSON: what is stored, compared and sent is the same plain data, whatever classes it was made of.
+        # Through JSON: the same plain data is stored, compared and sent, whatever classes the caller used.
         prompt = Prompt.model_validate_json(to_json(parts))
     except ValidationError as error:
         raise InvalidRequestError(describe_validation_error(error)) from None
@@ -58,7 +57,7 @@ def to_prompt(
     if (size := len(to_json(prompt.response_format))) > MAX_SCHEMA_BYTES:
         raise InvalidRequestError(
             f"response_format: takes {size:,} bytes as JSON and the limit is {MAX_SCHEMA_BYTES:,}; shorten the schema, "
-            "or ask for its parts in calls of their own"
+            "or ask for its parts in separate calls"
         )
     return prompt
 
@@ -114,7 +113,7 @@ def _names(tools: Sequence[Mapping[str, Any]]) -> list[str]:
 def _tool_choice(
     choice: str | Mapping[str, Any] | None, tools: list[dict[str, Any]] | None
 ) -> str | dict[str, Any] | None:
-    """OpenAI's `tool_choice`, if it can be met; with an empty list of tools there is nothing to choose, as in lmi."""
+    """OpenAI's `tool_choice`, if the tools allow it; as in lmi, "required" is accepted with an empty list of tools."""
     if choice is None or choice in TOOL_CHOICES:
         if choice == "required" and tools is None:
             raise InvalidRequestError("tool_choice: 'required' without tools; pass tools, or leave it out")
@@ -153,7 +152,7 @@ def _response_format(response_format: ResponseFormat) -> dict[str, Any] | None:
 
 
 def _from_dict(written: dict[str, Any]) -> dict[str, Any]:
-    """OpenAI's dict as it is, a plain JSON Schema inside one: no type of a schema has the name of a format."""
+    """OpenAI's dict unchanged, or one around a plain JSON Schema: formats and schema types have different names."""
     kind = written.get("type")
     if kind == "json_schema":
         inner = written.get("json_schema")
@@ -166,14 +165,14 @@ def _from_dict(written: dict[str, Any]) -> dict[str, Any]:
         return written
     if isinstance(kind, str) and kind not in _SCHEMA_TYPES:
         raise InvalidRequestError(
-            "response_format: 'type' is none of OpenAI's formats (text, json_object, json_schema) nor of JSON Schema's "
-            f"types ({', '.join(_SCHEMA_TYPES)})"
+            "response_format: 'type' is not one of OpenAI's formats (text, json_object, json_schema) or of JSON "
+            f"Schema's types ({', '.join(_SCHEMA_TYPES)})"
         )
     return as_response_format(written, str(written.get("title") or ""))
 
 
 def as_response_format(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """OpenAI's `response_format` for a JSON Schema; `name` is made one that its API takes."""
+    """OpenAI's `response_format` for a JSON Schema; `name` is changed to one that its API accepts."""
     return {"type": "json_schema", "json_schema": {"name": _identifier(name), "schema": dict(schema)}}
 
 

@@ -1,6 +1,6 @@
-"""One submission to Temporal: start the call, or find that its id is taken and by what."""
+"""One submission to Temporal: start the call, or find that its id is taken and by which request."""
 
-from collections.abc import Mapping
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -15,17 +15,23 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from durable_llm.client.checks import check_not_passed, has_passed
-from durable_llm.client.endings import check_workflow_type
+from durable_llm.client.connection import check_workflow_type
 from durable_llm.client.fingerprint import differing
-from durable_llm.client.submitted_prompt import SubmittedPrompt
+from durable_llm.client.new_call import NewCall
 from durable_llm.contract import search_attributes
 from durable_llm.contract.categories import CallOutcome
 from durable_llm.contract.names import MEMO_FINGERPRINT, MEMO_METADATA, WORKFLOW
-from durable_llm.contract.request import CallRequest
-from durable_llm.errors import CallConflictError
+from durable_llm.contract.request import CallRequest, Prompt, PromptReference
+from durable_llm.errors import CallConflictError, DispatcherUnavailableError
+from durable_llm.store.errors import StoreError, StoreUnavailableError
+from durable_llm.store.patience import patiently
+from durable_llm.store.prompts import to_content
+from durable_llm.store.store import Store
+
+logger = logging.getLogger("durable_llm")
 
 EXECUTION_GRACE: Final = timedelta(seconds=60)
-"""The workflow's own timer ends a call at its deadline; Temporal's execution timeout is the net behind it."""
+"""Temporal's execution timeout comes this much after the deadline, if the workflow's own timer cannot end the call."""
 
 _FAILED = {
     WorkflowExecutionStatus.FAILED,
@@ -36,105 +42,132 @@ _FAILED = {
 
 
 class Submission:
-    """One submission: what to start, and what to compare when the id is taken."""
+    """Submits one call.
 
-    def __init__(
-        self, client: Client, task_queue: str, call_id: str, *, request: CallRequest, prompt: SubmittedPrompt,
-        fingerprint: Mapping[str, str], metadata: Mapping[str, str],
-    ) -> None:  # fmt: skip
+    Args:
+        client: The dispatcher's client.
+        task_queue: The queue that the workers poll.
+        store: Where a large prompt goes.
+        call: What to start, and what to compare if the id is taken.
+
+    Attributes:
+        unanswered: What did not answer yet, while the submission waits for the store; else None.
+    """
+
+    def __init__(self, client: Client, task_queue: str, store: Store | None, call: NewCall) -> None:
         self._client = client
         self._task_queue = task_queue
-        self.call_id = call_id
-        self._request = request
-        self._prompt = prompt
-        self._fingerprint = dict(fingerprint)
-        self._memo = {MEMO_FINGERPRINT: self._fingerprint, **({MEMO_METADATA: dict(metadata)} if metadata else {})}
+        self._store = store
+        self._call = call
+        self._reference: PromptReference | None = None
+        self.unanswered: str | None = None
 
     async def start_or_attach(self, *, rerun: bool, attach_anyway: bool) -> None:
-        """Start the call; where the id is taken, see that it is the same request.
+        """Start the call; if the id is taken, check that it belongs to the same request.
 
         Raises:
-            CallConflictError: it is another one.
-            DispatcherUnavailableError: the store of a large prompt refuses it.
+            CallConflictError: it belongs to another one.
+            DispatcherUnavailableError: the store refuses the prompt.
             InvalidRequestError: the call would have to be started, and its deadline has passed.
         """
-        look_first = self._prompt.is_stored or has_passed(self._request.deadline_at)  # who attaches needs neither
+        look_first = self._call.stored or has_passed(self._call.request.deadline_at)  # attaching needs neither
         taken = look_first and await self._is_taken()
         if not taken and await self._start(WorkflowIDReusePolicy.REJECT_DUPLICATE):
             return
-        description = await self._client.get_workflow_handle(self.call_id).describe()
-        await self._check(description, attach_anyway)
+        description = await self._check_owner(attach_anyway)
         if not rerun or description.status not in _FAILED:
             return
         if not await self._start(WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY):
-            # Another submission was faster: its run is the one to attach to, if it is the same request.
-            await self._check(await self._client.get_workflow_handle(self.call_id).describe(), attach_anyway)
+            await self._check_owner(attach_anyway)  # another submission was faster; attach to its run
 
     async def _is_taken(self) -> bool:
         try:
-            await self._client.get_workflow_handle(self.call_id).describe()
+            await self._client.get_workflow_handle(self._call.call_id).describe()
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
-                return False  # or there is no such namespace, which the start will say
+                return False  # or the namespace does not exist; then the start says so
             raise
         return True
 
     async def _start(self, reuse: WorkflowIDReusePolicy) -> bool:
-        """Whether this submission started the call; False where the id is taken."""
-        check_not_passed(self._request.deadline_at)
-        prompt = await self._prompt.argument()
+        """Whether this submission started the call; False if the id is taken."""
+        call = self._call
+        check_not_passed(call.request.deadline_at)
+        prompt = call.prompt if self._store is None or not call.stored else await self._stored(self._store)
+        labels = {MEMO_METADATA: dict(call.metadata)} if call.metadata else {}
         try:
             await self._client.start_workflow(
                 WORKFLOW,
-                args=[self._request, prompt],
-                id=self.call_id,
+                args=[call.request, prompt],
+                id=call.call_id,
                 task_queue=self._task_queue,
-                execution_timeout=self._execution_timeout(),
+                execution_timeout=_time_left(call.request) + EXECUTION_GRACE,
                 id_reuse_policy=reuse,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                memo=self._memo,
-                search_attributes=self._search_attributes(),
-                static_summary=self._summary(),
+                memo={MEMO_FINGERPRINT: dict(call.fingerprint), **labels},
+                search_attributes=_search_attributes(call.request),
+                static_summary=_summary(call),
             )
         except WorkflowAlreadyStartedError:
             return False
         return True
 
-    async def _check(self, description: WorkflowExecutionDescription, attach_anyway: bool) -> None:
-        """Refuse to attach to another workflow type, and, unless told to, to another request."""
-        check_workflow_type(description, self.call_id)
+    async def _stored(self, store: Store) -> Prompt | PromptReference:
+        """A reference to the prompt in the store, where it is put the first time, however long that takes."""
+        if self._reference is not None:
+            return self._reference
+        content = await to_content(self._client.data_converter, self._call.prompt)
+        self.unanswered = f"the store {store.place}"
+        try:
+            name = await patiently(lambda: store.put(content), on_failure=self._store_failed)
+        except StoreError as error:
+            raise DispatcherUnavailableError(f"the prompt's store refuses: {error}") from None
+        self.unanswered = None
+        self._reference = PromptReference(sha256=name, size=len(content))
+        return self._reference
+
+    def _store_failed(self, error: StoreUnavailableError) -> None:
+        self.unanswered = f"the store {error}"
+        logger.warning("the prompt waits for its store: %s", error)
+
+    async def _check_owner(self, attach_anyway: bool) -> WorkflowExecutionDescription:
+        """What has the id: a call, and, unless the caller attaches to any call, one with the same request."""
+        description = await self._client.get_workflow_handle(self._call.call_id).describe()
+        check_workflow_type(description)
         if attach_anyway:
-            return
+            return description
         theirs: dict[str, str] = await description.memo_value(MEMO_FINGERPRINT, {}, type_hint=dict[str, str])
-        if parts := differing(self._fingerprint, theirs):
+        if parts := differing(self._call.fingerprint, theirs):
             raise CallConflictError(
-                f"call id {self.call_id!r} belongs to another request: {', '.join(parts)} differ; use another id, or "
+                f"call id {description.id!r} belongs to another request: {', '.join(parts)} differ; use another id, or "
                 "if_different='attach' to get that call's answer",
                 differing=parts,
-                call_id=self.call_id,
+                call_id=description.id,
             )
+        return description
 
-    def _execution_timeout(self) -> timedelta:
-        if self._request.deadline_at is not None:
-            return max(self._request.deadline_at - datetime.now(UTC), timedelta(0)) + EXECUTION_GRACE
-        return timedelta(seconds=self._request.deadline_after_s or 0) + EXECUTION_GRACE
 
-    def _search_attributes(self) -> TypedSearchAttributes:
-        if not self._request.search_attributes:
-            return TypedSearchAttributes.empty
-        pairs: list[SearchAttributePair[Any]] = [
-            SearchAttributePair(search_attributes.MODEL, self._request.models[0].name),
-            SearchAttributePair(search_attributes.OUTCOME, CallOutcome.RUNNING.value),
-            SearchAttributePair(search_attributes.ATTEMPTS, 0),
-        ]
-        if self._request.session is not None:
-            pairs.append(SearchAttributePair(search_attributes.SESSION, self._request.session))
-        return TypedSearchAttributes(pairs)
+def _time_left(request: CallRequest) -> timedelta:
+    if request.deadline_at is not None:
+        return max(request.deadline_at - datetime.now(UTC), timedelta(0))
+    return timedelta(seconds=request.deadline_after_s or 0)
 
-    def _summary(self) -> str:
-        """The chain and the size: what an operator sees in the list, without a word of the prompt."""
-        chain = " → ".join(spec.name for spec in self._request.models[:4])
-        more = f" (+{len(self._request.models) - 4})" if len(self._request.models) > 4 else ""
-        count = self._prompt.messages
-        size = max(1, round(self._prompt.size / 1000))
-        return f"{chain}{more}, {count} message{'s' if count > 1 else ''}, {size} kB"
+
+def _search_attributes(request: CallRequest) -> TypedSearchAttributes:
+    if not request.search_attributes:
+        return TypedSearchAttributes.empty
+    pairs: list[SearchAttributePair[Any]] = [
+        SearchAttributePair(search_attributes.MODEL, request.models[0].name),
+        SearchAttributePair(search_attributes.OUTCOME, CallOutcome.RUNNING.value),
+        SearchAttributePair(search_attributes.ATTEMPTS, 0),
+    ]
+    if request.session is not None:
+        pairs.append(SearchAttributePair(search_attributes.SESSION, request.session))
+    return TypedSearchAttributes(pairs)
+
+
+def _summary(call: NewCall) -> str:
+    """The chain and the prompt's size, as operators see them in the list of calls; no text of the prompt."""
+    models, count = call.request.models, len(call.prompt.messages)
+    chain = " → ".join(spec.name for spec in models[:4]) + (f" (+{len(models) - 4})" if len(models) > 4 else "")
+    return f"{chain}, {count} message{'s' if count > 1 else ''}, {max(1, round(call.prompt_bytes / 1000))} kB"

@@ -1,9 +1,8 @@
-"""Trace context from the caller's active span to the call, where the caller has one.
+"""Trace context from the caller's active span to the call.
 
-An agent job that is traced wants its calls in the same trace. Nothing here makes a span or a provider: the context of
-the span that is active at `submit` travels in the call's headers, in the form that Temporal's own OpenTelemetry plugin
-reads, and the worker goes on from there. Without opentelemetry, or without an active span, nothing happens and nothing
-is imported.
+A traced agent job wants its calls in the same trace. This module makes no span and no provider: the context of the span
+that is active at `submit` travels in the call's headers, in the form that Temporal's OpenTelemetry plugin reads.
+Without opentelemetry, or without an active span, nothing happens and nothing is imported.
 """
 
 import sys
@@ -13,7 +12,7 @@ from temporalio.client import Interceptor, OutboundInterceptor, StartWorkflowInp
 from temporalio.converter import PayloadConverter
 
 TRACE_HEADER: Final = "_tracer-data"
-"""The header of Temporal's OpenTelemetry interceptors; changing it cuts every trace."""
+"""The header of Temporal's OpenTelemetry interceptors; with another name every trace breaks."""
 
 
 class TraceContext(Interceptor):
@@ -34,9 +33,9 @@ class _Outbound(OutboundInterceptor):
 
 
 def active_trace() -> dict[str, str]:
-    """The active span's context as W3C headers; {} without one. Baggage stays here: it may hold anything.
+    """The active span's context as W3C headers; {} without one. Baggage is left out: it may hold anything.
 
-    A span can be active only where somebody has imported opentelemetry, so a program that has not pays nothing.
+    A span can be active only if somebody has imported opentelemetry, so other programs pay nothing.
     """
     if "opentelemetry.trace" not in sys.modules:
         return {}

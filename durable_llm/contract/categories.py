@@ -1,4 +1,4 @@
-"""The words for what can go wrong, and for what is done about it."""
+"""The words for what can go wrong and for what the call does about it."""
 
 from enum import StrEnum
 
@@ -34,7 +34,7 @@ class Outcome(StrEnum):
     ANSWERED = "answered"
     FAILED = "failed"
     UNKNOWN = "unknown"
-    """The request may have reached the provider and may have been billed; nobody saw its end."""
+    """The request may have reached the provider and may be billed; nobody saw its end."""
     CANCELLED = "cancelled"
 
 
@@ -46,7 +46,7 @@ class Action(StrEnum):
     NEXT = "next"
     """Ask the next model of the chain."""
     WAIT = "wait"
-    """All models were tried: wait, then go round the chain again."""
+    """All models were tried: wait, then start the chain again."""
     FAIL = "fail"
     """End the call."""
 

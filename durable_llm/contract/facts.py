@@ -1,11 +1,11 @@
 """What an attempt saw: facts, not verdicts.
 
-The activity collects them, the workflow judges them. They are stored in the history as an attempt's failure details, so
-that a later policy can be asked what it would have done.
+The activity reads them, the workflow classifies them. They are stored in the history as an attempt's failure details,
+so a later policy can be asked what it would have done.
 """
 
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from pydantic import Field
 
@@ -19,7 +19,7 @@ TEXT_LIMIT: Final = 2000
 
 
 class Sent(StrEnum):
-    """Whether the request left this machine; what was sent may have been billed."""
+    """Whether the request left this machine. A request that was sent may have been billed."""
 
     NO = "no"
     YES = "yes"
@@ -27,7 +27,7 @@ class Sent(StrEnum):
 
 
 class LocalFault(StrEnum):
-    """What our own side found wrong, before or instead of a response."""
+    """What went wrong on our own side, before or instead of a response."""
 
     MISSING_KEY = "missing_key"
     KEY_NOT_ALLOWED = "key_not_allowed"
@@ -41,13 +41,13 @@ class LocalFault(StrEnum):
     STORE_UNAVAILABLE = "store_unavailable"
     """The store that holds the call's large prompt did not answer."""
     REQUEST_NOT_BUILT = "request_not_built"
-    """litellm raised before anything was sent, and none of the above explains it."""
+    """litellm raised before anything was sent, for another reason than those above."""
     INVALID_SCHEMA = "invalid_schema"
-    """The schema that the answer should follow is none."""
+    """The schema that the answer should follow is not a valid schema."""
     UNKNOWN_VALIDATOR = "unknown_validator"
-    """A validator or tool parser that this worker does not have, or not with these parameters."""
+    """The worker does not have this validator or tool parser, or it does not take these parameters."""
     BROKEN_VALIDATOR = "broken_validator"
-    """A validator or tool parser failed instead of judging the answer."""
+    """A validator or tool parser failed instead of accepting or rejecting the answer."""
     TIMEOUT = "timeout"
     """The attempt's own deadline passed."""
     CONNECT = "connect"
@@ -59,7 +59,7 @@ class LocalFault(StrEnum):
     LOST = "lost"
     """The worker died or could not be reached: heartbeats stopped."""
     UNDECIPHERED = "undeciphered"
-    """The worker lacks the key that its order or the prompt is encrypted with."""
+    """The worker lacks the key with which its order or the prompt is encrypted."""
 
 
 class AnswerDefect(StrEnum):
@@ -67,41 +67,41 @@ class AnswerDefect(StrEnum):
 
     EMPTY = "empty"
     CUT = "cut"
-    """The answer or its stream ended before its end was said."""
+    """The answer or its stream stopped without an end marker."""
     FORGOTTEN = "forgotten"
-    """A response that does not go on from the one that the request named: it answers without the conversation."""
+    """The server ignored `previous_response_id` and answered without the conversation."""
     UNREADABLE = "unreadable"
-    """A body that is not what this API sends: no JSON, HTML, nothing."""
+    """A body that this API does not send: not JSON, HTML, nothing."""
     REFUSAL = "refusal"
     CONTENT_FILTER = "content_filter"
     LENGTH = "length"
-    """The token budget was spent and nothing was said."""
+    """The token budget was spent without any text."""
     INVALID_TOOL_ARGUMENTS = "invalid_tool_arguments"
     TOO_FEW = "too_few"
-    """One choice where `n` asked for several: the provider takes the parameter and ignores it."""
+    """One choice although `n` asked for several: the provider accepts the parameter and ignores it."""
     UNKNOWN_TOOL = "unknown_tool"
-    """A tool call that names no tool of the request."""
+    """A tool call to a tool that the request does not have."""
     NO_TOOL_CALL = "no_tool_call"
-    """The request demanded a tool call, and there is none."""
+    """The request required a tool call, and there is none."""
     NOT_THE_SCHEMA = "not_the_schema"
-    """The text is not JSON, or not of the schema that was asked for."""
+    """The text is not JSON, or does not follow the schema of the request."""
     REJECTED = "rejected"
     """A validator or tool parser rejected it."""
     ERROR_BODY = "error_body"
-    """An error object in a successful response; `http_status` is then the status it names, if any."""
+    """An error object in a successful response; `http_status` is then the status in that object, if any."""
 
 
-_SAYS_NOTHING_OF_THE_RESPONSE: Final = frozenset(
+_RESPONSE_MAY_CONTINUE: Final = frozenset(
     {LocalFault.LOST, LocalFault.DRAINED, LocalFault.UNDECIPHERED, LocalFault.STORE_UNAVAILABLE}
 )
-"""Faults of a worker that was gone, or could not even ask."""
+"""Faults of a worker that was lost or could not ask; the provider keeps working on a background response."""
 
 
 class FailureFacts(Wire):
-    """All that is known of a failed attempt."""
+    """Everything that is known about a failed attempt."""
 
     http_status: int | None = None
-    """Status on the wire, or the one that an error body inside a 200 names."""
+    """Status on the wire, or the status in an error body inside a 200."""
     error_code: str | None = None
     error_type: str | None = None
     error_param: str | None = None
@@ -118,9 +118,9 @@ class FailureFacts(Wire):
     retry_after_s: float | None = None
     """Seconds that the provider asked to wait."""
     retry_after_source: str | None = None
-    """Where it said so: a header's name, a body field, or "text"."""
+    """Where it asked for that: a header's name, a body field, or "text"."""
     delay_headers: dict[str, str] = Field(default_factory=dict)
-    """The raw headers that speak of waiting."""
+    """The raw headers about waiting."""
     should_retry: bool | None = None
     """The provider's x-should-retry header."""
     request_id: str | None = None
@@ -131,24 +131,24 @@ class FailureFacts(Wire):
     cost: float | None = None
     """USD of a rejected answer; None when unknown."""
     answer: Answer | None = None
-    """The answer that a broken validator left unjudged; it was paid for."""
+    """The paid answer that a broken validator could not check."""
     response_id: str | None = None
     """Id of the background response that the attempt followed."""
 
     @property
     def resumable(self) -> str | None:
-        """Id of the response that goes on although its attempt ended; another attempt can follow it."""
-        return self.response_id if self.local_fault in _SAYS_NOTHING_OF_THE_RESPONSE else None
+        """Id of the background response that continues although its attempt ended; another attempt can follow it."""
+        return self.response_id if self.local_fault in _RESPONSE_MAY_CONTINUE else None
 
     @property
     def lacks_previous_response(self) -> bool:
-        """Whether the provider does not have the response that the messages were to go on from."""
+        """Whether the provider no longer has the response named by `previous_response_id`, or ignores it."""
         named = self.error_code == "previous_response_not_found" or self.error_param == "previous_response_id"
         return (named and self.http_status in (400, 404)) or self.answer_defect == AnswerDefect.FORGOTTEN
 
     @property
     def outcome(self) -> Outcome:
-        """FAILED, or UNKNOWN where a request may have been served and nobody saw its end."""
+        """FAILED, or UNKNOWN if a request may have been served and nobody saw its end."""
         unseen = self.local_fault in (LocalFault.LOST, LocalFault.DRAINED, LocalFault.TIMEOUT)
         return Outcome.UNKNOWN if unseen and self.request_sent != Sent.NO else Outcome.FAILED
 
@@ -156,9 +156,8 @@ class FailureFacts(Wire):
     def billed(self) -> float | None:
         """USD that the attempt cost; None when nobody knows.
 
-        Nothing was billed when nothing was sent, or when the provider refused with an HTTP error; a paid answer that
-        was rejected has its own cost; all else is unknown. A background response is billed, whatever became of the
-        questions how far it is.
+        Nothing was billed when nothing was sent, or when the provider refused with an HTTP error. A rejected answer has
+        its own cost. A background response is billed even if polling it failed. Everything else is unknown.
         """
         if self.request_sent == Sent.NO and self.response_id is None:
             return 0.0
@@ -166,6 +165,14 @@ class FailureFacts(Wire):
         if rejected or self.answer is not None or self.response_id is not None:
             return self.cost
         return 0.0 if self.http_status is not None and self.http_status >= 400 else None
+
+    def entry_fields(self) -> dict[str, Any]:
+        """What the ledger entry of the failed attempt takes from its facts."""
+        return {
+            "outcome": self.outcome, "http_status": self.http_status, "error_code": self.error_code,
+            "message": self.headline(), "duration_s": self.duration_s, "request_id": self.request_id,
+            "response_id": self.response_id, "usage": self.usage, "cost": self.billed,
+        }  # fmt: skip
 
     def headline(self) -> str:
         """One line for an operator: "429 rate_limit_exceeded: Rate limit reached ..."."""

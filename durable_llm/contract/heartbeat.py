@@ -1,7 +1,7 @@
-"""What an attempt's heartbeats carry: all that the next attempt needs should the worker die.
+"""What an attempt's heartbeats carry: what the next attempt needs if the worker dies.
 
-Temporal keeps the last heartbeat's details of an activity that timed out. Without the response's id among them a killed
-worker's background response would be begun, and paid, a second time.
+Temporal keeps the details of the last heartbeat of an activity that timed out. Without the response's id in them, a
+killed worker's background response would be started, and paid, a second time.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ class AttemptHeartbeat(Wire):
 
 
 def response_of(details: Sequence[Any]) -> str | None:
-    """The response's id in a heartbeat's details; None when they have none."""
+    """The response's id in a heartbeat's details; None if there is none."""
     try:
         return AttemptHeartbeat.model_validate(details[0]).response_id if details else None
-    except ValidationError:  # another version's: nothing can be resumed, and the call goes on
+    except ValidationError:  # another version's details: nothing can be resumed, and the call continues
         return None

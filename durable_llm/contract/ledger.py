@@ -1,8 +1,7 @@
 """The ledger: one `Attempt` per request to a provider, bounded in size and in number.
 
-A call may make a thousand attempts, and its ledger travels in its result, in its error and in queries, all of which
-Temporal limits. So an entry is at most 1 KB, and a ledger shows the first 20 and the last 180 entries beside counts
-that cover all of them.
+A call may make a thousand attempts, and Temporal limits the size of results, errors and query answers, which carry the
+ledger. So an entry is at most 1 KB, and a ledger shows the first 20 and the last 180 entries; its totals cover all.
 """
 
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ class Usage(Wire):
 
 
 class Attempt(Wire):
-    """One request to a provider: what was asked, what came of it, and what was done about it."""
+    """One request to a provider: what was asked, how it ended, and what the call did next."""
 
     number: int
     """1 for the call's first attempt."""
@@ -48,14 +47,14 @@ class Attempt(Wire):
     outcome: Outcome | str | None = None
     """None while it runs."""
     category: Category | str | None = None
-    """What the failure was judged to be."""
+    """What kind of failure it is."""
     http_status: int | None = None
     error_code: str | None = None
     """The provider's own code."""
     message: str | None = None
     """The provider's words, without keys and without prompt text."""
     decision: Action | str | None = None
-    """What was done next; None after an answer."""
+    """What the call did next; None after an answer."""
     rule: str | None = None
     """The rule that decided."""
     delay_s: float | None = None
@@ -64,17 +63,17 @@ class Attempt(Wire):
     request_id: str | None = None
     """The provider's id of the request."""
     response_id: str | None = None
-    """The provider's id of the answer; of a background response, also before it has ended."""
+    """The provider's id of the answer; for a background response, also before it has ended."""
     usage: Usage | None = None
-    """Tokens, where the provider counted; a rejected answer has them too."""
+    """Tokens, if the provider counted them; a rejected answer has them too."""
     cost: float | None = None
     """USD; None when unknown, 0.0 only when nothing can have been billed."""
 
 
 _CLIPPED: Final = {
-    "model": 100, "error_code": 60, "rule": 60, "delay_reason": 100, "request_id": 80,
-    "response_id": 100,
+    "model": 100, "error_code": 60, "rule": 60, "delay_reason": 100, "request_id": 80, "response_id": 100,
 }  # fmt: skip
+"""Bytes that each text may take inside JSON; the message gets what is left."""
 
 
 def bounded(entry: Attempt) -> Attempt:
@@ -88,7 +87,7 @@ def bounded(entry: Attempt) -> Attempt:
 
 
 def _clip_json(text: str, size: int) -> str:
-    """`text` cut so that it takes at most `size` bytes inside JSON; what cannot be printed becomes a space."""
+    """`text` cut to at most `size` bytes inside JSON; unprintable characters become spaces."""
     text = "".join(letter if letter.isprintable() else " " for letter in text[:ENTRY_BYTES])
     while text and (taken := len(to_json(text)) - len('""')) > size:
         raw = len(text.encode())
@@ -97,7 +96,7 @@ def _clip_json(text: str, size: int) -> str:
 
 
 def wait_summary(seconds: float, reason: str) -> str:
-    """What the timer of a wait is called in the history: how long, and why."""
+    """Summary of a wait's timer in the history: how long, and why."""
     return f"{seconds:.1f}{_SECONDS_AND}{reason}"
 
 
@@ -107,7 +106,7 @@ def reason_of(summary: str) -> str:
 
 
 def clip(text: str, size: int) -> str:
-    """`text` cut to at most `size` UTF-8 bytes, with an ellipsis where something was cut."""
+    """`text` cut to at most `size` UTF-8 bytes, with an ellipsis if something was cut."""
     raw = text.encode(errors="replace")
     if len(raw) <= size:
         return raw.decode()
@@ -115,7 +114,7 @@ def clip(text: str, size: int) -> str:
 
 
 class Ledger(Wire):
-    """What a call did: bounded entries beside totals that cover all attempts."""
+    """What a call did: bounded entries, and totals over all attempts."""
 
     attempts: list[Attempt] = Field(default_factory=list)
     """The first 20 and the last 180."""

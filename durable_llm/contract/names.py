@@ -1,22 +1,22 @@
 """Every name that crosses a process boundary, spelled once.
 
-The client, the workflow, the activities and the workers agree on these strings and on nothing else: the workflow never
-imports the activity, the client never imports the workflow. Changing one breaks calls in flight.
+The client, the workflow, the activities and the workers share these strings and no code: the workflow never imports the
+activity, the client never imports the workflow. Changing a name breaks calls in flight.
 """
 
 from typing import Final
 
 TASK_QUEUE: Final = "durable-llm"
-"""Task queue that calls and their attempts use unless the caller names another."""
+"""Default task queue of calls and their attempts."""
 
 WORKFLOW: Final = "LLMCall"
 ATTEMPT_ACTIVITY: Final = "provider_attempt"
 
 HEARTBEAT_TIMEOUT_FUNCTION: Final = "durable_llm_heartbeat_timeout"
-"""Function that a worker offers to its workflows: how long an attempt may go without a heartbeat."""
+"""Extern function of a worker that returns how long an attempt may go without a heartbeat."""
 
 ATTEMPT_ENDED_FUNCTION: Final = "durable_llm_attempt_ended"
-"""Function that a worker with telemetry offers to its workflows: is told of each attempt that was judged."""
+"""Extern function of a worker with telemetry; it receives the ledger entry of each attempt that ended."""
 
 ATTEMPTS_QUERY: Final = "attempts"
 STATUS_QUERY: Final = "status"
@@ -30,8 +30,11 @@ ATTEMPT_FAILED: Final = "ProviderAttemptFailed"
 WORKER_SHUTDOWN: Final = "WorkerShutdown"
 """ApplicationError type that Temporal's Python SDK gives to an activity cut off by a worker's shutdown."""
 
+DECRYPTION_ERROR: Final = "DecryptionError"
+"""Class name of `durable_llm.errors.DecryptionError`, which Temporal stores as the type of the failure's cause."""
+
 FIRST_SCHEMA_VERSION: Final = 1
 
 SCHEMA_VERSION: Final = 2
-"""The newest that this version knows; raised when an older worker must not run a newer client's request by ignoring
-what it does not know. A request says which version it needs, so that one without anything new runs on older workers."""
+"""The newest version that this code knows. It is raised when older workers would get a request wrong by ignoring a new
+field. A request names the version that it needs, so a request without anything new still runs on older workers."""

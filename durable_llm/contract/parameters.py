@@ -1,9 +1,9 @@
 """Which provider parameters a caller may pass, and which are refused by name.
 
-litellm takes its own steering (addresses, credentials, retries, callbacks, mocks) through the same keyword arguments as
-the model's parameters. Measured: `fallbacks` there made two requests in one attempt, `mock_response` gave an answer
-without any, `base_url` went around `api_base`. So what may pass is a list, and everything else is refused before
-anything is sent. The worker's operator may add to the list.
+litellm takes its own settings (addresses, credentials, retries, callbacks, mocks) through the same keyword arguments as
+the model's parameters. Measured: `fallbacks` made two requests in one attempt, `mock_response` gave an answer without
+any request, `base_url` bypassed `api_base`. So there is a list of allowed names, and everything else is refused before
+anything is sent. The operator may add to the list, except for names that steer litellm.
 """
 
 import re
@@ -24,10 +24,10 @@ ALLOWED: Final = frozenset({
     "cached_content", "generation_config", "guided_choice", "guided_json", "guided_regex", "media_resolution", "min_p",
     "output_config", "prompt_mode", "repetition_penalty", "safe_prompt", "safety_settings", "safetySettings",
     "stop_sequences", "thinking", "thinking_config", "top_a", "top_k",
-    # litellm's two ways to reach what it has no name for; their contents are checked for credentials
+    # litellm's two ways to pass what it has no name for; their contents are checked for credentials
     "extra_body", "extra_headers",
 })  # fmt: skip
-"""Request-shaping parameters that every worker lets through."""
+"""Request-shaping parameters that every worker accepts."""
 
 REPLACEMENTS: Final[Mapping[str, str]] = {
     "api_key": "set the spec's own api_key to a reference",
@@ -46,7 +46,14 @@ REPLACEMENTS: Final[Mapping[str, str]] = {
     "background": "set the spec's own background",
     "previous_response_id": "give the assistant's message its 'response_id'",
 }
-"""What to write instead of a refused parameter, where there is an answer."""
+"""What to write instead of a parameter that has a place of its own."""
+
+STEERING: Final = frozenset({
+    "callbacks", "client", "content_policy_fallbacks", "context_window_fallback_dict", "custom_llm_provider",
+    "failure_callback", "logger_fn", "max_fallbacks", "mock_delay", "mock_response", "mock_timeout", "mock_tool_calls",
+    "model_list", "retry_policy", "retry_strategy", "shared_session", "success_callback",
+})  # fmt: skip
+"""litellm's own retries, fallbacks, mocks, callbacks and clients, which would break the rule of one request."""
 
 _CREDENTIAL_NAMES = frozenset({
     "authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "apikey", "api_key", "x-goog-api-key",
@@ -54,73 +61,78 @@ _CREDENTIAL_NAMES = frozenset({
     "ocp-apim-subscription-key", "x-goog-iam-authorization-token", "cf-aig-authorization", "helicone-auth",
 })  # fmt: skip
 _CREDENTIAL_ENDINGS = ("-key", "_key", "-token", "_token", "-secret", "_secret", "-auth", "password", "authorization")
-# Names that only look like credentials: they shape the request.
+# These only look like credentials; they shape the request.
 _NOT_CREDENTIALS = frozenset(
     {"prompt_cache_key", "cache_key", "logit_bias_token", "stop_token", "eos_token", "pad_token"}
 )
 _AUTHORIZES = re.compile(r"(?i)\s*(?:bearer|basic|token|apikey)\s+\S")
-"""A header's value that is a credential, whatever the header is called."""
+"""A header's value that is a credential, whatever the header's name."""
 
 _STEERING_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 
 
 def is_credential_name(name: str) -> bool:
-    """Whether a header's, field's or query parameter's name says that its value is a credential."""
+    """Whether the name of a header, field or query parameter says that its value is a credential."""
     low = name.strip().lower()
     return low not in _NOT_CREDENTIALS and (low in _CREDENTIAL_NAMES or low.endswith(_CREDENTIAL_ENDINGS))
 
 
 def check_parameters(parameters: Mapping[str, Any], also_allowed: Collection[str] = ()) -> None:
-    """Refuse what steers litellm instead of shaping the request, and credentials wherever they hide.
+    """Refuse every parameter that is not on the list, and what `check_values` refuses.
 
     Args:
         parameters: A spec's `extra_params`.
-        also_allowed: Names that the operator added.
+        also_allowed: Names that the operator added to the list.
 
     Raises:
-        ValueError: naming the parameter and what to write instead; values are never repeated.
+        ValueError: names the parameter and says what to write instead; it never repeats a value.
     """
+    check_values(parameters)
     for name in parameters:
         if name not in ALLOWED and name not in also_allowed:
-            raise ValueError(_refusal(name))
+            raise ValueError(
+                f"extra_params: {name!r} is refused: it is not on the list of request-shaping parameters; to send a "
+                "field that the provider knows use extra_body, or have the operator add it to DURABLE_LLM_EXTRA_PARAMS "
+                "on client and worker"
+            )
+
+
+def check_values(parameters: Mapping[str, Any]) -> None:
+    """Refuse what no operator can allow: names that steer litellm, credentials, values that contradict each other.
+
+    Raises:
+        ValueError: as `check_parameters`.
+    """
+    for name in parameters:
+        if advice := REPLACEMENTS.get(name) or (name in STEERING and "it steers litellm, not the request"):
+            raise ValueError(f"extra_params: {name!r} is refused: {advice}")
+        if find_literal_key(name):
+            raise ValueError(f"extra_params: {redact_literal_keys(name)!r} is refused: it looks like a key")
     text = parameters.get("text")
     if isinstance(text, Mapping) and "format" in text:
         raise ValueError(f"extra_params: 'format' inside 'text' is refused: {REPLACEMENTS['response_format']}")
-    for header, value in _headers(parameters).items():
+    headers = parameters.get("extra_headers") or {}
+    if not isinstance(headers, Mapping):
+        raise ValueError("extra_headers: expected a mapping of header names to values")
+    for header, value in headers.items():
         if is_credential_name(header) or header.lower() in _STEERING_HEADERS or _AUTHORIZES.match(str(value)):
             shown = redact_literal_keys(header)
             raise ValueError(f"extra_headers: {shown!r} is refused; credentials go into api_key as a reference")
     if parameters.get("stream") and (parameters.get("n") or 1) != 1:
-        raise ValueError(
-            "extra_params: 'stream' is refused together with 'n': a streamed answer is put together as one"
-        )
+        raise ValueError("extra_params: 'stream' is refused together with 'n': a stream is read as one answer")
     for name, value in parameters.items():
         if is_credential_name(name) and isinstance(value, str):
             raise ValueError(f"{name}: a credential is refused here; a key goes into api_key as a reference")
         _check_nested(name, value)
 
 
-def _refusal(name: str) -> str:
-    advice = REPLACEMENTS.get(name, "it is not on the list of request-shaping parameters; to send a field that the "
-                              "provider knows use extra_body, or have the operator add it to "
-                              "DURABLE_LLM_EXTRA_PARAMS on client and worker")  # fmt: skip
-    return f"extra_params: {redact_literal_keys(name)!r} is refused: {advice}"
-
-
-def _headers(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-    headers = parameters.get("extra_headers") or {}
-    if not isinstance(headers, Mapping):
-        raise ValueError("extra_headers: expected a mapping of header names to values")
-    return headers
-
-
 def _check_nested(path: str, value: Any) -> None:
-    """Walk a parameter's value: no credential-named field, no text recognisable as a key."""
+    """Refuse a field with a credential's name, or a text recognisable as a key, anywhere in a parameter's value."""
     if isinstance(value, str) and find_literal_key(value):
         raise ValueError(f"{path}: holds what looks like a key; a key goes into api_key as a reference")
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            # A JSON Schema may well describe a property called "token"; only real values count.
+            # A JSON Schema may describe a property called "token"; only string values count.
             if find_literal_key(str(name)):
                 raise ValueError(f"{path}: a name in it looks like a key; a key goes into api_key as a reference")
             if is_credential_name(str(name)) and isinstance(inner, str):

@@ -1,40 +1,34 @@
 """`Policy`: how patient a call is and what it does about each kind of failure.
 
-The policy travels in the call, with its defaults filled in when it is submitted, so that a worker's upgrade or another
-caller's choice never changes what a running call does.
+The policy travels in the call, with its defaults filled in at submit. So an upgrade of the workers never changes what a
+running call does.
 """
 
 from datetime import timedelta
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from durable_llm.contract.categories import Category
 from durable_llm.contract.wire import Strict, Wire
 
 MAX_ATTEMPTS_CEILING = 1000
-"""Hard ceiling of attempts per call: a call never outgrows one Temporal history."""
+"""Hard limit of attempts per call: a call always fits one Temporal history."""
 
 RuleAction = Literal["retry", "retry_once", "next", "fail"]
-"""What a rule may demand: same model within its budget, same model once, next model, end the call."""
+"""What a rule can ask for: same model within its retries, same model once, next model, end the call."""
 
 
-def _positive(value: timedelta) -> timedelta:
-    if value <= timedelta(0):
-        raise ValueError("expected a duration above zero")
-    return value
-
-
-Duration = Annotated[timedelta, AfterValidator(_positive)]
+Duration = Annotated[timedelta, Field(gt=timedelta(0))]
 
 
 class PolicyOnWire(Wire):
     """A policy as a worker reads it."""
 
     preset: Literal["default", "lmi"] = "default"
-    """The table of rules: this project's, or the one of lmi (for who compares or migrates)."""
+    """The decision table: this project's, or lmi's, to compare with lmi or to migrate from it."""
     max_wait: Duration = timedelta(seconds=60)
-    """A provider that asks for a longer wait than this is left for the next model, if there is one."""
+    """If a provider asks for a longer wait than this, the call goes to the next model, if there is one."""
     max_attempts: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS_CEILING)] = 100
     """Attempts of the whole call, on all models together."""
     backoff_initial: Duration = timedelta(seconds=1)
@@ -42,9 +36,9 @@ class PolicyOnWire(Wire):
     backoff_cap: Duration = timedelta(seconds=30)
     """Upper bound of every backoff."""
     on_exhausted: Literal["fail", "wait"] = "fail"
-    """After the last model: end the call, or wait and go round the chain again until the deadline."""
+    """After the last model: end the call, or wait and start the chain again, until the deadline."""
     on_unknown: Literal["resend", "fail"] = "resend"
-    """After a lost worker: ask again (and perhaps pay twice), or end the call."""
+    """After a lost worker: ask again and perhaps pay twice, or end the call."""
     rules: dict[Category, RuleAction] = Field(default_factory=dict)
     """Overrides by category, for example {"permission": "fail"}."""
 
@@ -61,7 +55,7 @@ class Policy(PolicyOnWire, Strict):
     @model_validator(mode="after")
     def _rules_can_be_obeyed(self) -> Self:
         if Category.CANCELLED in self.rules:
-            raise ValueError("rules: 'cancelled' is the caller's own decision and takes no rule")
+            raise ValueError("rules: 'cancelled' takes no rule; cancelling is the caller's own decision")
         if self.backoff_initial > self.backoff_cap:
             raise ValueError("backoff_initial: expected at most backoff_cap")
         return self

@@ -1,9 +1,9 @@
 """The messages between client, workflow and activity.
 
 A call has two arguments: the request, which the workflow reads, and the prompt, which it never decodes. An attempt gets
-an order that names what to ask; the prompt it reads from the call's own history, or, when it is small, from a second
-argument that carries the very same payload. A prompt that is too large for Temporal lies in a store; the second
-argument is then a reference to it.
+an order that says which model to ask and how. It reads the prompt from the call's history; a small prompt travels with
+the order instead, as the same payload. A prompt that is too large for Temporal is in a store, and a reference to it
+travels in its place.
 """
 
 from datetime import datetime
@@ -19,19 +19,19 @@ from durable_llm.contract.validation import ValidatorOnWire
 from durable_llm.contract.wire import Wire
 
 INLINE_PROMPT_BYTES: Final = 4096
-"""Prompts up to this size travel with each attempt's order: cheaper than a read of the history."""
+"""Prompts up to this size travel with each attempt's order, which is cheaper than reading the history."""
 
 MAX_PROMPT_BYTES: Final = 1_900_000
 """Temporal stores payloads of at most 2 MiB."""
 
 STORED_PROMPT_BYTES: Final = 512 * 1024
-"""Prompts above this size go to the store where there is one: from here on Temporal warns of them."""
+"""Prompts above this size go to the store, if there is one. Temporal warns about payloads from this size on."""
 
 MAX_STORED_PROMPT_BYTES: Final = 50_000_000
-"""A prompt is held in memory whole, by the client and by each attempt."""
+"""The client and each attempt hold a whole prompt in memory."""
 
 MAX_SCHEMA_BYTES: Final = 256_000
-"""Each worker compiles a call's schema; ten times this would take it ten seconds and more."""
+"""Each worker compiles a call's schema; ten times this size takes more than ten seconds."""
 
 MAX_REQUEST_BYTES: Final = 64_000
 MAX_SPEC_BYTES: Final = 16_000
@@ -39,14 +39,14 @@ MAX_SPEC_BYTES: Final = 16_000
 
 MAX_DEADLINE_S: Final = 366 * 86_400.0
 MAX_ANSWER_BYTES: Final = 1_600_000
-"""With a full ledger beside it, an answer of this size still fits a Temporal payload."""
+"""An answer of this size fits a Temporal payload together with a full ledger."""
 
 
 class CallRequest(Wire):
-    """What the workflow needs to know of a call."""
+    """What the workflow needs to know about a call."""
 
     schema_version: int = FIRST_SCHEMA_VERSION
-    """The version that a worker must know to run this; see `needed_version`."""
+    """The oldest version that a worker must know to run this call; see `needed_version`."""
     models: list[ModelSpecOnWire] = Field(min_length=1)
     policy: PolicyOnWire = Field(default_factory=PolicyOnWire)
     deadline_after_s: Annotated[float, Field(gt=0, le=MAX_DEADLINE_S)] | None = None
@@ -55,7 +55,7 @@ class CallRequest(Wire):
     """An absolute deadline; one of the two is set."""
     session: str | None = None
     search_attributes: bool = True
-    """Whether the namespace has our search attributes; upserting a missing one would leave the call stuck."""
+    """Whether the namespace has our search attributes. Upserting a missing one would block the call."""
 
 
 class Prompt(Wire):
@@ -70,7 +70,7 @@ class Prompt(Wire):
 
 
 def needed_version(prompt: Prompt, *, stored: bool, background: bool = False) -> int:
-    """The schema version that a worker must know, or it would ignore a part of the request in silence.
+    """The schema version that a worker must know; an older worker would silently ignore a part of the request.
 
     Args:
         prompt: What is asked.
@@ -84,28 +84,28 @@ def needed_version(prompt: Prompt, *, stored: bool, background: bool = False) ->
 class PromptReference(Wire):
     """Where a prompt is that is too large for Temporal: the content of this name in the store.
 
-    The content is a Temporal payload in its serialized form, as it would have stood in the history: encrypted, where
-    the client's data converter encrypts.
+    The content is the serialized Temporal payload that would otherwise be in the history, encrypted if the client's
+    data converter encrypts.
     """
 
     sha256: str
-    """Of the content, in 64 hexadecimal digits: its name."""
+    """The content's hash in 64 hexadecimal digits, which is its name."""
     size: int
     """Bytes of the content."""
 
 
 class AttemptOrder(Wire):
-    """What one attempt is to do."""
+    """What one attempt does."""
 
     number: int
     spec: ModelSpecOnWire
     spec_index: int
     try_number: int
     timeout_s: float
-    """Seconds that the attempt may take: the spec's timeout, or what is left until the deadline."""
+    """Seconds that the attempt may take: the spec's timeout or the time until the deadline, whichever is less."""
     previous: Attempt | None = None
-    """The ledger entry before this one, so that the history alone tells the whole story."""
+    """The ledger entry before this one, so that the history alone holds the whole ledger."""
     resume: str | None = None
-    """Id of the background response that a lost attempt began: it is followed, and nothing is asked anew."""
+    """Id of the background response that a lost attempt started; this attempt follows it and sends no new request."""
     all_messages: bool = False
-    """Whether every message is sent, since the provider no longer has the response that they could go on from."""
+    """Whether to send every message because the provider no longer has the response to continue from."""

@@ -6,27 +6,27 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from durable_llm.contract.categories import CallOutcome
+from durable_llm.contract.categories import CallOutcome, Outcome
 from durable_llm.contract.ledger import Ledger, Usage
 from durable_llm.contract.names import FIRST_SCHEMA_VERSION
 from durable_llm.contract.wire import Wire
 
 PARSED_CALL: Final = "call_parsed_"
-"""How the ids begin of tool calls that a parser found in a text: no provider knows of them."""
+"""Prefix of the ids of tool calls that a parser found in a text; no provider knows these ids."""
 
 _STORED_RESPONSE: Final = "resp_"
-"""How the ids begin that a later call may go on from."""
+"""Prefix of the ids of responses that a later call may continue from."""
 
 
 class FunctionCall(Wire):
-    """The function that a model wants called."""
+    """The function that a model wants to call."""
 
     name: str = ""
     arguments: str = ""
-    """JSON text, as the model wrote it; checked to be a JSON object."""
+    """JSON text as the model wrote it; it was checked to be a JSON object."""
 
     def parsed_arguments(self) -> dict[str, Any]:
-        """The arguments as a dict; {} when the model wrote none."""
+        """The arguments as a dict; {} if the model wrote none."""
         parsed: dict[str, Any] = json.loads(self.arguments or "{}")
         return parsed
 
@@ -38,7 +38,7 @@ class ToolCall(Wire):
     type: str = "function"
     function: FunctionCall = Field(default_factory=FunctionCall)
     provider_specific_fields: dict[str, Any] | None = None
-    """What only its own provider understands: Gemini's `thought_signature`."""
+    """Fields that only its own provider understands: Gemini's `thought_signature`."""
 
 
 class Choice(Wire):
@@ -50,21 +50,21 @@ class Choice(Wire):
     logprobs: dict[str, Any] | None = None
     """In OpenAI's shape."""
     reasoning_content: str | None = None
-    """The reasoning as text, where the provider shows it."""
+    """The reasoning as text, if the provider shows it."""
     thinking_blocks: list[dict[str, Any]] = Field(default_factory=list)
-    """The reasoning in Anthropic's blocks, signed where the provider signs; sent back as they are."""
+    """The reasoning in Anthropic's blocks, signed if the provider signs; sent back unchanged."""
     provider_specific_fields: dict[str, Any] | None = None
-    """What only its own provider understands: Gemini's `thought_signatures`, OpenRouter's `reasoning_details`."""
+    """Fields that only their provider understands: Gemini's `thought_signatures`, OpenRouter's `reasoning_details`."""
 
     @property
     def logprob_sum(self) -> float | None:
-        """Sum of the tokens' log probabilities; None without any."""
+        """Sum of the tokens' log probabilities; None if there are none."""
         tokens = (self.logprobs or {}).get("content")
         return sum(token["logprob"] for token in tokens) if tokens else None
 
 
-class Answer(Wire):
-    """What one attempt brought back."""
+class _AnswerFields(Wire):
+    """What an attempt's answer and a call's result have in common."""
 
     choices: list[Choice] = Field(default_factory=list)
     model: str | None = None
@@ -72,42 +72,41 @@ class Answer(Wire):
     provider: str | None = None
     """litellm's name of the provider that answered."""
     system_fingerprint: str | None = None
+    """The provider's name of the configuration that answered; with a seed, the same configuration answers alike."""
     usage: Usage | None = None
     cost: float | None = None
-    """USD; None when unknown, never 0.0 for unknown."""
+    """USD of the answer; None when unknown, never 0.0 for unknown."""
     response_id: str | None = None
+    structured: bool = False
+    """Whether the texts are JSON that was checked against the requested format."""
+    truncated: bool = False
+    """Whether the worker cut texts, tool arguments or choices that Temporal would not store whole."""
+
+
+class Answer(_AnswerFields):
+    """What one attempt returned."""
+
     request_id: str | None = None
     http_status: int | None = None
     duration_s: float | None = None
-    structured: bool = False
-    """Whether the texts are the JSON that was asked for, and were checked to be."""
-    truncated: bool = False
-    """Whether the worker cut something because Temporal would not store it whole: texts, tool arguments, choices."""
+
+    def entry_fields(self) -> dict[str, Any]:
+        """What the ledger entry of the attempt takes from its answer."""
+        return {
+            "outcome": Outcome.ANSWERED, "http_status": self.http_status, "duration_s": self.duration_s,
+            "request_id": self.request_id, "response_id": self.response_id, "usage": self.usage, "cost": self.cost,
+        }  # fmt: skip
 
 
-class LLMResult(Ledger):
-    """A call's answer, what it cost, and the ledger of how it was obtained."""
+class LLMResult(_AnswerFields, Ledger):
+    """A call's answer, its cost, and the ledger."""
 
     schema_version: int = FIRST_SCHEMA_VERSION
     policy_version: int = 0
-    choices: list[Choice] = Field(default_factory=list)
     parsed: Any = None
-    """The instance of `response_format` where that was a pydantic type, the JSON value where it was a schema."""
-    model: str | None = None
-    """The model that answered, as the provider names it."""
+    """If `response_format` was a pydantic type, its instance; if it was a schema, the JSON value."""
     spec_index: int = 0
     """Index in the chain of the model that answered."""
-    provider: str | None = None
-    """litellm's name of the provider that answered."""
-    system_fingerprint: str | None = None
-    """The provider's name of the configuration that answered; with a seed, the same one answers alike."""
-    usage: Usage | None = None
-    cost: float | None = None
-    """USD of the answer; None when unknown."""
-    response_id: str | None = None
-    structured: bool = False
-    """Whether `text` is the JSON that was asked for, and was checked to be."""
-    truncated: bool = False
 
     @property
     def text(self) -> str | None:
@@ -130,10 +129,10 @@ class LLMResult(Ledger):
         return self.choices[0].reasoning_content if self.choices else None
 
     def message(self, index: int = 0) -> dict[str, Any]:
-        """A choice as the assistant's message for the next call's `messages`, whichever model that asks.
+        """A choice as the assistant's message for the next call's `messages`, for any model.
 
-        In OpenAI's shape, with what its own provider needs to go on; what another provider would refuse is left out
-        when it is asked.
+        The message has OpenAI's shape and what its own provider needs to continue. When another provider is asked, the
+        attempt leaves out what that provider would refuse.
 
         Raises:
             IndexError: there is no such choice.
@@ -144,40 +143,40 @@ class LLMResult(Ledger):
             "reasoning_content": choice.reasoning_content,
             "thinking_blocks": choice.thinking_blocks,
             "provider_specific_fields": choice.provider_specific_fields,
-            "response_id": self.response_id if self._goes_on_from(choice) else None,
+            "response_id": self.response_id if self._continues_from(choice) else None,
             "provider": self.provider,
             "model": self.model,
         }
         present = {name: value for name, value in extras.items() if value}
         return {"role": "assistant", "content": choice.text, **present}
 
-    def _goes_on_from(self, choice: Choice) -> bool:
-        """Whether the stored response holds all that later messages speak of."""
+    def _continues_from(self, choice: Choice) -> bool:
+        """Whether the stored response holds everything that later messages refer to."""
         parsed = any(call.id.startswith(PARSED_CALL) for call in choice.tool_calls)
         return (self.response_id or "").startswith(_STORED_RESPONSE) and not parsed
 
 
 class CallFailure(Ledger):
-    """Details of the failure that ends a call without an answer."""
+    """Details of the error that ends a call without an answer."""
 
     policy_version: int = 0
     last_error: str | None = None
     answer: Answer | None = None
-    """A paid answer that nobody could judge."""
+    """A paid answer that a broken validator could not check."""
 
 
 class CallStatus(Wire):
-    """Where a call stands now."""
+    """What a call is doing now."""
 
     call_id: str = ""
     outcome: CallOutcome | str | None = None
-    """None when an operator or the server ended the call by force."""
+    """None if an operator or the server terminated the call."""
     attempts: int = 0
     model: str | None = None
-    """The model asked now or last."""
+    """The model that is asked now, or was asked last."""
     activity: str = ""
     """What the call is doing, in words: "attempt 2 of openai/gpt-4o-mini", "waiting 12 s: rate_limited"."""
     next_attempt_at: datetime | None = None
-    """When the present wait ends; None when it is not waiting."""
+    """When the current wait ends; None if the call is not waiting."""
     workers: bool | None = None
-    """Whether a worker polls the call's task queue; None when nobody asked."""
+    """Whether a worker polls the call's task queue; None if that was not checked."""

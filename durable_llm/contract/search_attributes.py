@@ -1,10 +1,11 @@
 """The search attributes that operators filter by, and how they get into a namespace.
 
-An unregistered one in a workflow's upsert would leave the call stuck for ever, so their absence is found when a client
-connects and when a worker starts, and `durable-llm setup` registers them.
+A workflow that upserts an unregistered attribute is blocked for ever. So clients check for them when they connect,
+workers when they start, and `durable-llm setup` registers them.
 """
 
-from temporalio.api.enums.v1 import IndexedValueType
+from typing import Any
+
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.common import SearchAttributeKey
@@ -18,29 +19,22 @@ COST_USD = SearchAttributeKey.for_float("LLMCostUSD")
 
 ALL: tuple[SearchAttributeKey, ...] = (MODEL, OUTCOME, ERROR_CATEGORY, SESSION, ATTEMPTS, COST_USD)  # type: ignore[type-arg]  # keys of several value types
 
-_INDEXED_TYPE = {
-    MODEL.name: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
-    OUTCOME.name: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
-    ERROR_CATEGORY.name: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
-    SESSION.name: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
-    ATTEMPTS.name: IndexedValueType.INDEXED_VALUE_TYPE_INT,
-    COST_USD.name: IndexedValueType.INDEXED_VALUE_TYPE_DOUBLE,
-}
-
 
 async def missing(client: Client) -> list[str]:
-    """Names of our search attributes that `client`'s namespace lacks, or has under another type, in declaration order.
+    """Names of our search attributes that `client`'s namespace lacks or has with another type, in declaration order.
 
-    Raises temporalio.service.RPCError as the server gives it (PERMISSION_DENIED where only operators may ask).
+    Raises:
+        temporalio.service.RPCError: from the server, unchanged; PERMISSION_DENIED if only operators may ask.
     """
     listed = await client.operator_service.list_search_attributes(
         ListSearchAttributesRequest(namespace=client.namespace)
     )
-    return [name for name, kind in _INDEXED_TYPE.items() if listed.custom_attributes.get(name) != kind]
+    return [key.name for key in ALL if listed.custom_attributes.get(key.name) != int(key.indexed_value_type)]
 
 
 async def register(client: Client) -> None:
-    """Add our search attributes to `client`'s namespace; those it has already stay as they are."""
+    """Add our search attributes to `client`'s namespace; existing ones are left alone."""
+    wanted: Any = {key.name: int(key.indexed_value_type) for key in ALL}  # the SDK's enum has the API's numbers
     await client.operator_service.add_search_attributes(
-        AddSearchAttributesRequest(namespace=client.namespace, search_attributes=_INDEXED_TYPE)
+        AddSearchAttributesRequest(namespace=client.namespace, search_attributes=wanted)
     )

@@ -1,6 +1,6 @@
 """Validators and tool parsers: how a call names them, and how a plugin writes them.
 
-A call carries names and parameters, never code: the functions run on the worker, which has them from its plugins. A
+A call carries names and parameters, never code. The functions run on the worker, which loads them from its plugins. A
 plugin is a module with decorated functions:
 
     from durable_llm import Candidate, Rejected, validator
@@ -10,7 +10,7 @@ plugin is a module with decorated functions:
         if (candidate.text or "").count("[source") < least:
             raise Rejected(f"expected at least {least} sources")
 
-Decorating registers nothing: the worker looks through the modules that it was told of.
+The decorator registers nothing: the worker looks for decorated functions in the modules that its settings name.
 """
 
 import json
@@ -31,7 +31,7 @@ _NAME: Final = r"[A-Za-z0-9_.-]{1,100}"
 
 
 class Rejected(Exception):  # noqa: N818  # `raise Rejected("too long")` says what happens
-    """Raised by a validator or a tool parser: this answer will not do. The text is the reason, for the ledger."""
+    """Raised by a validator or tool parser that does not accept the answer. The text is the reason, for the ledger."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Candidate:
     tool_calls: Sequence[ToolCall] = ()
     finish_reason: str | None = None
     parsed: Any = None
-    """The JSON value of `text`, where the call asked for JSON."""
+    """The JSON value of `text`, if the call asked for JSON."""
     reasoning_content: str | None = None
     model: str | None = None
     """The model that answered, as the provider names it."""
@@ -54,16 +54,16 @@ class ValidatorOnWire(Wire):
     """A validator as a worker reads it."""
 
     name: Annotated[str, Field(pattern=f"^{_NAME}$")]
-    """The name under which the worker has it."""
+    """Its name on the worker."""
     parameters: dict[str, Any] = Field(default_factory=dict)
-    """Its keyword arguments, JSON values."""
+    """Its keyword arguments as JSON values."""
 
 
 class Validator(ValidatorOnWire, Strict):
-    """A validator that an answer must pass, by name and with its parameters.
+    """A validator that an answer must pass, with its parameters.
 
     Raises:
-        pydantic.ValidationError: (a ValueError) on a name that cannot be one, or an unknown field.
+        pydantic.ValidationError: (a ValueError) on an invalid name or an unknown field.
     """
 
     model_config = Strict.model_config
@@ -77,7 +77,7 @@ class Validator(ValidatorOnWire, Strict):
 
 
 HOW_TO_REGISTER: Final = (
-    "a function cannot travel to the worker; decorate it with @durable_llm.validator('name') or "
+    "a function cannot be sent to the worker; decorate it with @durable_llm.validator('name') or "
     "@tool_parser('name') in a module that the worker loads (DURABLE_LLM_PLUGINS), and write its name"
 )
 
@@ -89,7 +89,7 @@ def to_validator(value: object) -> Validator:
     """A validator from what a caller wrote.
 
     Raises:
-        ValueError: it is none, or a function.
+        ValueError: it is not a validator, or it is a function.
     """
     match value:
         case Validator():
@@ -105,7 +105,7 @@ def to_parser_name(value: object) -> str:
     """The name of a tool parser.
 
     Raises:
-        ValueError: it is none, or a function.
+        ValueError: it is not a name, or it is a function.
     """
     if isinstance(value, str) and re.fullmatch(_NAME, value):
         return value
@@ -114,7 +114,7 @@ def to_parser_name(value: object) -> str:
 
 @dataclass(frozen=True)
 class Registration:
-    """What a decorator notes on a function."""
+    """What a decorator stores on a function."""
 
     kind: Literal["validator", "tool parser"]
     name: str
@@ -129,20 +129,21 @@ _Parse = TypeVar("_Parse", bound=Callable[[str, list[dict[str, Any]]], Iterable[
 def validator(name: str, *, check: Callable[..., None] | None = None) -> Callable[[_Validate], _Validate]:
     """Make a function a validator: `function(candidate, **parameters)`, plain or async.
 
-    It rejects by raising Rejected, ValueError or AssertionError; any other exception means that it is broken, and ends
-    the call. What it returns is not looked at, except False, which is taken for a slip.
+    It rejects an answer by raising Rejected, ValueError or AssertionError. Any other exception means that the validator
+    is broken and ends the call; so does returning False. Other return values are ignored.
 
     Args:
         name: The name that calls write.
-        check: Called with the parameters before anything is sent; raises ValueError on those that are of no use.
+        check: Called with the parameters before anything is sent; raises ValueError if they are invalid.
     """
     return _marking(Registration("validator", _checked(name), check))
 
 
 def tool_parser(name: str) -> Callable[[_Parse], _Parse]:
-    """Make a function a tool parser: `function(text, tools)` gives the tool calls that a model wrote as text.
+    """Make a function a tool parser: `function(text, tools)` returns the tool calls that a model wrote as text.
 
-    It gets the answer's text and the call's tools in OpenAI's shape. None found: []. It rejects as a validator does.
+    It gets the answer's text and the call's tools in OpenAI's shape, and returns [] if it finds no call. It rejects an
+    answer as a validator does.
 
     Args:
         name: The name that calls write.
@@ -151,13 +152,13 @@ def tool_parser(name: str) -> Callable[[_Parse], _Parse]:
 
 
 def registration_of(value: object) -> Registration | None:
-    """What a decorator noted on `value`; None where it is no validator and no tool parser."""
+    """What a decorator stored on `value`; None if it is neither a validator nor a tool parser."""
     found = getattr(value, _MARK, None)
     return found if isinstance(found, Registration) else None
 
 
 def tool_call(name: str, arguments: Mapping[str, Any] | str) -> ToolCall:
-    """A tool call as a parser gives it; the worker makes up its id."""
+    """A tool call for a parser to return; the worker generates its id."""
     text = arguments if isinstance(arguments, str) else json.dumps(dict(arguments), ensure_ascii=False)
     return ToolCall(function=FunctionCall(name=name, arguments=text))
 

@@ -1,10 +1,9 @@
 """The two base classes of every message.
 
-What a user constructs is strict: an unknown field is a spelling mistake and an error. What was stored or sent by
-another version is lenient: an unknown field is ignored, so that a stored result decodes for ever and a newer client's
-request reaches the line of the workflow that refuses it by its schema version. Words of an enumeration are read
-leniently too: a word from another version stays the text that it is. Neither shows values in its errors: they may be
-keys or prompts.
+What a user constructs is strict: an unknown field is a spelling mistake and an error. What another version stored or
+sent is lenient: unknown fields are ignored. So a stored result always decodes, and a newer client's request reaches the
+line of the workflow that refuses it by its schema version. Fields with words of an enumeration take unknown words too,
+as plain text. Neither class shows values in its errors: they may be keys or prompts.
 """
 
 from pydantic import BaseModel, ConfigDict

@@ -1,32 +1,30 @@
-"""Trying again, for as long as the caller lets it, while a store does not answer."""
+"""Trying again while a store does not answer."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
+from durable_llm.backoff import Backoff
 from durable_llm.store.errors import StoreUnavailableError
 
 _T = TypeVar("_T")
 
-_FIRST_DELAY_S: Final = 0.2
-_LONGEST_DELAY_S: Final = 10.0
 
-
-async def patiently(transfer: Callable[[], Awaitable[_T]], *, told: Callable[[StoreUnavailableError], None]) -> _T:
-    """What `transfer` returns, tried with growing delays; the caller bounds the time.
+async def patiently(
+    transfer: Callable[[], Awaitable[_T]], *, on_failure: Callable[[StoreUnavailableError], None]
+) -> _T:
+    """What `transfer` returns, tried again with growing pauses; the caller limits the time.
 
     Args:
         transfer: One try.
-        told: Is told why each try failed.
+        on_failure: Gets the error of each try that failed.
 
     Raises:
         StoreError: trying again would not help.
     """
-    delay = _FIRST_DELAY_S
+    backoff = Backoff(first_s=0.2, longest_s=10.0)
     while True:
         try:
             return await transfer()
         except StoreUnavailableError as error:
-            told(error)
-        await asyncio.sleep(delay)
-        delay = min(delay * 2, _LONGEST_DELAY_S)
+            on_failure(error)
+        await backoff.pause()

@@ -3,7 +3,7 @@
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.answer.truncate import fitted
+from activities.answer.truncate import truncate
 from activities.litellm_setup import litellm
 from durable_llm.contract.facts import AnswerDefect, FailureFacts, LocalFault, Sent
 from durable_llm.contract.request import Prompt
@@ -260,7 +260,7 @@ def test_reasoning_goes_before_text_where_an_answer_is_too_large() -> None:
         text="seven", reasoning_content="x" * 900, thinking_blocks=[{**THOUGHT, "signature": "x" * 900}],
         provider_specific_fields={"thought_signatures": ["x" * 900]},
     )  # fmt: skip
-    cut = fitted(Answer(choices=[heavy]), limit=1000)
+    cut = truncate(Answer(choices=[heavy]), limit=1000)
 
     assert (cut.truncated, cut.choices) == (True, [Choice(text="seven")])
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from temporalio.activity import ActivityCancellationDetails
 from temporalio.exceptions import ApplicationError
 
-from activities.responses import CANCEL_TIMEOUT_S
+from activities.send import CANCEL_TIMEOUT_S
 from activities.wire.exchange import Exchange, RefusedError
 from durable_llm import ModelSpec
 from durable_llm.contract.categories import Category
@@ -306,7 +306,7 @@ def test_questions_about_the_response_pass_the_guard(method, path):
     for _ in range(3):
         exchange.admit(httpx.Request(method, f"https://api.example{path}"))
 
-    assert (exchange.requests, exchange.looks, exchange.error, exchange.sent) == (1, 3, None, Sent.YES)
+    assert (exchange.requests, exchange.polls, exchange.error, exchange.sent) == (1, 3, None, Sent.YES)
 
 
 @pytest.mark.parametrize(("method", "url"), NOT_ABOUT_IT)

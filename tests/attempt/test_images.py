@@ -6,7 +6,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities.litellm_setup import litellm
-from activities.request.media import traces
+from activities.request.media import media_fragments
 from durable_llm.contract.facts import FailureFacts, LocalFault, Sent
 from durable_llm.contract.request import Prompt
 from durable_llm.contract.result import Answer
@@ -162,5 +162,5 @@ TRACES = [
 @pytest.mark.parametrize(("part", "expected"), TRACES)
 def test_traces_are_pieces_that_any_encoding_shows(part: Any, expected: list[str]) -> None:
     """Short, and of characters that JSON never escapes."""
-    assert traces([{"role": "user", "content": [part]}]) == expected
-    assert traces([{"role": "assistant", "content": [part]}]) == []
+    assert media_fragments([{"role": "user", "content": [part]}]) == expected
+    assert media_fragments([{"role": "assistant", "content": [part]}]) == []

@@ -2,7 +2,8 @@
 
 import pytest
 
-from activities.secrets.key_ring import DUMMY_KEY, KeyRefusedError, KeyRing
+from activities.faults import LocalFaultError
+from activities.secrets.key_ring import DUMMY_KEY, KeyRing
 from activities.secrets.key_settings import parse_hosts, parse_keys
 from activities.secrets.providers import looks_like_credential
 from durable_llm.contract.facts import LocalFault
@@ -90,7 +91,7 @@ REFUSED = [
 @pytest.mark.parametrize(("keys", "provider", "api_base", "reference", "fault", "says"), REFUSED)
 def test_any_other_pair_is_refused_with_what_to_set(keys, provider, api_base, reference, fault, says):
     """A refusal names the setting to change and never a value."""
-    with pytest.raises(KeyRefusedError) as refused:
+    with pytest.raises(LocalFaultError) as refused:
         ring(keys).resolve(provider, api_base, reference)
 
     assert refused.value.fault is fault

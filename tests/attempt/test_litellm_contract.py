@@ -42,7 +42,7 @@ EXCEPTIONS = {
 
 async def raised(model: str, status: int, message: str = "m") -> Exception:
     """What litellm raises after a response with `status`."""
-    transport.install()
+    transport.install_transport()
     case = {"http_status": status, "headers": {"retry-after": "7"}, "body": {"error": {"message": message}}}
     async with playing(case) as wire:
         with recording(Exchange()), pytest.raises(Exception) as caught:  # noqa: PT011
@@ -123,7 +123,7 @@ def test_how_many_requests_a_call_makes() -> None:
 
 async def test_a_cut_stream_gets_an_end_that_nobody_sent() -> None:
     """So a stream is judged by its events."""
-    transport.install()
+    transport.install_transport()
     chunk = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     chunk["choices"] = [{"index": 0, "delta": {"role": "assistant", "content": "Hel"}, "finish_reason": None}]
     case = {"headers": {"content-type": "text/event-stream"}, "body": f"data: {json.dumps(chunk)}\n\n"}

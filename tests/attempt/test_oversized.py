@@ -9,7 +9,7 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 
-from activities.answer.truncate import MOST_CHOICES, fitted
+from activities.answer.truncate import MOST_CHOICES, truncate
 from durable_llm.contract.request import MAX_ANSWER_BYTES
 from durable_llm.contract.result import Answer, Choice
 from tests.support.attempts import TOOLS, attempt, order, says
@@ -109,7 +109,7 @@ MANY = {
 @pytest.mark.parametrize("answer", MANY.values(), ids=MANY.keys())
 def test_of_too_many_parts_the_first_are_kept(answer: Answer) -> None:
     """What no model gives in earnest is cut in number, and what is kept of it stays whole."""
-    cut = fitted(answer)
+    cut = truncate(answer)
     assert cut.truncated
     assert len(cut.model_dump_json()) <= MAX_ANSWER_BYTES
     assert (cut.choices[0].text, cut.choices[0].tool_calls[:1]) == ("short", answer.choices[0].tool_calls[:1])
@@ -143,7 +143,7 @@ def test_any_answer_fits() -> None:
         ]  # fmt: skip
         whole = Answer(choices=choices, model="m")
         limit = draw.choice([600_000, 900_000])
-        cut = fitted(whole, limit)
+        cut = truncate(whole, limit)
         assert len(cut.model_dump_json().encode()) <= limit
         assert cut.truncated or cut == whole
 

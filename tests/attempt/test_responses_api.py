@@ -253,7 +253,7 @@ WAITING = [
 async def test_what_no_function_answers_leads_to_the_next_model(item, beside, preset):
     """Asking the same model again would buy the same question."""
     facts, _ = await served(response(item, *beside))
-    _, decision = VERSIONS[CURRENT].judge(facts, Progress(budgets=(3, 3)), PolicyOnWire(preset=preset), 1000.0)
+    decision = VERSIONS[CURRENT].decide(facts, Progress(budgets=(3, 3)), PolicyOnWire(preset=preset), 1000.0)
 
     assert (facts.local_fault, item["type"] in facts.text) == (LocalFault.UNSUPPORTED, True)
     assert facts.billed == facts.cost > 0
@@ -290,7 +290,7 @@ async def test_log_probabilities_that_a_model_cannot_give_are_refused(parameters
     with pytest.raises(ApplicationError) as raised:
         await attempt(asked)
     facts = raised.value.details[0]
-    _, decision = VERSIONS[CURRENT].judge(facts, Progress(budgets=(3, 3)), PolicyOnWire(preset=preset), 1000.0)
+    decision = VERSIONS[CURRENT].decide(facts, Progress(budgets=(3, 3)), PolicyOnWire(preset=preset), 1000.0)
 
     assert (facts.local_fault, facts.request_sent) == (LocalFault.UNSUPPORTED, "no")
     assert "logprobs" in facts.text

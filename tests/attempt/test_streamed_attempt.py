@@ -10,7 +10,7 @@ from llmock.scenarios import StreamFault
 from llmock.testing import LLMockServer
 from temporalio.exceptions import ApplicationError
 
-from activities.answer.defects import judge_body, natives
+from activities.answer.defects import body_defect, choice_ends
 from activities.wire.event_stream import fold
 from durable_llm.contract.facts import AnswerDefect, LocalFault
 from durable_llm.contract.parameters import check_parameters
@@ -53,7 +53,7 @@ async def served(*events: str, prompt=None):
 
 def decided(facts) -> str:
     """What a call with another model would do."""
-    return VERSIONS[CURRENT].judge(facts, Progress(budgets=(3, 3)), Policy(), 86_400.0)[1].action
+    return VERSIONS[CURRENT].decide(facts, Progress(budgets=(3, 3)), Policy(), 86_400.0).action
 
 
 @pytest.mark.parametrize(("model", "base"), FAMILIES)
@@ -193,14 +193,14 @@ OTHERS = [
 @pytest.mark.parametrize(("body", "finish"), OTHERS)
 def test_other_dialects_tell_their_end_too(body, finish):
     """The reason, or a cut."""
-    [native] = natives(fold(body))
+    [native] = choice_ends(fold(body))
     assert (native.finish_reason, native.error) == (finish, finish is None)
 
 
 @pytest.mark.parametrize("body", [b"", b"data: [1]\n\n", b"data: 7\n\n", b"data: {\n\n", b"\xff\n\n", b"{}\n[]\n"])
 def test_no_bytes_break_the_reader(body):
     """What cannot be read is told as such."""
-    assert judge_body(body, fold(body)) is not None
+    assert body_defect(body, fold(body)) is not None
 
 
 _SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
@@ -219,8 +219,8 @@ _JSON = st.recursive(
 def test_no_events_break_the_reader(events):
     """Events of any shape are an answer's ends, an error or unreadable, and never an exception."""
     body = "".join(f"data: {json.dumps(event)}\n\n" for event in events).encode()
-    judge_body(body, fold(body))
-    natives(fold(body))
+    body_defect(body, fold(body))
+    choice_ends(fold(body))
 
 
 async def test_a_stream_without_its_type_is_read_too():

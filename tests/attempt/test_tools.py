@@ -261,7 +261,7 @@ async def test_a_parser_is_named_in_the_config(server_env: WorkflowEnvironment) 
 ])  # fmt: skip
 def test_each_of_lmis_shapes_may_name_a_parser(shape):
     """It is a field of the chain, and survives `with_extra_params`."""
-    from durable_llm.client.coercion import to_config
+    from durable_llm.client.new_call import to_config
 
     config = to_config(shape).with_extra_params(seed=1)
     assert (config.tool_parser, config.models[0].extra_params["seed"]) == ("json", 1)

@@ -12,7 +12,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
-from activities.failure.facts import LocalFaultError
+from activities.faults import LocalFaultError
 from activities.validation.registry import PluginError, Registry
 from durable_llm import (
     BrokenValidatorError,
@@ -454,10 +454,10 @@ def test_a_plugin_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 def test_an_unjudged_answer_and_a_full_ledger_are_one_payload():
     """What the workflow puts into its error stays below what Temporal stores."""
-    from activities.answer.truncate import fitted
+    from activities.answer.truncate import truncate
     from durable_llm.contract.result import CallFailure
 
-    answer = fitted(Answer.model_validate({"choices": [{"text": 'é"' * 900_000}]}))
+    answer = truncate(Answer.model_validate({"choices": [{"text": 'é"' * 900_000}]}))
     entries = [Attempt(number=n, model="m" * 100, spec_index=0, try_number=1, message="é" * 380) for n in range(1000)]
     failure = CallFailure(attempts=bounded_entries(entries), answer=answer)
     facts = FailureFacts(local_fault=LocalFault.BROKEN_VALIDATOR, text="x" * 2000, answer=answer)

@@ -22,8 +22,9 @@ from durable_llm.contract.names import WORKFLOW
 from tests.conftest import SetStage, stage
 from tests.support.scripted import answer, http_error, never
 from tests.support.wire import playing
+from workers.plugin import build_attempts
 from workers.settings import WorkerSettings
-from workers.worker import build_attempts, build_worker
+from workers.worker import build_worker
 
 MODEL = "openai/gpt-4o-mini"
 

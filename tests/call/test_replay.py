@@ -142,7 +142,7 @@ async def _after_a_moment(self: LLMCall, progress: Progress, *rest: object) -> A
 
 
 def _leniently(self: LLMCall, facts: FailureFacts, progress: Progress) -> Decision:
-    return LLMCall._judge(self, facts.model_copy(update={"http_status": 503}), progress)
+    return LLMCall._decide(self, facts.model_copy(update={"http_status": 503}), progress)
 
 
 def _silently(self: LLMCall, *_: object, **__: object) -> None:
@@ -161,8 +161,8 @@ async def replayed(workflow_class: type) -> Report:
 
 @pytest.mark.parametrize(
     "methods",
-    [{"_wait": _without_waiting}, {"_attempt": _after_a_moment}, {"_judge": _leniently}, {"_show": _silently}],
-    ids=["a wait left out", "a timer more", "another judgement", "no search attributes"],
+    [{"_wait": _without_waiting}, {"_attempt": _after_a_moment}, {"_decide": _leniently}, {"_show": _silently}],
+    ids=["a wait left out", "a timer more", "another decision", "no search attributes"],
 )
 async def test_the_gate_stops_code_that_takes_another_path(methods: dict[str, Callable]) -> None:
     """Other commands than the recorded ones, and some saved history does not replay."""
@@ -217,7 +217,7 @@ async def test_the_command_asks_the_server_where_no_file_is_named(on_server: Set
         await handle.cancel()
         refused = await workers("replay", "--query", "Nonsense = 1", **server(stage.client))
     assert (done.status, done.out) == (0, f"{handle.call_id}: replays\n1 of 1 calls replay with this code\n")
-    assert refused.status == 3
+    assert refused.status == 2
     assert "Nonsense" in refused.err
 
 

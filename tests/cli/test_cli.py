@@ -17,16 +17,8 @@ from tests.support.cli import MODEL, ended, run, server, start
 
 COMMANDS = [
     *("call", "submit", "result", "show", "list", "cancel", "setup", "version"),
-    *("worker", "dev", "codec-server", "sweep-store"),
+    *("worker", "dev", "codec-server", "sweep-store", "replay", "reclassify"),
 ]
-
-
-def stubbed(service: str) -> tuple[str, ...]:
-    """The program with a `durable_llm.service` of the test's own."""
-    return ("-c", (
-        f"import sys, types; stub = types.ModuleType('durable_llm.service')\n{service}\n"
-        "sys.modules[stub.__name__] = stub; from durable_llm.cli import main; main()"
-    ))  # fmt: skip
 
 
 async def test_every_command_has_help_with_the_exit_codes() -> None:
@@ -63,25 +55,21 @@ async def test_version_completion_and_wrong_usage() -> None:
     assert "great" in wrong.err
 
 
-async def test_the_services_commands_run_it_and_leave_with_its_status() -> None:
-    """What is given after the command is the service's own, and its status is the program's."""
-    program = stubbed("stub.run = lambda command: print(command, flush=True) or 7")
-    worker, dev, codec_server = await asyncio.gather(
-        run("worker", program=program),
-        run("dev", "--port", "0", "--", "--help", program=program),
-        run("codec-server", program=program),
+async def test_a_setting_that_cannot_be_used_is_the_callers_mistake() -> None:
+    """2 and the variable's name, from the command line and from `python -m workers` alike."""
+    variables = {"DURABLE_LLM_HEARTBEAT_TIMEOUT_S": "soon", "DURABLE_LLM_CODEC_PORT": "any"}
+    ends = await asyncio.gather(
+        run("worker", **variables), run(program=("-m", "workers"), **variables), run("codec-server", **variables)
     )
-    assert (worker.status, worker.out) == (7, "[]\n")
-    assert (dev.status, dev.out) == (7, "['dev', '--port', '0', '--help']\n")
-    assert (codec_server.status, codec_server.out) == (7, "['codec-server']\n")
-    real = await run("worker", DURABLE_LLM_HEARTBEAT_TIMEOUT_S="soon")
-    assert (real.status, "DURABLE_LLM_HEARTBEAT_TIMEOUT_S" in real.err) == (Exit.USAGE, True), real
+    for end, name in zip(ends, ("HEARTBEAT_TIMEOUT_S", "HEARTBEAT_TIMEOUT_S", "CODEC_PORT"), strict=True):
+        assert (end.status, f"DURABLE_LLM_{name}" in end.err, "Traceback" in end.err) == (Exit.USAGE, True, False), end
 
 
 async def test_the_unexpected_is_never_silent() -> None:
     """One line, the traceback, and 70; a key in it is not repeated."""
     key = "sk-proj-4f9Qw7Zx2Lk8Tn3Vb6Rm1Yc5"
-    end = await run("worker", "--json", program=stubbed(f"def run(_): raise KeyError('{key}')\nstub.run = run"))
+    broken = f"import durable_llm.cli.program as p; p._run = lambda _: {{}}['{key}']; p.main(['list', '--json'])"
+    end = await run(program=("-c", broken))
     assert end.status == Exit.INTERNAL
     assert end.err.startswith("error: unexpected KeyError: ")
     assert "Traceback" in end.err

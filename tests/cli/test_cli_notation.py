@@ -17,7 +17,7 @@ from durable_llm.cli.question import Question
 from durable_llm.cli.tables import money
 from durable_llm.cli.terms import Terms
 from durable_llm.cli.values import deadline, duration, json_or_text, pairs
-from durable_llm.client.coercion import to_config
+from durable_llm.client.new_call import to_config
 from durable_llm.contract.categories import CallOutcome
 from durable_llm.errors import CALL_ENDINGS, DurableLLMError
 from tests.support import ROOT

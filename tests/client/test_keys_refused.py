@@ -18,8 +18,8 @@ from durable_llm.cli.report import report
 from durable_llm.client.connection import connect_client
 from durable_llm.contract.names import WORKFLOW
 from tests.support.canary import SHAPED, Canary
+from workers.plugin import build_attempts
 from workers.settings import SettingsError, WorkerSettings, load_settings
-from workers.worker import build_attempts
 
 PLAIN = Canary("n3Gd7UqYw2VtKx6LpB9sMz4Ej8Rf")
 MODEL = "openai/gpt-4o-mini"

@@ -86,7 +86,7 @@ async def test_few_waiters_keep_their_polls(namespace: Namespace) -> None:
 
 async def test_many_waiters_take_turns_and_never_exceed_the_limit(namespace: Namespace) -> None:
     """Everybody's turn comes, whoever ends is heard, and no more polls are open than allowed."""
-    polls = LongPolls(limit=8, turn_s=0.05)
+    polls = LongPolls(limit=8, rotation_s=0.05)
     calls = [Call(namespace, str(number)) for number in range(100)]
     waiting = [awaited(polls, call) for call in calls]
     await asyncio.sleep(1.5)
@@ -154,7 +154,7 @@ async def test_a_place_is_not_lost_with_a_waiter_that_gets_it_and_is_cancelled_a
 
 async def test_reading_a_result_is_not_cut_short_by_a_turns_end(namespace: Namespace) -> None:
     """A result that takes longer to decode than a turn lasts is read to its end."""
-    polls = LongPolls(limit=4, turn_s=0.05)
+    polls = LongPolls(limit=4, rotation_s=0.05)
     slow = [Call(namespace, str(number), reading_s=0.3) for number in range(12)]
     waiting = [awaited(polls, call) for call in slow]
     await settle()
@@ -176,7 +176,7 @@ async def test_a_call_that_runs_again_is_polled_for_in_turns(namespace: Namespac
             await (asyncio.Event().wait() if self.polls < 5 else super().result())
             return self.name
 
-    polls = LongPolls(limit=4, turn_s=0.05)
+    polls = LongPolls(limit=4, rotation_s=0.05)
     again = Rerun(namespace, "again")
     waiting = [awaited(polls, call) for call in (again, *(Call(namespace) for _ in range(12)))]
     await settle()
@@ -189,12 +189,12 @@ async def test_a_call_that_runs_again_is_polled_for_in_turns(namespace: Namespac
 async def test_too_few_long_polls_are_refused_before_anything_is_connected(
     limit: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With fewer than four, no newcomer would keep a place; nothing listens at the address that is not asked."""
+    """With fewer than four no new call would keep a slot; the check comes before any connection."""
     monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
     lazy = await Client.connect("127.0.0.1:1", lazy=True)
-    with pytest.raises(InvalidRequestError, match="max_long_polls: expected a number from 4 on"):
+    with pytest.raises(InvalidRequestError, match="max_long_polls: expected a number of 4 or more"):
         Dispatcher(lazy, max_long_polls=limit)
-    with pytest.raises(InvalidRequestError, match="max_long_polls: expected a number from 4 on"):
+    with pytest.raises(InvalidRequestError, match="max_long_polls: expected a number of 4 or more"):
         await Dispatcher.connect(max_long_polls=limit)
 
 

@@ -1,9 +1,17 @@
 """From what callers write to a chain of models: lmi's three shapes, names and specs."""
 
+import inspect
+import subprocess
+import sys
+
+import litellm
 import pytest
 
 from durable_llm import InvalidRequestError, LLMConfig, ModelSpec
-from durable_llm.client.coercion import to_config
+from durable_llm.client.new_call import to_config
+from durable_llm.contract.key_reference import find_literal_key
+from durable_llm.contract.parameters import ALLOWED, REPLACEMENTS, STEERING, check_parameters
+from tests.support import ROOT
 
 
 def test_a_bare_name_brings_no_parameters_and_ten_minutes() -> None:
@@ -129,8 +137,6 @@ def test_constructing_a_spec_repeats_no_key(field: str) -> None:
 )
 def test_keys_of_known_shapes_are_recognised(text: str) -> None:
     """Also where a provider has masked the middle."""
-    from durable_llm.contract.key_reference import find_literal_key
-
     assert find_literal_key(f"Incorrect API key provided: {text}.")
 
 
@@ -146,8 +152,6 @@ def test_keys_of_known_shapes_are_recognised(text: str) -> None:
 )
 def test_ordinary_words_are_no_keys(text: str) -> None:
     """A prefix that is also a word needs a digit, or its issuer's exact shape, behind it."""
-    from durable_llm.contract.key_reference import find_literal_key
-
     assert not find_literal_key(text)
 
 
@@ -159,19 +163,13 @@ def test_unknown_fields_of_a_spec_are_errors() -> None:
 
 def test_every_parameter_of_litellm_that_steers_it_is_refused() -> None:
     """Walk litellm's own parameter list: what is not on our list of request-shaping names is refused."""
-    import inspect
-
-    import litellm
-
-    from durable_llm.contract.parameters import ALLOWED, REPLACEMENTS, check_parameters
-
     own = set(inspect.signature(litellm.acompletion).parameters) | set(litellm.types.utils.all_litellm_params)
     steering = own - ALLOWED
     assert {"api_key", "base_url", "fallbacks", "mock_response", "max_retries", "custom_llm_provider"} <= steering
     for name in steering - {"kwargs"}:
         with pytest.raises(ValueError, match="is refused"):
             check_parameters({name: "x"})
-    assert not ALLOWED & set(REPLACEMENTS)
+    assert not ALLOWED & ({*REPLACEMENTS} | STEERING)
 
 
 def test_a_schema_is_the_calls_and_not_a_models() -> None:
@@ -190,19 +188,64 @@ def test_a_schema_is_the_calls_and_not_a_models() -> None:
 
 
 def test_the_operator_may_add_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DURABLE_LLM_EXTRA_PARAMS lets a name through on this machine, and nothing else."""
-    monkeypatch.setenv("DURABLE_LLM_EXTRA_PARAMS", "mirostat, typical_p")
-    assert ModelSpec(name="openai/x", extra_params={"mirostat": 2}).extra_params == {"mirostat": 2}
-    with pytest.raises(ValueError, match="'mirostat_tau' is refused"):
-        ModelSpec(name="openai/x", extra_params={"mirostat_tau": 2})
+    """A spec is valid whatever the environment says; at submit DURABLE_LLM_EXTRA_PARAMS lets its names through."""
+    spec = ModelSpec(name="openai/x", extra_params={"mirostat": 2})
+    assert spec.extra_params == {"mirostat": 2}
+    for config in (spec, LLMConfig(models=[spec]), {"name": "openai/x", "mirostat": 2}):
+        with pytest.raises(InvalidRequestError, match="'mirostat' is refused: it is not on the list"):
+            to_config(config)
+    monkeypatch.setenv("DURABLE_LLM_EXTRA_PARAMS", "mirostat, typical_p,")
+    assert to_config(spec).models == [spec]
+    with pytest.raises(InvalidRequestError, match="'mirostat_tau' is refused"):
+        to_config(ModelSpec(name="openai/x", extra_params={"mirostat_tau": 2}))
+
+
+@pytest.mark.parametrize("name", ["mock_response", "fallbacks", "base_url", "api_key", "callbacks", "client"])
+def test_what_steers_litellm_is_refused_whatever_the_operator_allows(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """By name, when the spec is constructed, and again on the worker."""
+    monkeypatch.setenv("DURABLE_LLM_EXTRA_PARAMS", name)
+    with pytest.raises(ValueError, match=f"'{name}' is refused"):
+        ModelSpec(name="openai/x", extra_params={name: "x"})
+    with pytest.raises(ValueError, match=f"'{name}' is refused"):
+        check_parameters({name: "x"}, also_allowed={name})
+
+
+LMI_SHAPES = """
+import logging
+logging.basicConfig(level="INFO", format="%(name)s %(levelname)s %(message)s")
+from durable_llm import LLMConfig, ModelSpec
+from durable_llm.client.new_call import to_config
+to_config("openai/a"), to_config(ModelSpec(name="openai/b")), LLMConfig.from_lmi({"models": ["openai/c"]})
+to_config({"models": [ModelSpec(name="openai/d"), {"name": "openai/e", "timeout": 5, "temperature": 0.0}]})
+print("silent so far", flush=True)
+for _ in range(2):
+    to_config({"models": ["openai/f", {"name": "openai/g", "temperature": 0.0}]})
+"""
+
+
+def test_the_log_says_once_what_lmis_shapes_bring() -> None:
+    """Names, specs and `from_lmi` say nothing; neither does a shape that overrides everything."""
+    done = subprocess.run([sys.executable, "-c", LMI_SHAPES], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "silent so far\n"
+    [line] = done.stderr.splitlines()
+    assert line.startswith("durable_llm INFO config: lmi's dict shapes bring lmi's defaults, here timeout=60.0, ")
+    assert "temperature=1.0" in line
+    assert "LLMConfig.from_lmi" in line
+
+
+def test_from_lmi_is_the_coercion_of_lmis_shapes() -> None:
+    """The explicit way has the same result, and a bare name in it has lmi's defaults too."""
+    shape = {"models": ["gemini/a", ModelSpec(name="openai/b"), {"name": "openai/c", "top_p": 0.5}], "tool_parser": "p"}
+    assert LLMConfig.from_lmi(shape) == to_config(shape)
+    assert LLMConfig.from_lmi({"name": "openai/c"}).models == [ModelSpec.from_name("openai/c")]
+    with pytest.raises(ValueError, match="unknown fields colour"):
+        LLMConfig.from_lmi({"models": ["a"], "colour": "red"})
 
 
 def test_what_litellm_calls_its_own_is_not_on_our_list() -> None:
     """The allow-list must not overlap with the parameters that litellm keeps to itself."""
-    import litellm
-
-    from durable_llm.contract.parameters import ALLOWED
-
     shaping = {"text", "guided_json", "safe_prompt", "prompt_cache_key", "store", "metadata"}
     overlap = ALLOWED & set(litellm.types.utils.all_litellm_params) - shaping
     assert not overlap, overlap

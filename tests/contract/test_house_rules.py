@@ -7,7 +7,6 @@ import pkgutil
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,49 +17,11 @@ from durable_llm.contract.wire import Strict, Wire
 from tests.support import ROOT
 
 PACKAGES = ("durable_llm", "workflows", "activities", "workers")
-MAY_IMPORT = {
-    "durable_llm": set(),
-    "workflows": {"durable_llm"},
-    "activities": {"durable_llm"},
-    "workers": {"durable_llm", "workflows", "activities"},
-}
-
-
-def imports(path: Path) -> Iterator[str]:
-    """Top-level names of all modules that a file imports, wherever in it."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield node.module or ""
 
 
 def sources(package: str) -> list[Path]:
     """All Python files of a package."""
     return sorted((ROOT / package).rglob("*.py"))
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-def test_imports_go_one_way(package: str) -> None:
-    """Workers -> workflows, activities -> durable_llm; workflows and activities never import each other."""
-    for path in sources(package):
-        ours = {name.partition(".")[0] for name in imports(path)} & set(PACKAGES)
-        assert ours <= MAY_IMPORT[package] | {package}, f"{path.relative_to(ROOT)} imports {ours}"
-
-
-def test_only_the_activities_import_litellm() -> None:
-    """Litellm takes seconds to import and reads the environment: it lives on its own side."""
-    for package in PACKAGES:
-        for path in sources(package):
-            if "litellm" in {name.partition(".")[0] for name in imports(path)}:
-                assert package == "activities", path
-
-
-def test_the_policy_knows_no_temporal_no_clock_and_no_randomness() -> None:
-    """A simulation and a report use the policy as it is."""
-    for path in sources("workflows/policy"):
-        forbidden = {"temporalio", "time", "datetime", "random", "asyncio", "os", "litellm"}
-        assert not {name.partition(".")[0] for name in imports(path)} & forbidden, path
 
 
 def test_a_caller_never_loads_litellm_and_little_time() -> None:

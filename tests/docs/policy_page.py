@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 
 from durable_llm.contract.categories import Category
 from workflows.policy import patterns
-from workflows.policy.decide import ACTIONS, KEYLESS_DELAY_S, LONGEST_KEYLESS_DELAY_S, LOST_PER_MODEL, ROUND_SPACING_S
+from workflows.policy.decide import ACTIONS, KEY_WAIT_S, LONGEST_KEY_WAIT_S, LOST_PER_MODEL, ROUND_SPACING_S
 from workflows.policy.rules import (
     _OPEN_4XX,
     _REFUSED_4XX,
@@ -25,8 +25,8 @@ _DEMANDS = {
     "fail": "end the call",
     "resend": f"ask the same model again within 2 s, {LOST_PER_MODEL} times per model and outside its `max_retries`, "
     "then the next",
-    "restate": "ask the same model once more with the full conversation, outside its `max_retries`, then the next",
-    "await_key": f"ask the same model after {KEYLESS_DELAY_S:.0f} s, doubling up to {LONGEST_KEYLESS_DELAY_S:.0f} s, "
+    "resend_all_messages": "ask the same model once more with the full conversation, outside its `max_retries`, then the next",
+    "wait_for_key": f"ask the same model after {KEY_WAIT_S:.0f} s, doubling up to {LONGEST_KEY_WAIT_S:.0f} s, "
     "outside its `max_retries`, until the deadline or `max_attempts`",
 }
 
@@ -118,17 +118,17 @@ def _condition(rule: Rule) -> str:
         *([", ".join(sorted(rule.defect))] if rule.defect else []),
         *([_statuses(rule.status)] if rule.status else []),
         *([f"litellm's {', '.join(sorted(rule.exception))}"] if rule.exception else []),
-        *([_match(rule)] if rule.said or rule.text else []),
+        *([_match(rule)] if rule.fields or rule.text else []),
         *([_ALSO[rule.name]] if rule.name in _ALSO else []),
     ]
     return "; ".join(parts) or "always"
 
 
 def _match(rule: Rule) -> str:
-    if rule.said == rule.text:
-        return f"code, fields or text match {_pattern(rule.said)}"
+    if rule.fields == rule.text:
+        return f"code, fields or text match {_pattern(rule.fields)}"
     parts = [
-        *([f"code or fields match {_pattern(rule.said)}"] if rule.said else []),
+        *([f"code or fields match {_pattern(rule.fields)}"] if rule.fields else []),
         *([f"text matches {_pattern(rule.text)}"] if rule.text else []),
     ]
     return " or ".join(parts)

@@ -322,7 +322,7 @@ async def test_the_namespace_job_makes_what_calls_need(server_env: WorkflowEnvir
     told = await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=namespace))
     assert told.config.workflow_execution_retention_ttl.ToTimedelta() == timedelta(days=30)
     listed = await client.operator_service.list_search_attributes(ListSearchAttributesRequest(namespace=namespace))
-    assert dict(listed.custom_attributes) == search_attributes._INDEXED_TYPE
+    assert dict(listed.custom_attributes) == {key.name: int(key.indexed_value_type) for key in search_attributes.ALL}
     assert await search_attributes.missing(client) == []
 
 

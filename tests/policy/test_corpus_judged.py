@@ -41,9 +41,9 @@ def accepted(case: dict) -> list[str]:
 async def test_the_policy_takes_the_right_action_after_the_right_wait(case: dict) -> None:
     """With another model in the chain: retry, fall back or fail, and never sooner than the provider asked."""
     facts, _ = await facts_of(case)
-    verdict, decision = VERSIONS[CURRENT].judge(facts, Progress(budgets=(3, 3)), Policy(), 86_400.0)
+    decision = VERSIONS[CURRENT].decide(facts, Progress(budgets=(3, 3)), Policy(), 86_400.0)
     taken = WORD[decision.action]
-    assert taken in accepted(case), f"{verdict.rule}: {facts.headline()}"
+    assert taken in accepted(case), f"{decision.rule}: {facts.headline()}"
     if taken == "retry" and case.get("expected_min_delay_s"):
         assert decision.floor_s >= case["expected_min_delay_s"]
 

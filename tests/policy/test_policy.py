@@ -203,21 +203,21 @@ def test_lost_workers_have_a_budget_of_their_own() -> None:
 @pytest.mark.parametrize("preset", ["default", "lmi"])
 def test_a_worker_without_the_encryption_key_uses_up_nothing_but_time(preset: str) -> None:
     """Asked again after 2 s, doubling up to 60 s: no retry, no lost worker, no other model, and not past the deadline."""
-    keyless = FailureFacts(local_fault=LocalFault.UNDECIPHERED, request_sent=Sent.NO)
+    without_key = FailureFacts(local_fault=LocalFault.UNDECIPHERED, request_sent=Sent.NO)
     policy, progress, floors = Policy(preset=preset, on_unknown="fail"), Progress(budgets=(0, 0)), []
     for _ in range(8):
-        verdict, decision = V1.judge(keyless, progress, policy, DAY)
-        assert (verdict.category, decision.action) == (Category.WORKER_LOST, Action.RETRY)
+        decision = V1.decide(without_key, progress, policy, DAY)
+        assert (decision.category, decision.action) == (Category.WORKER_LOST, Action.RETRY)
         assert "lacks the encryption key" in decision.reason
         floors.append(decision.floor_s)
         progress = decision.progress
     assert floors == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
     assert (progress.lost, progress.retries, progress.spec_index) == (0, 0, 0)
-    _, cut = V1.judge(keyless, progress, policy, 5.0)
+    cut = V1.decide(without_key, progress, policy, 5.0)
     assert (cut.floor_s, cut.spread_s) == (5.0, 0.0)
-    _, lost = V1.judge(FailureFacts(local_fault=LocalFault.LOST, request_sent=Sent.NO), progress, policy, DAY)
+    lost = V1.decide(FailureFacts(local_fault=LocalFault.LOST, request_sent=Sent.NO), progress, policy, DAY)
     assert (lost.action, lost.progress.lost) == (Action.RETRY, 1)
-    _, last = V1.judge(keyless, progress, policy.model_copy(update={"max_attempts": 9}), DAY)
+    last = V1.decide(without_key, progress, policy.model_copy(update={"max_attempts": 9}), DAY)
     assert (last.action, last.rule, last.outcome) == (Action.FAIL, "max_attempts", CallOutcome.EXHAUSTED)
 
 
@@ -227,8 +227,8 @@ def test_a_worker_without_the_encryption_key_uses_up_nothing_but_time(preset: st
 )
 def test_the_callers_rule_for_lost_workers_holds_for_a_missing_key(rule: str, action: Action) -> None:
     """Who would not ask again does not; who would, waits for the key as everybody does."""
-    keyless = FailureFacts(local_fault=LocalFault.UNDECIPHERED, request_sent=Sent.NO)
-    _, decision = V1.judge(keyless, Progress(budgets=(0, 0)), Policy(rules={"worker_lost": rule}), DAY)
+    without_key = FailureFacts(local_fault=LocalFault.UNDECIPHERED, request_sent=Sent.NO)
+    decision = V1.decide(without_key, Progress(budgets=(0, 0)), Policy(rules={"worker_lost": rule}), DAY)
     assert (decision.action, decision.floor_s) == (action, 2.0 if action == Action.RETRY else 0.0)
 
 
@@ -268,7 +268,7 @@ def test_nobody_waits_for_what_waiting_cannot_clear(hopeless: Category) -> None:
     """A chain that failed for set-up or size alone ends, also when the call would wait."""
     patient, last = Policy(on_exhausted="wait"), Progress(budgets=(0, 0), spec_index=1)
     assert after(hopeless, last, policy=patient).action == Action.FAIL
-    hopeful = Progress(budgets=(0, 0), spec_index=1, asked={0: 0.0})
+    hopeful = Progress(budgets=(0, 0), spec_index=1, retry_after={0: 0.0})
     assert after(hopeless, hopeful, policy=patient).action == Action.WAIT
 
 
@@ -312,7 +312,7 @@ LMI = Policy(preset="lmi")
 )
 def test_the_lmi_preset_decides_as_lmi_does(facts: dict, action: Action) -> None:
     """By litellm's class, faults included."""
-    _, decision = V1.judge(FailureFacts(**facts), Progress(budgets=(3, 3)), LMI, DAY)
+    decision = V1.decide(FailureFacts(**facts), Progress(budgets=(3, 3)), LMI, DAY)
     assert decision.action == action
     assert decision.rule.startswith("lmi:")
 
@@ -322,14 +322,14 @@ def test_the_lmi_preset_decides_as_lmi_does(facts: dict, action: Action) -> None
 def test_the_lmi_preset_leaves_our_own_refusals_alone(fault: str, exception: str | None) -> None:
     """Nothing was sent, and the class in which litellm wraps a refusal says nothing of it."""
     facts = FailureFacts(local_fault=fault, exception=exception, request_sent="no")
-    _, decision = V1.judge(facts, Progress(budgets=(3, 3)), LMI, DAY)
+    decision = V1.decide(facts, Progress(budgets=(3, 3)), LMI, DAY)
     assert decision.action == Action.NEXT
 
 
 def test_the_lmi_preset_reads_no_delay() -> None:
     """Backoff alone: uniform(0, min(30, 2^(n-1)))."""
     facts = FailureFacts(exception="RateLimitError", http_status=429, retry_after_s=45.0)
-    _, decision = V1.judge(facts, Progress(budgets=(3,)), LMI, DAY)
+    decision = V1.decide(facts, Progress(budgets=(3,)), LMI, DAY)
     assert (decision.floor_s, decision.spread_s) == (0.0, 1.0)
 
 
@@ -377,7 +377,7 @@ def test_no_sequence_of_failures_outruns_its_budgets(
     """However it fails, a call ends within its attempts, never begins a wait past the deadline, never goes back."""
     progress, visited = Progress(budgets=tuple(budgets)), [(1, 0)]
     for number in range(1, policy.max_attempts + 1):
-        _, decision = V1.judge(data.draw(any_facts), progress, policy, left)
+        decision = V1.decide(data.draw(any_facts), progress, policy, left)
         assert decision.progress.attempts == number
         assert decision.floor_s <= left
         if decision.action == Action.FAIL:

@@ -21,9 +21,8 @@ from tests.conftest import SetStage
 from tests.support import ROOT
 from tests.support.record_histories import FOLDER
 from tests.support.scripted import answer, http_error
-from workers.recorded.calls import read_call
 from workers.recorded.histories import from_files, from_server
-from workers.recorded.reclassify import Report, differences, reclassify
+from workers.recorded.reclassify import Report, differences, read_call, reclassify
 from workflows.policy.rules import RULES_V1, Rule
 from workflows.policy.versions import PolicyVersion
 
@@ -80,7 +79,7 @@ async def test_an_edited_decision_is_the_one_difference(tmp_path: Path) -> None:
 
 async def test_a_changed_policy_shows_where_it_decides_otherwise() -> None:
     """A row put before the others changes the calls that it fits, and only those."""
-    stricter = Rule("no-quota", Category.INVALID_REQUEST, "a test", said="insufficient_quota")
+    stricter = Rule("no-quota", Category.INVALID_REQUEST, "a test", fields="insufficient_quota")
     changed = PolicyVersion((stricter, *RULES_V1))
     for path in sorted(HISTORIES.glob("*.json")):
         call = await read_call(WorkflowHistory.from_json(path.stem, path.read_text()), pydantic_data_converter)
@@ -142,7 +141,7 @@ def test_the_command_prints_a_table_or_json(tmp_path: Path) -> None:
         command, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "200"}, cwd=ROOT
     )
     assert "rate_limited -> next (old)" in " ".join(table.stdout.split())
-    assert "1 of 2 judgements in 1 calls" in table.stdout
+    assert "1 of 2 decisions in 1 calls" in table.stdout
     as_json = json.loads(
         subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     )

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import WorkflowFailureError
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
@@ -207,10 +206,7 @@ async def server(*, skips_time: bool) -> AsyncIterator[WorkflowEnvironment]:
         env = await WorkflowEnvironment.start_time_skipping(
             test_server_existing_path=binary("temporal-test-server"), data_converter=pydantic_data_converter
         )
-        wanted = AddSearchAttributesRequest(
-            namespace=env.client.namespace, search_attributes=search_attributes._INDEXED_TYPE
-        )
-        await env.client.operator_service.add_search_attributes(wanted)
+        await search_attributes.register(env.client)
     else:
         env = await WorkflowEnvironment.start_local(
             dev_server_existing_path=binary("temporal"),

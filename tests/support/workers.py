@@ -13,7 +13,7 @@ from durable_llm import Dispatcher
 from durable_llm.store import Store
 from tests.conftest import workflow_runner
 from tests.support.attempts import ring
-from workers.heartbeat_timeout import HeartbeatTimeout
+from workers.plugin import HeartbeatTimeout
 from workflows.llm_call import LLMCall
 
 QUICK = {"heartbeat_timeout_s": 10.0, "heartbeat_interval_s": 0.5}

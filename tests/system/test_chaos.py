@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from examples.chaos.checker import Terms, judge
-from examples.chaos.size import SHORT
-from examples.parts.evidence import Case, Decider, Entry, History, Kill, Request, Try
+from tests.harness.chaos.checker import Terms, judge
+from tests.harness.chaos.size import SHORT
+from tests.harness.parts.evidence import Case, Decider, Entry, History, Kill, Request, Try
 from tests.support import ROOT
 from workers.dev.children import Child
 
@@ -244,7 +244,7 @@ def test_a_busy_machine_is_allowed_what_its_decisions_take():
 async def test_a_short_run(tmp_path):
     """40 calls, two workers, the server and the job killed: nobody lost, everything accounted for, exit code 0."""
     lines = []
-    command = [sys.executable, "-m", "examples.chaos", "--short", "--folder", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.harness.chaos", "--short", "--folder", str(tmp_path)]
     chaos = await Child.start("the chaos run", command, env={"PYTHONPATH": str(ROOT)}, on_line=lines.append)
     try:
         code = await chaos.wait()

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from examples.demo import script
-from examples.demo.checker import judge
-from examples.parts.evidence import Case, History, Kill, Request, Try
+from tests.harness.demo import script
+from tests.harness.demo.checker import judge
+from tests.harness.parts.evidence import Case, History, Kill, Request, Try
 from tests.support import ROOT
 from workers.dev.children import Child
 
@@ -165,7 +165,7 @@ def test_each_scripted_failure_meets_one_step():
 async def test_whole_demo(tmp_path):
     """From nothing to the verdict: ten calls, two kills, nobody lost, nobody asked again, and exit code 0."""
     lines = []
-    command = [sys.executable, "-m", "examples.demo", "--folder", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.harness.demo", "--folder", str(tmp_path)]
     demo = await Child.start("the demo", command, env={"PYTHONPATH": str(ROOT)}, on_line=lines.append)
     try:
         code = await demo.wait()

@@ -1,22 +1,21 @@
 """What a stranger gets from the wheel: a client alone, or the whole service beside packages that took its names."""
 
-import os
+import asyncio
 import re
-import signal
-import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from temporalio.testing import WorkflowEnvironment
 
-from durable_llm.service import PACKAGES, ServiceError, check_service_modules, service_environment, service_folder
 from tests.support import ROOT
-from tests.support.stranger import Stranger, pip
+from tests.support.bodies import openai
+from tests.support.stranger import Stranger, pip, squatter
+from tests.support.wire import playing
 
-RUN = "import sys; from durable_llm.service import run; sys.exit(run(sys.argv[1:]))"
+ROOMS = ("workflows", "activities", "workers")
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +32,9 @@ def test_the_wheel_carries_the_service_and_no_more(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"durable_llm"}
     assert "durable_llm/py.typed" in names
-    for package in PACKAGES:
+    for package in ROOMS:
         sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / package).rglob("*.py")}
-        assert {name.removeprefix("durable_llm/_service/") for name in names} >= sources
+        assert {name.removeprefix("durable_llm/") for name in names} >= sources
     assert not [name for name in names if re.search(r"test|__pycache__|\.pyc$|\.env|benchmarks|examples", name)]
 
 
@@ -53,66 +52,61 @@ def test_the_wheel_alone_is_a_client(wheel: Path, tmp_path: Path) -> None:
         assert "Traceback" not in refused.stderr
 
 
-def test_a_foreign_package_is_named_and_refused(tmp_path: Path) -> None:
-    """When somebody else's `workflows` comes first, no command starts, and its path is said."""
-    (tmp_path / "workflows").mkdir()
-    (tmp_path / "workflows" / "__init__.py").write_text("raise ImportError('not yours')\n")
-    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "PYTHONSAFEPATH": "1"}
-    for command in ([], ["dev"], ["reclassify"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "workers", *command], env=env, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 2
-        assert f"'workflows' is {tmp_path / 'workflows'}" in done.stderr
-        assert "Traceback" not in done.stderr
+HOST = """
+import asyncio, sys
+from datetime import timedelta
+from temporalio import workflow
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+import durable_llm
+assert "litellm" not in sys.modules
+from durable_llm import Dispatcher, ModelSpec
+from durable_llm.plugin import DurableLLMPlugin
 
 
-@pytest.mark.parametrize("kind", ["module", "namespace"])
-def test_a_foreign_package_is_recognised_in_every_shape(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@workflow.defn
+class MyAgent:
+    @workflow.run
+    async def run(self, name: str) -> str:
+        return f"hello, {name}"
+
+
+async def main(address: str, api_base: str) -> None:
+    client = await Client.connect(address)
+    async with Worker(client, task_queue="mine", workflows=[MyAgent], plugins=[DurableLLMPlugin()]):
+        print(await client.execute_workflow(MyAgent.run, "host", id="agent", task_queue="mine"))
+        model = ModelSpec(name="openai/local", api_base=api_base)
+        async with Dispatcher.connect(task_queue="mine") as dispatcher:
+            for prompt in ("Name a prime.", "Name a prime. " + "pad " * 3000):
+                print((await dispatcher.call(model, prompt)).text)
+    print("foreign" if hasattr(sys.modules.get("workflows"), "__path__") else "alone")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_a_users_own_worker_answers_calls_beside_its_own_workflow(
+    wheel: Path, tmp_path: Path, server_env: WorkflowEnvironment
 ) -> None:
-    """A plain module and a folder without `__init__.py` take the name as well."""
-    culprit = tmp_path / ("workflows.py" if kind == "module" else "workflows")
-    culprit.write_text("") if kind == "module" else culprit.mkdir()
-    monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    for name in [name for name in sys.modules if name.partition(".")[0] in PACKAGES]:
-        monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(ServiceError, match=re.escape(f"'workflows' is {culprit}")):
-        check_service_modules()
-
-
-def test_our_own_packages_pass() -> None:
-    """In a checkout the service is beside the package, and nothing is complained about."""
-    assert service_folder() == ROOT
-    check_service_modules()
-
-
-def test_the_service_comes_first_and_the_working_directory_never() -> None:
-    """Its folder precedes what PYTHONPATH had, and `python -m` does not look where the command is typed."""
-    env = service_environment({"PYTHONPATH": "/theirs", "KEPT": "1"})
-    assert env == {"PYTHONPATH": f"{ROOT}{os.pathsep}/theirs", "PYTHONSAFEPATH": "1", "KEPT": "1"}
-    assert service_environment({})["PYTHONPATH"] == str(ROOT)
-
-
-def test_the_status_is_the_services_own() -> None:
-    """A setting that cannot be used is status 2 through `durable_llm.service` as well."""
-    env = {**os.environ, "DURABLE_LLM_HEARTBEAT_TIMEOUT_S": "soon"}
-    done = subprocess.run([sys.executable, "-c", RUN], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "DURABLE_LLM_HEARTBEAT_TIMEOUT_S" in done.stderr
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_signals_reach_the_service_itself() -> None:
-    """The service takes over the process, so that a supervisor's signal to the process it started needs no passing on."""
-    env = {**os.environ, "TEMPORAL_ADDRESS": "127.0.0.1:1", "DURABLE_LLM_CONNECT_WAIT_S": "60"}
-    with subprocess.Popen([sys.executable, "-c", RUN], cwd=ROOT, env=env) as process:
-        give_up = time.monotonic() + 20
-        while b"workers" not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
-            assert time.monotonic() < give_up
-            time.sleep(0.02)
-        process.terminate()
-        assert process.wait(20) == -signal.SIGTERM
+    """The plugin from the wheel in an ordinary program, in its sandbox, beside a foreign top-level `workflows`."""
+    stranger = Stranger(tmp_path)
+    pip(stranger.python, "install", str(squatter(tmp_path)))
+    pip(stranger.python, "install", "-c", str(ROOT / "constraints.txt"), f"{wheel}[worker]")
+    (stranger.folder / "host.py").write_text(HOST)
+    address = server_env.client.service_client.config.target_host
+    async with playing({"body": openai(text="forty-one")}) as wire:
+        env = stranger.env(TEMPORAL_ADDRESS=address, DURABLE_LLM_API_BASE_HOSTS="127.0.0.1")
+        process = await asyncio.create_subprocess_exec(
+            str(stranger.python), "host.py", address, f"{wire.url}/v1", cwd=stranger.folder, env=env,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        printed, complaints = await asyncio.wait_for(process.communicate(), 90)
+    assert (process.returncode, printed.decode().split("\n")) == (
+        0, ["hello, host", "forty-one", "forty-one", "alone", ""],
+    ), complaints.decode()  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from temporalio.worker import Plugin, Replayer, Worker
 
 from durable_llm import Dispatcher, DurableLLMError, LLMConfig, ModelSpec
 from durable_llm.client.trace_context import TraceContext, active_trace
+from durable_llm.contract.facts import FailureFacts, LocalFault
 from durable_llm.contract.ledger import Usage
 from durable_llm.contract.request import AttemptOrder, Prompt
 from durable_llm.contract.result import Choice, FunctionCall, ToolCall
@@ -32,10 +33,11 @@ from tests.support.wire import playing
 from workers.telemetry import captured
 from workers.telemetry import exporting as telemetry
 from workers.telemetry.attempt_attributes import of_address, provider_name, request_model
+from workers.telemetry.instruments import telemetry_errors_logged
 from workers.telemetry.names import ATTRIBUTES, Attribute, tables
 from workflows.llm_call import LLMCall
 
-HISTORIES = sorted((ROOT / "tests" / "histories").glob("*.json"))
+HISTORIES = sorted((ROOT / "tests" / "support" / "histories").glob("*.json"))
 ANSWERED = {"durable_llm.outcome": "answered"}
 QUICK = {"OTEL_BSP_SCHEDULE_DELAY": "50", "OTEL_METRIC_EXPORT_INTERVAL": "150"}
 PROMPT = "Which of these two elephants is older, and by how many winters?"
@@ -291,6 +293,28 @@ async def test_an_attempt_whose_worker_was_lost_has_a_span_too(
     assert attempts[0].attributes["durable_llm.outcome"] == "unknown"
 
 
+@pytest.mark.parametrize(
+    ("last", "kind", "outcome"),
+    [
+        (FailureFacts(local_fault=LocalFault.BROKEN_VALIDATOR, answer=answer()), "BrokenValidatorError", "rejected"),
+        (FailureFacts(local_fault=LocalFault.UNKNOWN_VALIDATOR), "UnsupportedRequestError", "rejected"),
+        (http_error(400, text="Invalid schema for function 'f'"), "RequestRejectedError", "rejected"),
+    ],
+)
+async def test_a_calls_span_has_the_outcome_that_its_handle_has(
+    server_env: WorkflowEnvironment, exported: Exported, last: FailureFacts, kind: str, outcome: str
+) -> None:
+    """One table says which error is which outcome."""
+    async with traced(server_env, exported, last) as ready:
+        handle = await ready.dispatcher.submit(chain(), PROMPT)
+        with pytest.raises(DurableLLMError) as raised:
+            await handle.result()
+        assert (await handle.status()).outcome == outcome
+        call, _ = await exported.spans(handle.call_id)
+    assert type(raised.value).__name__ == call.attributes["error.type"] == kind
+    assert call.attributes["durable_llm.outcome"] == outcome
+
+
 async def test_a_call_that_ends_without_an_answer_says_how(server_env: WorkflowEnvironment, exported: Exported) -> None:
     """An exhausted call is an error by its type; a cancelled one is none, and neither is its attempt."""
     async with traced(server_env, exported, http_error(401)) as ready:
@@ -462,19 +486,33 @@ def test_what_cannot_be_done_is_said_and_the_worker_goes_on(
     assert "OTEL_EXPORTER_OTLP_PROTOCOL" in caplog.text
 
 
-def test_a_tracer_provider_of_somebody_else_stays_and_is_named(
+def test_a_second_worker_of_a_process_shares_its_telemetry(
     exported: Exported, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Temporal's plugin refuses another provider; a worker without telemetry is better than none."""
+    """OpenTelemetry's providers can be set once; a host that starts its worker again must not lose its spans."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", exported.receiver.url)
     with telemetry.exporting() as plugins:
-        assert plugins == ()
-    assert "opentelemetry-instrument" in caplog.text
+        assert len(plugins) == len(exported.plugins)
+    assert not caplog.text
+
+
+def test_a_tracer_provider_of_somebody_else_stays_and_is_named() -> None:
+    """Temporal's plugin refuses another provider; a worker without telemetry is better than none."""
+    program = (
+        "from opentelemetry import trace; from opentelemetry.sdk.trace import TracerProvider; theirs = TracerProvider();"
+        "trace.set_tracer_provider(theirs); from workers.telemetry.exporting import exporting;"
+        "assert exporting().__enter__() == (); assert trace.get_tracer_provider() is theirs"
+    )
+    environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT, env=environment
+    )
+    assert "opentelemetry-instrument" in done.stderr
 
 
 def test_what_fails_in_telemetry_is_told_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
     """An answer was paid for: no fault of ours in describing it may lose it, and no text of it may be logged."""
-    with telemetry.harmless():
+    with telemetry_errors_logged():
         raise ValueError(PROMPT)
     assert "ValueError" in caplog.text
     assert PROMPT not in caplog.text

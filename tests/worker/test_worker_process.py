@@ -13,8 +13,8 @@ from temporalio.testing import WorkflowEnvironment
 from durable_llm import AllModelsExhaustedError, Category, Dispatcher, ModelSpec
 from tests.support.processes import SERVES, outcome, start, worker
 from tests.support.wire import playing
+from workers.plugin import build_attempts
 from workers.settings import SettingsError, load_settings
-from workers.worker import build_attempts
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,11 @@ from temporalio.converter import PayloadCodec
 from durable_llm.encryption.codec import EncryptionCodec
 from durable_llm.errors import DecryptionError
 
+from ..logs import show_logs
 from ..settings import SettingsError
 from .access import COOKIE, Access
 from .login import LOGIN_HEADERS, logged_in_page, login_page
-from .settings import CodecSettings
+from .settings import CodecSettings, load_codec_settings
 
 logger = logging.getLogger("durable_llm.codec")
 
@@ -142,17 +143,17 @@ async def _healthy(_: Request) -> Response:
     return PlainTextResponse("ok")
 
 
-async def run_codec_server(settings: CodecSettings, keys: dict[str, bytes], announce: Callable[[str], None]) -> int:
+async def run_codec_server(announce: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
-        settings: The checked settings.
-        keys: The keys, at least one.
         announce: Told in one line when the server listens.
 
     Raises:
-        SettingsError: the address cannot be listened on.
+        SettingsError: a setting cannot be used, or the address cannot be listened on.
     """
+    settings, keys = load_codec_settings()
+    show_logs("INFO")
     origins = settings.origins
     app = codec_app(EncryptionCodec(keys), Access(settings.secret_token, origins), origins)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
@@ -161,7 +162,6 @@ async def run_codec_server(settings: CodecSettings, keys: dict[str, bytes], anno
         port = listener.getsockname()[1]
         announce(f"codec server ready: {settings.host} port {port}, keys {', '.join(keys)}, for {', '.join(origins)}")
         await server.serve(sockets=[listener])
-    return 0
 
 
 def _listening(settings: CodecSettings) -> socket.socket:

@@ -20,7 +20,7 @@ from ..codec.settings import CODEC_PREFIX, TOKEN_VARIABLE
 from .children import Child, StackError
 from .ports import LOOPBACK, claim_port
 
-CODEC_COMMAND: Final = (sys.executable, "-m", "workers", "codec-server")
+CODEC_COMMAND: Final = (sys.executable, "-m", "durable_llm.cli", "codec-server")
 
 
 @dataclass(frozen=True, kw_only=True)

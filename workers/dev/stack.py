@@ -21,7 +21,7 @@ from .children import Child, StackError, cancelled_by_signals
 from .codec import DevCodec, plan_codec, running_codec
 from .server import DEFAULT_DATA, DEFAULT_PORT, DEFAULT_UI_PORT, DevServer, ServerOptions
 
-WORKER_COMMAND: Final = (sys.executable, "-m", "workers")
+WORKER_COMMAND: Final = (sys.executable, "-m", "durable_llm.cli", "worker")
 WORKER_READY: Final = "worker ready"
 """How the line begins that a worker prints once it polls."""
 

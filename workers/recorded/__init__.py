@@ -1,1 +1,1 @@
-"""Recorded calls: replayed with this code, and classified again by today's policy."""
+"""Recorded calls: replayed with this code, and decided again by today's policy."""

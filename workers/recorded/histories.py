@@ -1,6 +1,6 @@
-"""Where recorded histories come from: exported files, or the server itself.
+"""Where recorded histories come from: exported files, or the server.
 
-What cannot be read does not end a report over a thousand calls: a text that says so stands in its place.
+One history that cannot be read does not end a report over a thousand calls: a text that says so takes its place.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from durable_llm.contract.names import WORKFLOW
 from durable_llm.encryption.codec import data_converter
 
 AT_ONCE: Final = 10
-"""Histories that are fetched at the same time."""
+"""How many histories are fetched at the same time."""
 
 _CONNECT_WAIT: Final = timedelta(seconds=10)
 
@@ -27,7 +27,7 @@ Histories = AsyncIterator[WorkflowHistory | str]
 
 
 async def chosen(paths: Sequence[Path], query: str | None, limit: int) -> tuple[Histories, DataConverter]:
-    """The histories of `paths`, or without any those of the server, and what decodes them.
+    """The histories in `paths`, or if there are no paths those of the server, and the converter that decodes them.
 
     Raises:
         DurableLLMError: no server; while iterating, that it refused the query or went away.
@@ -44,7 +44,7 @@ async def from_files(paths: Sequence[Path]) -> Histories:
         for file in sorted(path.rglob("*.json")) if path.is_dir() else [path]:
             try:
                 yield WorkflowHistory.from_json(file.stem, file.read_text())
-            except Exception as error:  # no file, no JSON, or what protobuf makes of JSON that is no history
+            except Exception as error:  # no file, no JSON, or JSON that protobuf cannot read as a history
                 yield f"{file}: no history: {type(error).__name__}"
 
 

@@ -1,14 +1,17 @@
-"""`python -m workers reclassify`: recorded calls, judged again by today's policy.
+"""`python -m workers reclassify`: recorded calls, decided again by today's policy.
 
-An operator who wonders what a change of the policy would have done sees here each attempt that would now be judged or
-followed otherwise. Each is judged where the recorded call stood at that moment: what would have come after another
-decision, nobody knows.
+It shows an operator what a change of the policy would have done: each failed attempt that today's policy would classify
+or answer differently. Each attempt is decided at the point where the recorded call was; what would have followed
+another decision is unknown.
 """
 
 import json
+import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,80 +19,151 @@ from rich.table import Table
 from temporalio.client import WorkflowHistory
 from temporalio.converter import DataConverter
 
-from ..rooms.workflows import CURRENT, VERSIONS, Decision, PolicyVersion, Progress
-from .calls import RecordedCall, RecordedFailure, UnreadableCallError, read_call
+from durable_llm.client.history import CallHistory
+from durable_llm.contract.facts import FailureFacts
+from durable_llm.contract.ledger import Attempt
+from durable_llm.contract.names import WORKFLOW
+from durable_llm.contract.request import AttemptOrder, CallRequest
+
+from ..rooms.workflows import CURRENT, FIRST, VERSIONS, Decision, PolicyVersion, Progress
 from .histories import chosen
+
+_POLICY_MARKER: Final = re.compile(rb"policy-(\d+)")
+
+
+class NotACallError(ValueError):
+    """A history does not belong to a call of this package."""
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What a failure was said to be, and what followed."""
+class PolicyDecision:
+    """What a policy said that a failure is, and what it decided."""
 
     category: str
     decision: str
     rule: str
 
-    def agrees(self, other: "Judgement") -> bool:
-        """Whether both lead to the same; another rule that says the same is no other judgement."""
+    def agrees(self, other: "PolicyDecision") -> bool:
+        """Whether both lead to the same; another rule with the same result makes no difference."""
         return (self.category, self.decision) == (other.category, other.decision)
+
+    def __str__(self) -> str:
+        return f"{self.category} -> {self.decision} ({self.rule})"
+
+
+@dataclass(frozen=True)
+class RecordedFailure:
+    """One failed attempt that the workflow decided about."""
+
+    order: AttemptOrder
+    facts: FailureFacts
+    decided_at: datetime
+    decision: PolicyDecision | None
+    """None if the call ended before it wrote a ledger entry."""
+
+
+@dataclass(frozen=True)
+class RecordedCall:
+    """One call's failures, in their order."""
+
+    call_id: str
+    request: CallRequest
+    deadline: datetime
+    policy_version: int
+    failures: list[RecordedFailure]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One attempt that today's policy judges otherwise."""
+    """One attempt that today's policy decides differently."""
 
     call_id: str
     attempt: int
     model: str
     message: str
-    recorded: Judgement
-    today: Judgement
+    recorded: PolicyDecision
+    today: PolicyDecision
 
 
 @dataclass(frozen=True)
 class Report:
-    """What came of all recorded calls."""
+    """The result for all recorded calls."""
 
     calls: int
     attempts: int
-    """Failed attempts with a recorded judgement."""
+    """Failed attempts with a recorded decision."""
     differences: list[Difference]
     unreadable: list[str]
 
 
+async def read_call(history: WorkflowHistory, converter: DataConverter) -> RecordedCall:
+    """The call that `history` records.
+
+    Raises:
+        ValueError, LookupError, RuntimeError: it is not a call's history, or its payloads cannot be decoded.
+    """
+    recorded = CallHistory(converter)
+    for event in history.events:
+        await recorded.add(event)
+    if recorded.started is None:
+        raise NotACallError(f"is not the history of a {WORKFLOW}")
+    started = recorded.started.workflow_execution_started_event_attributes
+    if started.workflow_type.name != WORKFLOW:
+        raise NotACallError(f"is a {started.workflow_type.name}, not a {WORKFLOW}")
+    request: CallRequest = (await converter.decode([started.input.payloads[0]], [CallRequest]))[0]
+    after = timedelta(seconds=request.deadline_after_s or 86_400)
+    deadline = request.deadline_at or recorded.started.event_time.ToDatetime(tzinfo=UTC) + after
+    entries = {**await recorded.final_entries(), **recorded.written}
+    failures = [
+        RecordedFailure(attempt.order, attempt.facts, attempt.decided_at, _recorded(entries.get(number)))
+        for number, attempt in sorted(recorded.attempts.items())
+        if attempt.facts is not None and attempt.decided_at is not None
+    ]
+    versions = [int(found[1]) for data in recorded.markers if (found := _POLICY_MARKER.search(data))]
+    return RecordedCall(
+        call_id=started.workflow_id or history.workflow_id,
+        request=request,
+        deadline=deadline if deadline.tzinfo else deadline.replace(tzinfo=UTC),
+        policy_version=versions[-1] if versions else FIRST,
+        failures=failures,
+    )
+
+
+def _recorded(entry: Attempt | None) -> PolicyDecision | None:
+    if entry is None or entry.decision is None:  # it was cancelled before the policy decided
+        return None
+    return PolicyDecision(str(entry.category), str(entry.decision), entry.rule or "")
+
+
 def differences(call: RecordedCall, today: PolicyVersion = VERSIONS[CURRENT]) -> list[Difference]:
-    """Where `today` would decide otherwise than `call` did."""
+    """Where `today` would decide differently from `call`."""
     found = []
     for failure, progress, remaining_s in _stages(call):
-        recorded = _recorded(failure)
-        verdict, decision = today.judge(failure.facts, progress, call.request.policy, remaining_s)
-        judged = Judgement(verdict.category, decision.action, decision.rule)
-        if recorded is not None and not judged.agrees(recorded):
+        decision = today.decide(failure.facts, progress, call.request.policy, remaining_s)
+        ours = PolicyDecision(decision.category, decision.action, decision.rule)
+        if failure.decision is not None and not ours.agrees(failure.decision):
             number, model = failure.order.number, failure.order.spec.name
-            found.append(Difference(call.call_id, number, model, failure.facts.headline(), recorded, judged))
+            found.append(Difference(call.call_id, number, model, failure.facts.headline(), failure.decision, ours))
     return found
 
 
 def _stages(call: RecordedCall) -> Iterable[tuple[RecordedFailure, Progress, float]]:
-    """Each decided failure, where the call stood, and the seconds that were left.
+    """Each failure, where the call was then, and the seconds that were left.
 
-    The call's own version of the policy says how it went on from there.
+    The policy version of the call itself says how it continued.
     """
-    its_own = VERSIONS.get(call.policy_version, VERSIONS[CURRENT])
+    version = VERSIONS.get(call.policy_version, VERSIONS[CURRENT])
     progress = Progress(budgets=tuple(spec.max_retries for spec in call.request.models))
     for failure in call.failures:
-        if failure.decided_at is None:
-            return
-        progress = _at(progress, failure)
+        progress = _at(progress, failure.order)
         remaining_s = (call.deadline - failure.decided_at).total_seconds()
         yield failure, progress, remaining_s
-        decision: Decision = its_own.judge(failure.facts, progress, call.request.policy, remaining_s)[1]
+        decision: Decision = version.decide(failure.facts, progress, call.request.policy, remaining_s)
         progress = decision.progress
 
 
-def _at(progress: Progress, failure: RecordedFailure) -> Progress:
-    """`progress`, unless the order shows that the call stood elsewhere: a version that nobody here knows decided so."""
-    order = failure.order
+def _at(progress: Progress, order: AttemptOrder) -> Progress:
+    """`progress`, unless the order shows that the call was elsewhere: then a version that we do not know decided."""
     if (order.spec_index, order.try_number, order.number) == (
         progress.spec_index, progress.tries + 1, progress.attempts + 1,
     ):  # fmt: skip
@@ -98,66 +172,53 @@ def _at(progress: Progress, failure: RecordedFailure) -> Progress:
     return replace(progress, spec_index=order.spec_index, tries=tries, retries=tries, attempts=order.number - 1)
 
 
-def _recorded(failure: RecordedFailure) -> Judgement | None:
-    entry = failure.entry
-    if entry is None or entry.decision is None:
-        return None  # given up before it was judged
-    return Judgement(str(entry.category), str(entry.decision), entry.rule or "")
-
-
 async def reclassify(histories: AsyncIterator[WorkflowHistory | str], converter: DataConverter) -> Report:
-    """Judge every history again; a text stands for one that could not be read."""
+    """Decide every history again; a text stands for one that could not be read."""
     calls, attempts, found, unreadable = 0, 0, [], []
     async for history in histories:
-        try:
-            call = await read_call(history, converter) if isinstance(history, WorkflowHistory) else None
-        except UnreadableCallError as error:
-            unreadable.append(str(error))
+        if isinstance(history, str):
+            unreadable.append(history)
             continue
-        if call is None:
-            unreadable.append(str(history))
+        try:
+            call = await read_call(history, converter)
+        except NotACallError as error:
+            unreadable.append(f"{history.workflow_id}: {error}")
+            continue
+        except (ValueError, LookupError, RuntimeError) as error:
+            unreadable.append(f"{history.workflow_id}: cannot be decoded: {type(error).__name__}")
             continue
         calls += 1
-        attempts += sum(_recorded(failure) is not None for failure in call.failures)
+        attempts += sum(failure.decision is not None for failure in call.failures)
         found += differences(call)
     return Report(calls, attempts, found, unreadable)
 
 
 async def run_reclassify(paths: Sequence[Path], query: str | None, limit: int, *, as_json: bool) -> int:
-    """Print the report; the status is 1 when a history could not be read.
+    """Print the report; the status is 1 if a history could not be read.
 
     Raises:
         DurableLLMError: no server, or it refused the query.
     """
     report = await reclassify(*await chosen(paths, query, limit))
-    console = Console()
     if as_json:
         print(json.dumps(asdict(report), indent=2))
     else:
-        show(report, console)
+        show(report, Console())
     return 1 if report.unreadable else 0
 
 
 def show(report: Report, console: Console) -> None:
-    """The report for people."""
+    """Print the report for people."""
     if report.differences:
-        console.print(_table(report.differences))
+        table = Table("call", "#", "model", "failure", "recorded", "today")
+        for row in report.differences:
+            cells = (row.call_id, row.attempt, row.model, row.message, row.recorded, row.today)
+            table.add_row(*(escape(str(cell)) for cell in cells))
+        console.print(table)
     console.print(
-        f"{len(report.differences)} of {report.attempts} judgements in {report.calls} calls would be another under "
+        f"{len(report.differences)} of {report.attempts} decisions in {report.calls} calls would be different under "
         f"policy version {CURRENT}",
         highlight=False,
     )
     for line in report.unreadable:
         console.print(f"not read: {line}", style="yellow", markup=False)
-
-
-def _table(found: Sequence[Difference]) -> Table:
-    table = Table("call", "#", "model", "failure", "recorded", "today")
-    for row in found:
-        cells = (row.call_id, str(row.attempt), row.model, row.message, _said(row.recorded), _said(row.today))
-        table.add_row(*map(escape, cells))
-    return table
-
-
-def _said(judgement: Judgement) -> str:
-    return f"{judgement.category} -> {judgement.decision} ({judgement.rule})"

@@ -1,7 +1,7 @@
-"""`python -m workers replay`: recorded calls, run again by the code at hand.
+"""`python -m workers replay`: recorded calls, run again with the installed code.
 
-A worker that takes over a running call replays its history. Code that would issue other commands than the history has
-leaves the call stuck until its deadline, so whoever deploys wants to know it before.
+A worker that takes over a running call replays its history. If its code would issue other commands than the history
+has, the call is stuck until its deadline. This command shows that before a deployment.
 """
 
 import json
@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 from temporalio.converter import DataConverter
 from temporalio.runtime import Runtime, TelemetryConfig
@@ -26,12 +27,12 @@ class Replayed:
 
     call_id: str
     fault: str | None
-    """Why this code cannot go on with the call; None: it can."""
+    """Why this code cannot continue the call; None: it can."""
 
 
 @dataclass
 class Report:
-    """What came of all recorded calls."""
+    """The result for all recorded calls."""
 
     calls: list[Replayed] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
@@ -62,20 +63,17 @@ async def replay(histories: Histories, converter: DataConverter, workflow: type 
 
 
 async def _calls(histories: Histories, unreadable: list[str]) -> AsyncIterator[WorkflowHistory]:
-    """The histories of calls; what is none of them goes to `unreadable`."""
+    """The histories of calls; the text for anything else goes to `unreadable`."""
     async for history in histories:
         if isinstance(history, str):
             unreadable.append(history)
-        elif (kind := _workflow_type(history)) != WORKFLOW:
+            continue
+        first = next(iter(history.events), HistoryEvent())
+        kind = first.workflow_execution_started_event_attributes.workflow_type.name
+        if kind != WORKFLOW:
             unreadable.append(f"{history.workflow_id}: is a {kind or 'fragment'}, not a {WORKFLOW}")
         else:
             yield history
-
-
-def _workflow_type(history: WorkflowHistory) -> str:
-    if not history.events:
-        return ""
-    return history.events[0].workflow_execution_started_event_attributes.workflow_type.name
 
 
 def _fault(failure: BaseException | None) -> str | None:
@@ -86,7 +84,7 @@ def _fault(failure: BaseException | None) -> str | None:
 
 
 async def run_replay(paths: Sequence[Path], query: str | None, limit: int, *, as_json: bool) -> int:
-    """Print what became of each call; the status is 1 when one does not replay or could not be read.
+    """Print the result for each call; the status is 1 if one does not replay or could not be read.
 
     Raises:
         DurableLLMError: no server, or it refused the query.
@@ -100,7 +98,7 @@ async def run_replay(paths: Sequence[Path], query: str | None, limit: int, *, as
 
 
 def show(report: Report) -> None:
-    """The report for people: a line for each call, then the sum."""
+    """Print the report for people: a line for each call, then the total."""
     for call in report.calls:
         print(f"{call.call_id}: {call.fault or 'replays'}")
     for line in report.unreadable:

@@ -25,8 +25,7 @@ from ..rooms.activities import Observation, Scrubber, observing
 from ..rooms.workflows import CURRENT, VERSIONS
 from . import attempt_attributes, captured
 from .attempt_attributes import Attributes
-from .exporting import harmless
-from .instruments import Instruments
+from .instruments import Instruments, telemetry_errors_logged
 from .names import CHAT, SCOPE, Attribute
 
 CAPTURED_BYTES: Final = 8000
@@ -54,7 +53,7 @@ class WatchedActivity(ActivityInboundInterceptor):
                 return await watch.over(attempt)
 
     def _begun(self, input: ExecuteActivityInput, seen: Observation) -> "_AttemptWatch | None":  # noqa: A002  # as above
-        with harmless():
+        with telemetry_errors_logged():
             order, prompt = input.args
             seen.prompt = prompt if isinstance(prompt, Prompt) else None  # a large one the attempt notes by itself
             return _AttemptWatch(order, seen, self._instruments, self._capture_content)
@@ -77,15 +76,15 @@ class _AttemptWatch:
         try:
             answer = await attempt
         except asyncio.CancelledError:
-            with harmless():
+            with telemetry_errors_logged():
                 self._end(_of_cancellation(), None)
             raise
         except Exception as error:
-            with harmless():
+            with telemetry_errors_logged():
                 facts = _facts_of(error)
                 self._end(attempt_attributes.of_failure(facts, category_of(facts)), facts.duration_s, status_of(facts))
             raise
-        with harmless():
+        with telemetry_errors_logged():
             self._end(attempt_attributes.of_answer(answer), answer.duration_s, answer=answer)
         return answer
 
@@ -97,7 +96,7 @@ class _AttemptWatch:
         self._attributes |= {**self._where(), **attributes}
         self.span.set_attributes(self._attributes)
         if self._capture and self.span.is_recording():
-            with harmless():  # what cannot be shown must not take the span with it
+            with telemetry_errors_logged():  # what cannot be shown must not take the span with it
                 self.span.set_attributes(_content(self._seen, answer))
         if status is not None:
             self.span.set_status(status)

@@ -8,7 +8,7 @@ so the call makes one in its place.
 
 import asyncio
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from opentelemetry import context, trace
 from opentelemetry.trace import Span, Status, StatusCode
@@ -29,26 +29,13 @@ from durable_llm.contract.ledger import Attempt, Ledger
 from durable_llm.contract.names import ATTEMPT_ACTIVITY, WORKFLOW
 from durable_llm.contract.request import AttemptOrder
 from durable_llm.contract.result import CallFailure, LLMResult
-from durable_llm.errors import (
-    AllModelsExhaustedError,
-    DeadlineExceededError,
-    RequestRejectedError,
-    UnsupportedRequestError,
-)
+from durable_llm.errors import outcome_of_error
 
 from . import attempt_attributes
 from .attempt_attributes import Attributes
 from .attempt_spans import category_of, chat_span, status_of
-from .exporting import harmless
-from .instruments import Instruments
+from .instruments import Instruments, telemetry_errors_logged
 from .names import CALL_SPAN, JUDGED_EVENT, SCOPE, Attribute
-
-_OUTCOMES: Final = {
-    AllModelsExhaustedError.__name__: CallOutcome.EXHAUSTED,
-    RequestRejectedError.__name__: CallOutcome.REJECTED,
-    UnsupportedRequestError.__name__: CallOutcome.REJECTED,
-    DeadlineExceededError.__name__: CallOutcome.DEADLINE,
-}
 
 
 class WatchedCall(WorkflowInboundInterceptor):
@@ -65,17 +52,17 @@ class WatchedCall(WorkflowInboundInterceptor):
         if workflow.info().workflow_type != WORKFLOW:
             return await super().execute_workflow(input)
         span: Span = trace.INVALID_SPAN
-        with harmless():
+        with telemetry_errors_logged():
             span = _call_span()
             context.attach(trace.set_span_in_context(span))  # for ever: this task is the call's own and ends with it
         try:
             result = await super().execute_workflow(input)
         except (Exception, asyncio.CancelledError) as error:
             if is_cancelled_exception(error) or workflow.is_failure_exception(error):
-                with harmless():
+                with telemetry_errors_logged():
                     self._end(span, *_of_ending(error))
             raise
-        with harmless():
+        with telemetry_errors_logged():
             self._end(span, _of_result(result), None)
         return result
 
@@ -127,7 +114,7 @@ def _of_ending(error: BaseException) -> tuple[Attributes, Status | None]:
     kind = (error.type if isinstance(error, ApplicationError) else None) or type(error).__name__
     details = error.details[0] if isinstance(error, ApplicationError) and error.details else None
     ended: Attributes = {
-        Attribute.OUTCOME: _OUTCOMES[kind].value if kind in _OUTCOMES else Outcome.FAILED.value,
+        Attribute.OUTCOME: (outcome_of_error(kind) or Outcome.FAILED).value,
         Attribute.ERROR_TYPE: kind,
     }
     if isinstance(details, CallFailure):
@@ -149,7 +136,7 @@ def judged(entry: Attempt, instruments: Instruments) -> None:
         Attribute.TRY: entry.try_number,
         **{name: str(value) for name, value in said.items() if value is not None},
     }
-    with harmless():
+    with telemetry_errors_logged():
         trace.get_current_span().add_event(JUDGED_EVENT, attributes, timestamp=workflow.time_ns())
         if not workflow.unsafe.is_replaying_history_events():
             instruments.judged(attributes)
@@ -171,7 +158,7 @@ def _if_lost(ended: asyncio.Task[Any], order: AttemptOrder, began_ns: int) -> No
     error = None if ended.cancelled() else ended.exception()
     if not isinstance(error, ActivityError) or not isinstance(error.cause, TemporalTimeoutError):
         return
-    with harmless():
+    with telemetry_errors_logged():
         facts = FailureFacts(local_fault=LocalFault.LOST)
         span = chat_span(attempt_attributes.of_order(order, workflow.info().workflow_id), began_ns)
         span.set_attributes(attempt_attributes.of_failure(facts, category_of(facts)))

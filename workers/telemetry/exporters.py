@@ -4,8 +4,9 @@ The tracer provider is Temporal's: it ends no span during a replay and draws spa
 randomness, so that the spans of a call are the same on whichever worker goes on with it.
 """
 
+import functools
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from opentelemetry import metrics, trace
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -24,8 +25,9 @@ class ForeignProviderError(Exception):
     """Somebody else made this process's tracer provider, which would export a call's spans once for each replay."""
 
 
-def install(signals: Collection[str], *, service_name: str) -> Sequence[Callable[[], object]]:
-    """Make this process's providers.
+@functools.cache
+def install(signals: frozenset[str], *, service_name: str) -> Sequence[Callable[[], object]]:
+    """Make this process's providers, once for all its workers.
 
     Returns:
         What to call to send everything that waits.

@@ -87,18 +87,6 @@ def _is_true(value: str | None) -> bool:
 
 
 @contextmanager
-def harmless() -> Iterator[None]:
-    """Telemetry must not cost an answer or hold a call up: what fails inside is told and forgotten.
-
-    The exception's text is not told: it may quote a prompt.
-    """
-    try:
-        yield
-    except Exception as error:
-        logger.warning("telemetry is incomplete: %s", type(error).__name__)
-
-
-@contextmanager
 def exporting() -> Iterator[Sequence[Plugin]]:
     """Plugins for the worker that runs inside the block; () where nothing is asked for."""
     signals = wanted(os.environ)
@@ -108,7 +96,7 @@ def exporting() -> Iterator[Sequence[Plugin]]:
     from . import exporters, plugins  # noqa: PLC0415  # need the optional packages
 
     try:
-        flushes = exporters.install(signals, service_name=SERVICE_NAME)
+        flushes = exporters.install(frozenset(signals), service_name=SERVICE_NAME)
     except exporters.ForeignProviderError:
         logger.warning("a tracer provider was set before the worker's own (opentelemetry-instrument?); no telemetry")
         yield ()

@@ -1,12 +1,16 @@
 """The worker's metrics: made from their declarations, fed with attributes of attempts and calls."""
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 from opentelemetry.metrics import Counter, Histogram, Meter
 
 from .attempt_attributes import Attributes, Value
 from .names import ATTEMPTS, CALLS, DURATION, TOKENS, Attribute, Metric
+
+logger = logging.getLogger("durable_llm.telemetry")
 
 _TOKEN_TYPES: Final = {"input": Attribute.INPUT_TOKENS, "output": Attribute.OUTPUT_TOKENS}
 
@@ -50,3 +54,15 @@ def _counter(meter: Meter, metric: Metric) -> Counter:
 
 def _only(names: Iterable[str], attributes: Mapping[str, Value]) -> Attributes:
     return {str(name): attributes[name] for name in names if name in attributes}
+
+
+@contextmanager
+def telemetry_errors_logged() -> Iterator[None]:
+    """Log what fails inside and go on: telemetry must not cost an answer or hold a call up.
+
+    The exception's text is left out, since it may quote a prompt.
+    """
+    try:
+        yield
+    except Exception as error:
+        logger.warning("telemetry is incomplete: %s", type(error).__name__)

@@ -1,1 +1,1 @@
-"""Judging failures: pure functions of facts and of a call's progress. No Temporal, no clock, no randomness."""
+"""Classifying failures and deciding what follows: pure functions. No Temporal, no clock, no randomness."""

@@ -1,7 +1,8 @@
 """What to do after a failure: a pure function of the verdict, the call's progress and its policy.
 
-It draws nothing and asks no clock. Which command follows (a timer, an attempt, the end) depends on the wait that was
-asked for, never on the jitter that the driver adds: otherwise a replay with another draw would take another path.
+It uses no random number and no clock. Which command follows (a timer, an attempt, the end) depends on the wait before
+jitter, never on the jitter that the workflow adds. Otherwise a replay with another random number would take another
+path.
 """
 
 from dataclasses import dataclass, field, replace
@@ -12,17 +13,18 @@ from durable_llm.contract.facts import FailureFacts, Sent
 from durable_llm.contract.policy import MAX_ATTEMPTS_CEILING, PolicyOnWire, RuleAction
 
 LOST_PER_MODEL: Final = 2
-"""Attempts that may be repeated on one model after a lost worker; outside the retry budget."""
+"""How often one model is asked again after lost workers, outside its retries."""
 
 LOST_SPREAD_S: Final = 2.0
-KEYLESS_DELAY_S: Final = 2.0
-"""Seconds before an attempt is made again that met a worker without the encryption key; each wait after it doubles."""
+KEY_WAIT_S: Final = 2.0
+"""Seconds until the next attempt after a worker lacked the encryption key; each further wait doubles."""
 
-LONGEST_KEYLESS_DELAY_S: Final = 60.0
+LONGEST_KEY_WAIT_S: Final = 60.0
 ROUND_SPACING_S: Final = 60.0
-"""Least seconds between two rounds through the chain."""
+"""Minimum seconds between two rounds through the chain."""
 
-Demand = Literal["retry", "retry_once", "next", "fail", "resend", "restate", "await_key"]
+Demand = Literal["retry", "retry_once", "next", "fail", "resend", "resend_all_messages", "wait_for_key"]
+"""What a failure asks for, before budgets. `RuleAction` are those that a caller may write."""
 
 ACTIONS: Final[dict[Category, Demand]] = {
     Category.RATE_LIMITED: "retry",
@@ -46,34 +48,35 @@ ACTIONS: Final[dict[Category, Demand]] = {
     Category.WORKER_LOST: "resend",
     Category.CANCELLED: "fail",
 }
-"""What each category demands, before budgets and before the caller's own rules."""
+"""What each category asks for, before the caller's own rules."""
 
 _MAY_CLEAR: Final = {
     Category.RATE_LIMITED, Category.OVERLOADED, Category.SERVER_ERROR, Category.CONNECTION, Category.UNUSABLE_ANSWER,
     Category.BAD_SAMPLE, Category.TIMEOUT, Category.QUOTA_EXHAUSTED, Category.WORKER_LOST,
 }  # fmt: skip
-"""What may have passed by the next round through the chain; nobody waits for all else."""
+"""Failures that may be over by the next round through the chain; waiting does not help with the others."""
 
 _SHOULD_RETRY_MAY_OVERRIDE: Final = {Category.PERMISSION, Category.NOT_FOUND, Category.PROVIDER_LIMIT}
-"""Where `x-should-retry: true` turns "next model" into "same model": nowhere that waiting is known not to help."""
+"""Where `x-should-retry: true` turns "next model" into "same model"; waiting never helps with the other categories."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a failure is, and the row of the table that says so; `demand` where that row or the preset has its own."""
+    """What a failure is, and the row of the table that says so."""
 
     category: Category
     rule: str
     demand: Demand | None = None
+    """What the row or the preset asks for, if that differs from the category's action."""
     reads_hints: bool = True
-    """Whether the provider's wait and its x-should-retry are obeyed."""
+    """Whether the provider's wait and its x-should-retry count."""
     final: bool = False
-    """Whether the call ends, whatever the caller's own rules say."""
+    """Whether the call ends regardless of the caller's own rules."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a call stands in its chain. Every field counts attempts that have ended, unless it says otherwise."""
+    """Where a call is in its chain. The counters count attempts that have ended, unless they say otherwise."""
 
     budgets: tuple[int, ...]
     """`max_retries` of each model."""
@@ -81,20 +84,20 @@ class Progress:
     tries: int = 0
     """Attempts on this model in this round."""
     retries: int = 0
-    """How many of them were followed by a retry out of the budget."""
+    """How many of them were followed by a retry from the budget."""
     retried: frozenset[Category] = frozenset()
-    """What was retried on this model in this round."""
+    """Categories that were retried on this model in this round."""
     lost: int = 0
     """Lost workers on this model in this round."""
-    restated: int = 0
-    """How often this model was asked again, out of no budget, with all messages."""
-    keyless: int = 0
+    resent_all_messages: int = 0
+    """How often this model was asked again with all messages, outside its retries."""
+    without_key: int = 0
     """Attempts on this model in this round whose worker lacked the encryption key."""
     attempts: int = 0
     """All attempts of the call."""
     round: int = 1
-    asked: dict[int, float] = field(default_factory=dict)
-    """Seconds after which each model that was left in this round may answer again, by its index."""
+    retry_after: dict[int, float] = field(default_factory=dict)
+    """Models of this round whose failure may clear: seconds until they may answer again, by their index."""
 
     @property
     def has_next(self) -> bool:
@@ -103,7 +106,7 @@ class Progress:
 
     @property
     def budget(self) -> int:
-        """Retries that this model gets: in later rounds each model is asked once."""
+        """Retries of this model; in later rounds each model is asked once."""
         return self.budgets[self.spec_index] if self.round == 1 else 0
 
 
@@ -111,9 +114,11 @@ class Progress:
 class Decision:
     """What to do next.
 
-    The driver waits floor_s + uniform(0, spread_s) seconds; it starts a timer exactly when `waits`.
+    The workflow waits floor_s + uniform(0, spread_s) seconds; it starts a timer exactly if `waits` is true.
     """
 
+    category: Category
+    """What the failure is."""
     action: Action
     rule: str
     reason: str
@@ -121,7 +126,7 @@ class Decision:
     floor_s: float = 0.0
     spread_s: float = 0.0
     outcome: CallOutcome | None = None
-    """How the call ends, when `action` is FAIL."""
+    """How the call ends, if `action` is FAIL."""
 
     @property
     def waits(self) -> bool:
@@ -136,46 +141,47 @@ def decide(
 
     Args:
         verdict: What the failure is.
-        facts: What the attempt saw; only the wait and x-should-retry are read here.
-        progress: Where the call stands, the failed attempt included in no count yet.
+        facts: What the attempt saw; only the provider's wait and x-should-retry are read here.
+        progress: Where the call was before the failed attempt ended.
         policy: The call's policy.
         remaining_s: Seconds until the call's deadline.
     """
-    progress = _count(progress, verdict)
-    case = _Case(verdict, facts, progress, policy, remaining_s)
-    if progress.attempts >= min(policy.max_attempts, MAX_ATTEMPTS_CEILING):
-        return case.end("max_attempts", f"all {progress.attempts} attempts are used")
+    case = _Case(verdict, facts, _counted(progress, verdict), policy, remaining_s)
+    attempts = case.progress.attempts
+    if attempts >= min(policy.max_attempts, MAX_ATTEMPTS_CEILING):
+        return case.end("max_attempts", f"all {attempts} attempts are used")
     match case.demand():
         case "fail":
             return case.end(case.rule, f"{verdict.category}: the call ends")
         case "next":
-            return case.leave(case.rule, str(verdict.category))
+            return case.next_model(case.rule, str(verdict.category))
         case "resend":
             return case.resend()
-        case "restate":
-            return case.restate()
-        case "await_key":
-            return case.await_key()
+        case "resend_all_messages":
+            return case.resend_all_messages()
+        case "wait_for_key":
+            return case.wait_for_key()
         case "retry_once" if verdict.category in progress.retried:
-            return case.leave("once", f"{verdict.category} again on the same model")
+            return case.next_model("once", f"{verdict.category} again on the same model")
         case _:
             return case.retry()
 
 
-def _count(progress: Progress, verdict: Verdict) -> Progress:
-    keyless = verdict.demand == "await_key"
+def _counted(progress: Progress, verdict: Verdict) -> Progress:
+    """`progress` with the failed attempt counted."""
+    without_key = verdict.demand == "wait_for_key"
     return replace(
         progress,
         tries=progress.tries + 1,
         attempts=progress.attempts + 1,
-        lost=progress.lost + (verdict.category == Category.WORKER_LOST and not keyless),
-        keyless=progress.keyless + keyless,
+        lost=progress.lost + (verdict.category == Category.WORKER_LOST and not without_key),
+        without_key=progress.without_key + without_key,
     )
 
 
 @dataclass(frozen=True)
 class _Case:
-    """One failure under judgement."""
+    """One failure to decide about; each method that returns a Decision is one way to go on."""
 
     verdict: Verdict
     facts: FailureFacts
@@ -185,22 +191,23 @@ class _Case:
 
     @property
     def rule(self) -> str:
-        """The row that decides, or the caller's own rule over it."""
+        """The row that decides, or the caller's own rule if there is one."""
         own = self.verdict.category in self.policy.rules and not self.verdict.final
         return f"rules: {self.verdict.category}" if own else self.verdict.rule
 
     @property
-    def asked_s(self) -> float:
+    def retry_after_s(self) -> float:
+        """Seconds that the provider asked to wait."""
         return (self.facts.retry_after_s or 0.0) if self.verdict.reads_hints else 0.0
 
     def demand(self) -> Demand:
-        """The caller's rule, else the preset's or the table's, with x-should-retry between same model and next."""
+        """The caller's rule, else the preset's or the table's; x-should-retry chooses between same model and next."""
         category = self.verdict.category
         if self.verdict.final:
             return "fail"
         own: RuleAction | None = self.policy.rules.get(category)
         if own is not None:
-            # A lost worker's attempts are never repeated out of the retry budget, nor against `on_unknown`.
+            # A lost worker's attempts are never repeated from the retry budget or against `on_unknown`.
             lost = category == Category.WORKER_LOST and own in ("retry", "retry_once")
             return (self.verdict.demand or "resend") if lost else own
         demand = self.verdict.demand or ACTIONS[category]
@@ -213,90 +220,91 @@ class _Case:
         return demand
 
     def retry(self) -> Decision:
+        """The same model again, from its retries, after backoff or the wait that the provider asked for."""
+        category, asked = self.verdict.category, self.retry_after_s
         if self.progress.retries >= self.progress.budget:
-            return self.leave("max_retries", f"{self.verdict.category}, and the model's retries are used")
-        asked = self.asked_s
+            return self.next_model("max_retries", f"{category}, and the model's retries are used")
         if asked > self.policy.max_wait.total_seconds() and self.progress.has_next:
-            return self.leave("max_wait", f"{self.verdict.category}, asked to wait {asked:.0f} s")
+            return self.next_model("max_wait", f"{category}, asked to wait {asked:.0f} s")
         if asked > self.remaining_s:
-            return self.leave("deadline", f"{self.verdict.category}, asked to wait {asked:.0f} s, past the deadline")
+            return self.next_model("deadline", f"{category}, asked to wait {asked:.0f} s, past the deadline")
         spread = max(self._backoff_bound(), asked / 10)
         if asked + spread > self.remaining_s and self.progress.has_next:
-            return self.leave("deadline", f"{self.verdict.category}, and the wait might pass the deadline")
+            return self.next_model("deadline", f"{category}, and the wait might pass the deadline")
         source = f"provider asked {asked:g} s ({self.facts.retry_after_source})" if asked else "backoff"
-        progress = replace(
-            self.progress,
-            retries=self.progress.retries + 1,
-            retried=self.progress.retried | {self.verdict.category},
-        )
-        spread = min(spread, self.remaining_s - asked)
-        return Decision(Action.RETRY, self.rule, f"{self.verdict.category}: {source}", progress, asked, spread)
+        progress = replace(self.progress, retries=self.progress.retries + 1, retried=self.progress.retried | {category})
+        return self._again(f"{category}: {source}", progress, asked, min(spread, self.remaining_s - asked))
 
     def resend(self) -> Decision:
+        """The same model again after a lost worker, outside its retries."""
         resumed = self.facts.resumable is not None
         if self.policy.on_unknown == "fail" and self.facts.request_sent != Sent.NO and not resumed:
             return self.end("on_unknown", "the attempt's outcome is unknown and it must not be paid twice")
         if self.progress.lost > LOST_PER_MODEL:
-            return self.leave("lost-per-model", f"{self.progress.lost} workers were lost with this model's request")
+            return self.next_model(
+                "lost-per-model", f"{self.progress.lost} workers were lost with this model's request"
+            )
         known = "nothing was sent" if self.facts.request_sent == Sent.NO else "outcome unknown"
-        what = "its response goes on, following it" if resumed else f"{known}, asking again"
-        reason = f"{self.verdict.category}: {what}"
-        return Decision(Action.RETRY, self.rule, reason, self.progress, 0.0, LOST_SPREAD_S)
+        what = "its response continues, following it" if resumed else f"{known}, asking again"
+        return self._again(f"{self.verdict.category}: {what}", self.progress, 0.0, LOST_SPREAD_S)
 
-    def restate(self) -> Decision:
-        """Ask the same model once more, outside its retries: it was asked for less than the whole conversation."""
-        if self.progress.restated:
-            return self.leave("once", f"{self.verdict.category} again on the same model")
-        progress = replace(self.progress, restated=1)
+    def resend_all_messages(self) -> Decision:
+        """The same model once more, outside its retries: the last request held only part of the conversation."""
+        if self.progress.resent_all_messages:
+            return self.next_model("once", f"{self.verdict.category} again on the same model")
+        progress = replace(self.progress, resent_all_messages=1)
         spread = min(self._backoff_bound(), self.remaining_s)
-        return Decision(Action.RETRY, self.rule, f"{self.verdict.category}: with all messages", progress, 0.0, spread)
+        return self._again(f"{self.verdict.category}: with all messages", progress, 0.0, spread)
 
-    def await_key(self) -> Decision:
-        """The same model again when another worker may have come: until the deadline, since nothing was sent."""
-        doubled = KEYLESS_DELAY_S * 2.0 ** min(self.progress.keyless - 1, 60)
+    def wait_for_key(self) -> Decision:
+        """The same model again once another worker may have the task; until the deadline, since nothing was sent."""
+        doubled = KEY_WAIT_S * 2.0 ** min(self.progress.without_key - 1, 60)
         left = max(self.remaining_s, 0.0)
-        floor = min(doubled, LONGEST_KEYLESS_DELAY_S, left)
+        floor = min(doubled, LONGEST_KEY_WAIT_S, left)
         reason = "the worker lacks the encryption key that its message names, nothing was sent, asking again"
-        return Decision(Action.RETRY, self.rule, reason, self.progress, floor, min(floor / 10, left - floor))
+        return self._again(reason, self.progress, floor, min(floor / 10, left - floor))
 
-    def leave(self, rule: str, reason: str) -> Decision:
-        """Go to the next model; from the last one, round the chain again or to the end."""
-        asked = dict(self.progress.asked)
+    def next_model(self, rule: str, reason: str) -> Decision:
+        """The next model; after the last one, the chain again or the end."""
+        retry_after = dict(self.progress.retry_after)
         if self.verdict.category in _MAY_CLEAR:
-            asked[self.progress.spec_index] = self.asked_s
+            retry_after[self.progress.spec_index] = self.retry_after_s
         if self.progress.has_next:
             following = Progress(
                 budgets=self.progress.budgets,
                 spec_index=self.progress.spec_index + 1,
                 attempts=self.progress.attempts,
                 round=self.progress.round,
-                asked=asked,
+                retry_after=retry_after,
             )
-            return Decision(Action.NEXT, rule, reason, following)
-        if self.policy.on_exhausted == "wait" and asked:
-            return self._next_round(rule, reason, asked)
+            return Decision(self.verdict.category, Action.NEXT, rule, reason, following)
+        if self.policy.on_exhausted == "wait" and retry_after:
+            return self._next_round(rule, reason, min(retry_after.values()))
         return self.end(rule, reason)
 
     def end(self, rule: str, reason: str) -> Decision:
-        rejected = self.verdict.category == Category.INVALID_REQUEST or self.verdict.final
+        """The end of the call."""
+        category = self.verdict.category
+        rejected = category == Category.INVALID_REQUEST or self.verdict.final
         outcome = CallOutcome.REJECTED if rejected else CallOutcome.EXHAUSTED
-        return Decision(Action.FAIL, rule, reason, self.progress, outcome=outcome)
+        return Decision(category, Action.FAIL, rule, reason, self.progress, outcome=outcome)
 
-    def _next_round(self, rule: str, reason: str, asked: dict[int, float]) -> Decision:
-        floor = max(self._round_spacing(), min(asked.values()))
+    def _again(self, reason: str, progress: Progress, floor_s: float, spread_s: float) -> Decision:
+        return Decision(self.verdict.category, Action.RETRY, self.rule, reason, progress, floor_s, spread_s)
+
+    def _next_round(self, rule: str, reason: str, soonest_s: float) -> Decision:
+        """The chain again, after a wait; the rounds spread over the time until the deadline."""
+        rounds_left = max(1.0, (self.policy.max_attempts - self.progress.attempts) / len(self.progress.budgets))
+        doubled = ROUND_SPACING_S * 2.0 ** min(self.progress.round - 1, 20)
+        spacing = max(ROUND_SPACING_S, min(doubled, self.remaining_s / rounds_left))
+        floor = max(spacing, soonest_s)
         if floor > self.remaining_s:
             return self.end("deadline", f"{reason}; the next round would begin past the deadline")
         following = Progress(
             budgets=self.progress.budgets, attempts=self.progress.attempts, round=self.progress.round + 1
         )
         reason = f"all models tried ({reason}): round {following.round} of the chain"
-        return Decision(Action.WAIT, rule, reason, following, floor, floor / 10)
-
-    def _round_spacing(self) -> float:
-        """Doubling, but never slower than what spreads the attempts that are left evenly until the deadline."""
-        rounds_left = max(1.0, (self.policy.max_attempts - self.progress.attempts) / len(self.progress.budgets))
-        doubling = ROUND_SPACING_S * 2.0 ** min(self.progress.round - 1, 20)
-        return max(ROUND_SPACING_S, min(doubling, self.remaining_s / rounds_left))
+        return Decision(self.verdict.category, Action.WAIT, rule, reason, following, floor, floor / 10)
 
     def _backoff_bound(self) -> float:
         """Full jitter: uniform(0, min(cap, initial * 2^(n-1))) after the n-th failure (AWS Architecture Blog, 2015)."""

@@ -1,9 +1,9 @@
-"""lmi's decision table, on litellm's exception classes: for who compares, or migrates from it.
+"""lmi's decision table, on litellm's exception classes: to compare with lmi, or to migrate from it.
 
-It is what lmi does, faults included (a used-up quota is retried like a rate limit, a provider's wait is not read).
-Only the hidden retries of the SDK are missing, and an HTTP 200 that is no answer is retried as if a validator had
-rejected it: lmi returns it, which a durable call cannot, having nothing to return. And a validator that breaks ends the
-call, where lmi takes its exception for a rejection and buys the answer again from every model.
+It does what lmi does, with its faults: a used-up quota is retried like a rate limit, and a provider's wait is not read.
+There are three differences. The SDK makes no hidden retries. An HTTP 200 without an answer is retried as if a validator
+had rejected it; lmi returns it. A broken validator ends the call; lmi treats its exception as a rejection and buys the
+answer again from every model.
 """
 
 from dataclasses import replace
@@ -31,19 +31,19 @@ NEXT_PHRASES = (
 
 
 def as_lmi(verdict: Verdict, facts: FailureFacts) -> Verdict:
-    """The same category, with what lmi would do about it; what the provider says of waiting is not read.
+    """The same category with lmi's action; the provider's wait is not read.
 
-    A stored response that is not there is left to the default table: lmi does not go on from any.
+    A missing stored response is left to the default table: lmi never continues from one.
     """
-    if verdict.final or verdict.demand == "restate":
+    if verdict.final or verdict.demand == "resend_all_messages":
         return verdict
-    if verdict.demand == "await_key":  # no model was asked, so there is nothing that lmi would do
+    if verdict.demand == "wait_for_key":  # no model was asked, so lmi has no answer to this
         return replace(verdict, reads_hints=False, rule=f"lmi:{verdict.rule}")
     return replace(verdict, demand=_demand(facts), reads_hints=False, rule=f"lmi:{verdict.rule}")
 
 
 def _demand(facts: FailureFacts) -> Demand | None:
-    """None for a fault of our own side: nothing was sent, and litellm's class of it says nothing."""
+    """None for a fault on our own side: nothing was sent, and litellm's exception class says nothing about it."""
     if facts.local_fault is not None and facts.local_fault not in _OF_THE_NETWORK:
         return None
     if facts.exception is None:
@@ -58,7 +58,7 @@ def _demand(facts: FailureFacts) -> Demand | None:
 
 
 def _without_exception(facts: FailureFacts) -> Demand | None:
-    """An answer that was rejected, or no response; what is neither is judged by the default table."""
+    """A rejected answer, or no response; None leaves everything else to the default table."""
     if facts.local_fault is not None:
         return "retry"
     if facts.answer_defect is None:

@@ -1,14 +1,14 @@
-"""The words by which providers tell one kind of failure from another.
+"""Patterns for the words with which providers distinguish failures.
 
-Each pattern lists what many bodies have in common, never one body's sentence: a noun and what is said of it, the way
-error codes are spelled, the names of structured fields. All are matched without regard to case.
+Each pattern describes what many bodies have in common, never one body's sentence: a noun and a statement about it, the
+spelling of error codes, the names of structured fields. Matching ignores case.
 """
 
 from typing import Final
 
 
 def any_of(*alternatives: str) -> str:
-    """One pattern that matches where any of `alternatives` does."""
+    """One pattern that matches if any of `alternatives` does."""
     return "|".join(alternatives)
 
 
@@ -19,7 +19,7 @@ QUOTA_FIELD: Final = any_of(
     r"per[_-]?(day|week|month)|\b(daily|monthly)|[_-]daily",  # Google's quotaId, OpenRouter's limit_source
     r"quotavalue=0\b",  # Google: a free tier that does not have this model
 )
-"""Codes and structured fields of what is used up and does not refill within a call's patience."""
+"""Codes and structured fields for a quota that does not refill while a call waits."""
 
 QUOTA_TEXT: Final = any_of(
     r"\bper[ -]?(day|week|month)\b|\((rpd|tpd)\)",
@@ -31,10 +31,10 @@ QUOTA_TEXT: Final = any_of(
     r"account .{0,20}(suspended|deactivated|in arrears|overdue)",
     r"(exhausted|used up) .{0,20}(quota|balance|allowance)",
 )
-"""The same in words."""
+"""The same in the provider's words."""
 
 PLAN_TEXT: Final = r"exceeded your current quota.{0,40}plan and billing"
-"""OpenAI's words for a used-up plan. Google sends them with limits per minute too, so structured fields come first."""
+"""OpenAI's words for a used-up plan. Google also sends them for limits per minute, so structured fields come first."""
 
 PER_MINUTE_FIELD: Final = r"per[_-]?(minute|second)"
 
@@ -95,18 +95,18 @@ BROKEN: Final = any_of(
     r"tool_use`? ids?.{0,40}without|tool_result.{0,60}(without|correspond|unexpected|must)",
     r"tool_call_ids?\b.{0,80}(respon|not found|must|did not)|must be followed by tool|tool messages? (must|following)",
     r"role 'tool' must|function response parts|number of function (response|call)|preceding message with .?tool_calls",
-    # A body that is no JSON
+    # A body that is not JSON
     r"(could not|couldn't|cannot|failed to|unable to|error) (\w+ )?(pars|decod|read).{0,30}(json|body|request|payload)",
     r"(invalid|malformed|not valid|unparseable).{0,12} json|json.{0,20}(invalid|malformed|parse|decode|unexpected)",
-    # A tool that is no tool
+    # An invalid tool
     r"invalid schema|invalid_function_parameters|invalid_json_schema|input_schema|not (a )?valid json ?schema",
     r"schema.{0,40}(invalid|must have|not valid)|match(es)? .{0,16}pattern",
     r"(names?|ids?) must be unique|duplicate .{0,20}name",
-    # A field of the wrong type, or none
+    # A field of the wrong type, or a missing one
     r"validation error|'loc':|literal_error|string_type|value_error|field required|invalid_type|invalid type",
     r"missing[_ ]required|required (parameter|field|property)|is (a )?required\b|invalid role|unexpected role",
 )
-"""A broken transcript, schema or body: every provider demands these, each in its own words."""
+"""A broken transcript, schema or body, which every provider refuses in its own words."""
 
 PROVIDER_LIMIT: Final = any_of(
     r"n[o']t support|unsupported|not (be )?(allowed|permitted|available|enabled|implemented|compatible)|incompatible",
@@ -124,4 +124,4 @@ PROVIDER_LIMIT: Final = any_of(
     r"cache_control|parallel|response_format|json mode|structured|(system|developer) (message|role|prompt)",
     r"(this|the|requested) model|limited access|data polic|precondition",
 )
-"""Rules of one provider or model: what it does not support, how much it takes, in which order it wants the turns."""
+"""Rules of one provider or model: what it does not support, how much it takes, the order of messages it wants."""

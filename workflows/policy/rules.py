@@ -1,12 +1,12 @@
 """The table that says what a failure is, read from top to bottom: the first row that fits decides.
 
-The order is the order of trust. What our own side did comes first, then what an HTTP 200 lacked; then the status on the
-wire picks the group, and within it the provider's code and structured fields refine before its text does. litellm's
-exception class counts only where there was no response, since it is chosen partly by substrings of the message (a 400
-whose text mentions "rate limit" becomes a RateLimitError).
+The order is the order of trust. Faults on our own side come first, then defects of an HTTP 200. Then the status on the
+wire picks the group; within it the provider's code and structured fields come before its text. litellm's exception
+class counts only without a response, because litellm partly chooses it by substrings of the message (a 400 whose text
+mentions "rate limit" becomes a RateLimitError).
 
-A row fits when each of its conditions fits: `said` is looked for in code, type and structured fields, `text` in the
-provider's words; a row with both needs one of them. All patterns ignore case.
+A row fits if each of its conditions fits. `fields` is a pattern for the code, the type and the structured fields,
+`text` one for the provider's words; a row with both needs one of them. Patterns ignore case.
 """
 
 import re
@@ -32,14 +32,14 @@ class Rule:
     fault: Collection[LocalFault] = ()
     defect: Collection[AnswerDefect] = ()
     status: Collection[int] = ()
-    said: str = ""
+    fields: str = ""
     text: str = ""
     exception: Collection[str] = ()
     also: Predicate | None = None
     final: bool = False
-    """Whether the call ends, whatever a preset or the caller's own rules say."""
+    """Whether the call ends regardless of the preset and the caller's own rules."""
     demand: Demand | None = None
-    """What is done about it, where that is not what its category demands."""
+    """What the call does, if that differs from the category's action."""
 
     def fits(self, facts: FailureFacts) -> bool:
         """Whether every condition of this row holds."""
@@ -48,13 +48,13 @@ class Rule:
             and (not self.defect or facts.answer_defect in self.defect)
             and (not self.status or facts.http_status in self.status)
             and (not self.exception or facts.exception in self.exception)
-            and (not (self.said or self.text) or self._is_said(facts))
+            and (not (self.fields or self.text) or self._matches(facts))
             and (self.also is None or self.also(facts))
         )
 
-    def _is_said(self, facts: FailureFacts) -> bool:
+    def _matches(self, facts: FailureFacts) -> bool:
         structured = (facts.error_code, facts.error_type, *facts.error_details)
-        if self.said and any(_found(self.said, field) for field in structured if field):
+        if self.fields and any(_found(self.fields, field) for field in structured if field):
             return True
         return bool(self.text) and _found(self.text, facts.text)
 
@@ -64,7 +64,7 @@ def _found(pattern: str, text: str) -> bool:
 
 
 def can_never_fit(facts: FailureFacts) -> bool:
-    """Whether the provider said that the request asks for more than its limit per minute allows at all."""
+    """Whether the provider said that the request is larger than its whole limit per minute."""
     limit, requested = _number(r"\blimit[ =:]+", facts), _number(r"\brequested[ =:]+", facts)
     return limit is not None and requested is not None and requested > limit
 
@@ -77,7 +77,7 @@ def _number(label: str, facts: FailureFacts) -> float | None:
 
 
 def no_response(facts: FailureFacts) -> bool:
-    """Whether the provider sent no status at all."""
+    """Whether there was no HTTP status."""
     return facts.http_status is None
 
 
@@ -89,7 +89,7 @@ OUR_SIDE = (
          fault={F.LOST, F.DRAINED}),
     Rule("undeciphered", C.WORKER_LOST,
          "This worker lacks the encryption key and sent nothing. Another worker may have the key.",
-         fault={F.UNDECIPHERED}, demand="await_key"),
+         fault={F.UNDECIPHERED}, demand="wait_for_key"),
     Rule("set-up", C.MISCONFIGURED, "The worker's set-up is incomplete. Waiting does not change that.",
          fault={F.MISSING_KEY, F.KEY_NOT_ALLOWED, F.ADDRESS_NOT_ALLOWED, F.PARAMETER_NOT_ALLOWED, F.UNKNOWN_PROVIDER,
                 F.MISSING_PACKAGE, F.PROMPT_UNREADABLE}),
@@ -136,52 +136,52 @@ _ANY_4XX = frozenset(range(400, 500))
 _5XX = frozenset(range(500, 600))
 
 BY_STATUS = (
-    # A response that is not there, which is no missing model.
+    # A missing response, which is not a missing model.
     Rule("response-gone", C.UNUSABLE_ANSWER,
          "The provider no longer has the background response. The next attempt starts a new one.",
          status={404, 410}, also=lambda facts: facts.response_id is not None),
     Rule("previous-response", C.NOT_FOUND,
          "The stored response is gone, or the server ignored it. The full conversation does without it.",
-         demand="restate",
+         demand="resend_all_messages",
          also=lambda facts: facts.lacks_previous_response),
 
-    # Every 4xx that says so in its code: codes are the provider's own verdict, and they beat the status.
+    # Codes are the provider's own classification, and they count more than the status.
     Rule("window-code", C.CONTEXT_WINDOW, "The code names the context window. That holds whatever the status says.",
-         status=_ANY_4XX, said=p.WINDOW_CODE),
+         status=_ANY_4XX, fields=p.WINDOW_CODE),
     Rule("bad-sample-code", C.BAD_SAMPLE,
          "The model wrote a bad sample, and the provider reports it as the client's error.",
-         status={400, 422}, said=p.BAD_SAMPLE, text=p.BAD_SAMPLE),
+         status={400, 422}, fields=p.BAD_SAMPLE, text=p.BAD_SAMPLE),
     Rule("filter-code", C.REFUSED, "A content filter refused. Another model has another filter.",
-         status=_REFUSED_4XX, said=p.FILTER),
+         status=_REFUSED_4XX, fields=p.FILTER),
 
     # 429: a rate limit, unless it is a quota, a plan, or a request that can never fit.
     Rule("never-fits", C.TOO_LARGE, "The request asks for more than the whole limit. No wait makes it fit.",
          status={413, 429}, also=can_never_fit),
     Rule("429-per-minute", C.RATE_LIMITED, "Google's quota id says that this limit refills within the minute.",
-         status={429}, said=p.PER_MINUTE_FIELD,
+         status={429}, fields=p.PER_MINUTE_FIELD,
          also=lambda facts: not any(_found(r"per[_-]?day|quotavalue=0\b", detail) for detail in facts.error_details)),
     Rule("429-quota", C.QUOTA_EXHAUSTED, "The quota is used up. Waiting for seconds does not refill it.",
-         status={429}, said=p.QUOTA_FIELD, text=p.QUOTA_TEXT),
+         status={429}, fields=p.QUOTA_FIELD, text=p.QUOTA_TEXT),
     Rule("429-plan", C.QUOTA_EXHAUSTED, "OpenAI says so when the plan is used up.",
          status={429}, text=p.PLAN_TEXT,
          also=lambda facts: facts.retry_after_s is None),
     Rule("429-window", C.CONTEXT_WINDOW, "Some gateways report a prompt that is too long as 429.",
          status={429}, text=p.WINDOW),
     Rule("429-overloaded", C.OVERLOADED, "The provider is short of capacity. This account's limit is not the reason.",
-         status={429, 498}, said=r"overloaded|capacity", text=r"overloaded|capacity|at the moment|temporarily"),
+         status={429, 498}, fields=r"overloaded|capacity", text=r"overloaded|capacity|at the moment|temporarily"),
     Rule("429", C.RATE_LIMITED, "This account sent too much in a short time. The limit refills.", status={429}),
 
     # This account, key, region or model.
     Rule("401", C.AUTH, "The provider does not accept the key.", status={401, 407, 511}),
     Rule("402", C.QUOTA_EXHAUSTED, "The provider wants a payment first.", status={402}),
     Rule("403-quota", C.QUOTA_EXHAUSTED, "A used-up balance or plan, reported as a missing permission.",
-         status={403}, said=p.QUOTA_FIELD, text=p.QUOTA_TEXT),
+         status={403}, fields=p.QUOTA_FIELD, text=p.QUOTA_TEXT),
     Rule("403-filter", C.REFUSED, "A content filter refused, reported as a missing permission.",
          status={403}, text=p.FILTER),
     Rule("403", C.PERMISSION, "This key, project or region lacks the permission.", status={403, 451}),
     Rule("404", C.NOT_FOUND, "The model or deployment does not exist here.", status={404, 405, 410}),
     Rule("413-window", C.CONTEXT_WINDOW, "A prompt that is too long for the context window, reported as a size limit.",
-         status={413}, said=p.WINDOW, text=p.WINDOW),
+         status={413}, fields=p.WINDOW, text=p.WINDOW),
     Rule("413", C.TOO_LARGE, "The request is larger than this provider allows. Other providers allow more.",
          status={413, 414}),
 
@@ -191,26 +191,26 @@ BY_STATUS = (
          "The same request usually passes later. Gateways use 424 and 499 for a backend that failed.",
          status={408, 409, 424, 425, 460, 499}),
 
-    # 400 and its kin: of the request, of this provider, or something else under a wrong status.
+    # 400 and similar: a fault of the request, a rule of this provider, or something else under a wrong status.
     Rule("400-window", C.CONTEXT_WINDOW,
          "The prompt is too long for this model. Another model may have a larger window.",
-         status=_OPEN_4XX, said=p.WINDOW, text=p.WINDOW),
-    Rule("400-key", C.AUTH, "Google reports a bad key as 400.", status=_OPEN_4XX, said=p.KEY, text=p.KEY),
+         status=_OPEN_4XX, fields=p.WINDOW, text=p.WINDOW),
+    Rule("400-key", C.AUTH, "Google reports a bad key as 400.", status=_OPEN_4XX, fields=p.KEY, text=p.KEY),
     Rule("400-quota", C.QUOTA_EXHAUSTED, "Anthropic and OpenAI report a used-up balance as 400.",
-         status=_OPEN_4XX, said=p.QUOTA_FIELD, text=p.QUOTA_TEXT),
+         status=_OPEN_4XX, fields=p.QUOTA_FIELD, text=p.QUOTA_TEXT),
     Rule("400-broken", C.INVALID_REQUEST, "The transcript, schema or body is broken. No provider takes it.",
-         status=_OPEN_4XX, said=p.BROKEN, text=p.BROKEN),
+         status=_OPEN_4XX, fields=p.BROKEN, text=p.BROKEN),
     Rule("400-filter", C.REFUSED, "A content filter refused.", status=_OPEN_4XX, text=p.FILTER),
     Rule("400-right", C.PERMISSION, "A missing permission or an unsupported region, reported as 400.",
-         status=_OPEN_4XX, said=p.RIGHT_FIELD, text=p.RIGHT_TEXT),
+         status=_OPEN_4XX, fields=p.RIGHT_FIELD, text=p.RIGHT_TEXT),
     Rule("400-model", C.NOT_FOUND, "The model does not exist here, reported as 400.",
-         status=_OPEN_4XX, said=p.NO_MODEL, text=p.NO_MODEL),
+         status=_OPEN_4XX, fields=p.NO_MODEL, text=p.NO_MODEL),
     Rule("400-size", C.TOO_LARGE, "The request is larger than this provider allows, reported as 400.",
-         status=_OPEN_4XX, said=p.TOO_LARGE, text=p.TOO_LARGE),
+         status=_OPEN_4XX, fields=p.TOO_LARGE, text=p.TOO_LARGE),
     Rule("400-overloaded", C.OVERLOADED, "An overload, reported as 400.",
-         status=_OPEN_4XX, said=r"overloaded|unavailable", text=r"overloaded|try again (later|in)|temporarily"),
+         status=_OPEN_4XX, fields=r"overloaded|unavailable", text=r"overloaded|try again (later|in)|temporarily"),
     Rule("400-limit", C.PROVIDER_LIMIT, "A rule of this provider or model. Others have other rules.",
-         status=_OPEN_4XX, said=p.PROVIDER_LIMIT, text=p.PROVIDER_LIMIT),
+         status=_OPEN_4XX, fields=p.PROVIDER_LIMIT, text=p.PROVIDER_LIMIT),
     Rule("4xx", C.INVALID_REQUEST, "The provider blames the request, and nothing more specific is known.",
          status=_ANY_4XX),
 
@@ -218,38 +218,37 @@ BY_STATUS = (
     Rule("3xx", C.MISCONFIGURED, "Redirects are never followed, because the key would go along. The address is wrong.",
          status=frozenset(range(300, 400))),
     Rule("5xx-quota", C.QUOTA_EXHAUSTED, "A used-up quota, reported as a server error.",
-         status=_5XX, said=r"insufficient_quota|billing"),
+         status=_5XX, fields=r"insufficient_quota|billing"),
     Rule("501", C.PROVIDER_LIMIT, "This provider does not implement what was asked for.", status={501, 505}),
     Rule("503", C.OVERLOADED, "The provider is overloaded. 529 is Anthropic's status for it.", status={503, 529}),
     Rule("5xx-overloaded", C.OVERLOADED, "An overload under another status.",
-         status=_5XX, said=r"overloaded|capacity", text=r"overloaded|at capacity|out of capacity"),
+         status=_5XX, fields=r"overloaded|capacity", text=r"overloaded|at capacity|out of capacity"),
     Rule("5xx", C.SERVER_ERROR, "The provider failed. 520 to 527 are Cloudflare's statuses for that.", status=_5XX),
 )  # fmt: skip
 
-# An error object inside a 200, where it names no status of its own (OpenAI's Responses "failed", error events).
+# An error object inside a 200 without a status of its own (OpenAI's Responses "failed", error events).
 ERROR_BODY = (
     Rule("body-window", C.CONTEXT_WINDOW, "The prompt is too long for this model.",
-         defect={D.ERROR_BODY}, said=p.WINDOW, text=p.WINDOW),
+         defect={D.ERROR_BODY}, fields=p.WINDOW, text=p.WINDOW),
     Rule("body-quota", C.QUOTA_EXHAUSTED, "The quota is used up.",
-         defect={D.ERROR_BODY}, said=p.QUOTA_FIELD, text=p.QUOTA_TEXT),
+         defect={D.ERROR_BODY}, fields=p.QUOTA_FIELD, text=p.QUOTA_TEXT),
     Rule("body-rate", C.RATE_LIMITED, "This account sent too much in a short time.", defect={D.ERROR_BODY},
-         said=r"rate_?limit|too_many_requests|resource_exhausted", text=r"rate limit"),
-    Rule("body-filter", C.REFUSED, "A content filter refused.", defect={D.ERROR_BODY}, said=p.FILTER, text=p.FILTER),
-    Rule("body-key", C.AUTH, "The provider does not accept the key.", defect={D.ERROR_BODY}, said=p.KEY),
+         fields=r"rate_?limit|too_many_requests|resource_exhausted", text=r"rate limit"),
+    Rule("body-filter", C.REFUSED, "A content filter refused.", defect={D.ERROR_BODY}, fields=p.FILTER, text=p.FILTER),
+    Rule("body-key", C.AUTH, "The provider does not accept the key.", defect={D.ERROR_BODY}, fields=p.KEY),
     Rule("body-model", C.NOT_FOUND, "The model does not exist here.",
-         defect={D.ERROR_BODY}, said=p.NO_MODEL, text=p.NO_MODEL),
+         defect={D.ERROR_BODY}, fields=p.NO_MODEL, text=p.NO_MODEL),
     Rule("body-invalid", C.INVALID_REQUEST, "The request itself is broken.", defect={D.ERROR_BODY},
-         said=r"^invalid_(request|prompt|value|image)"),
+         fields=r"^invalid_(request|prompt|value|image)"),
     Rule("body-overloaded", C.OVERLOADED, "The provider is overloaded.",
-         defect={D.ERROR_BODY}, said=r"overloaded|unavailable|capacity",
+         defect={D.ERROR_BODY}, fields=r"overloaded|unavailable|capacity",
          text=r"overloaded|capacity"),
     Rule("body", C.SERVER_ERROR, "The error says nothing more specific.", defect={D.ERROR_BODY}),
 )  # fmt: skip
 
 NO_RESPONSE = (
     Rule("connection", C.CONNECTION, "No connection could be made, or it broke.", fault={F.CONNECT, F.DISCONNECTED}),
-    Rule("class-timeout", C.TIMEOUT, "litellm ran into a timeout.", also=no_response,
-         exception={"Timeout"}),
+    Rule("class-timeout", C.TIMEOUT, "litellm ran into a timeout.", also=no_response, exception={"Timeout"}),
     Rule("class-connection", C.CONNECTION, "litellm could not connect, or lost the connection.", also=no_response,
          exception={"APIConnectionError", "MidStreamFallbackError"}),
     Rule("class-server", C.SERVER_ERROR, "litellm reports an error of the provider, or one that it cannot name.",
@@ -283,4 +282,4 @@ NO_RESPONSE = (
 )  # fmt: skip
 
 RULES_V1: tuple[Rule, ...] = (*OUR_SIDE, *NOT_AN_ANSWER, *BY_STATUS, *ERROR_BODY, *NO_RESPONSE)
-"""The table of policy version 1. Its last row fits everything."""
+"""The table of policy version 1. Its last row fits every failure."""

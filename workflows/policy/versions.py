@@ -1,7 +1,7 @@
-"""The policy's versions. A call keeps the version that its first worker stamped into it.
+"""The policy's versions. A call keeps the version that its first worker wrote into its history.
 
-Every version that a running or recorded call may carry stays here, so that a worker's upgrade never makes a replay take
-another path. To change the policy: add a table or a function, add a version, leave the old ones alone.
+Every version that a running or recorded call may have stays here, so that after an upgrade each replay takes the same
+path. To change the policy, add a table or a function, add a version, and leave the old ones alone.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -19,23 +19,21 @@ from .rules import RULES_V1, Rule
 
 @dataclass(frozen=True)
 class PolicyVersion:
-    """One version of the whole judgement."""
+    """One version of the policy."""
 
     rules: tuple[Rule, ...]
 
     def classify(self, facts: FailureFacts) -> Verdict:
-        """What a failure is: the first row that fits."""
+        """What a failure is: the first row of the table that fits."""
         rule = next(row for row in self.rules if row.fits(facts))
         return Verdict(rule.category, rule.name, rule.demand, final=rule.final)
 
-    def judge(
-        self, facts: FailureFacts, progress: Progress, policy: PolicyOnWire, remaining_s: float
-    ) -> tuple[Verdict, Decision]:
-        """What a failure is, and what to do about it. Arguments as `decide`'s."""
+    def decide(self, facts: FailureFacts, progress: Progress, policy: PolicyOnWire, remaining_s: float) -> Decision:
+        """Classify a failure and decide what to do about it. Arguments as for `decide.decide`."""
         verdict = self.classify(facts)
         if policy.preset == "lmi":
             verdict = as_lmi(verdict, facts)
-        return verdict, decide(verdict, facts, progress, policy, remaining_s)
+        return decide(verdict, facts, progress, policy, remaining_s)
 
 
 VERSIONS: Final[Mapping[int, PolicyVersion]] = MappingProxyType({1: PolicyVersion(RULES_V1)})
@@ -44,13 +42,13 @@ CURRENT: Final = max(VERSIONS)
 
 
 def stamped_version(patched: Callable[[str], bool], versions: Collection[int] = tuple(VERSIONS)) -> int:
-    """The version of a call: the newest when it starts, and in every replay the one that it started with.
+    """The version of a call: the newest one when it starts, and in every replay the one that it started with.
 
     Args:
         patched: `workflow.patched`, which writes a marker when a call first runs and finds it in a replay. The first
-            version is the one without a marker.
-        versions: What this worker knows. A worker that does not know a call's marker fails the task, and a newer one
-            takes it.
+            version has no marker.
+        versions: The versions that this worker knows. A worker that does not know a call's marker fails the task, and
+            a newer worker takes it.
     """
     newest_first = sorted(versions, reverse=True)
     return next(version for version in newest_first if version == FIRST or patched(f"policy-{version}"))

@@ -1,0 +1,189 @@
+"""Sending the attempt's one request: by Chat Completions or the Responses API, streamed or whole, or in the background.
+
+A background response outlives the worker that asked for it. Heartbeats carry its id as soon as it is known, so that the
+attempt after a lost worker's follows the same response: asked once, paid once. Only the first request is billed; a
+question about how far the response is may fail without the attempt failing.
+"""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from durable_llm.backoff import Backoff
+from durable_llm.contract.heartbeat import AttemptHeartbeat
+
+from .answer.read import plain_logprobs
+from .answer.responses import completion_of
+from .failure import retry_after
+from .litellm_setup import FIXED_ARGUMENTS, litellm
+from .request.media import media_fragments
+from .request.provider_request import ProviderRequest
+from .secrets.scrub import Scrubber
+from .temporal.heartbeats import Heartbeat
+from .temporal.server import given_up
+from .wire.exchange import Exchange, recording
+
+FIRST_PAUSE_S: Final = 0.5
+"""Between the first two questions; each pause after it is longer by half."""
+
+LONGEST_PAUSE_S: Final = 10.0
+POLL_TIMEOUT_S: Final = 30.0
+"""A question that takes longer is asked again."""
+
+CANCEL_TIMEOUT_S: Final = 2.0
+"""How long the end of an attempt may wait for the provider to stop working on it."""
+
+_ID: Final = re.compile(r"(?!\.+$)[A-Za-z0-9_.=:-]{1,300}")
+"""What an id is: a gateway's are longer than OpenAI's, and encoded."""
+
+_ENDED: Final = frozenset({"completed", "failed", "incomplete", "cancelled"})
+_GONE: Final = frozenset({404, 410})
+_PASSING: Final = frozenset({408, 409, 425, 429})
+_ACCESS: Final = ("api_base", "api_key", "extra_headers", *FIXED_ARGUMENTS)
+
+
+async def send(request: ProviderRequest, exchange: Exchange, heartbeat: Heartbeat, scrubber: Scrubber) -> Any:
+    """Send the attempt's one request and read its response to the end.
+
+    Args:
+        request: What to ask.
+        exchange: The attempt's record; it names the background response to follow, if there is one.
+        heartbeat: Carries the id of a background response as soon as it is known.
+        scrubber: Knows the worker's keys, which no id that is followed may hold.
+
+    Returns:
+        litellm's chat completion; what the exchange recorded says whether it is an answer.
+    """
+    with recording(exchange):
+        if not request.spec.responses_api:
+            exchange.required_fragments = media_fragments(request.messages)
+            return await _collect_stream(await litellm.acompletion(**request.arguments))
+        if request.spec.background:
+            await _BackgroundResponse(request, exchange, heartbeat, scrubber).follow()
+        else:
+            await _send_to_responses(request, exchange)
+        return completion_of(exchange.json())
+
+
+async def _collect_stream(response: Any) -> Any:
+    """What litellm gave; a stream is read to its end and put together."""
+    if not hasattr(response, "__aiter__"):
+        return response
+    try:
+        chunks = [chunk async for chunk in response]
+    finally:
+        await response.aclose()
+    built = litellm.stream_chunk_builder(chunks) or litellm.ModelResponse(choices=[])
+    if built.choices and (tokens := _streamed_logprobs(chunks)):
+        built.choices[0].logprobs = {"content": tokens}
+    return built
+
+
+def _streamed_logprobs(chunks: list[Any]) -> list[Any]:
+    """The tokens of all chunks, which litellm's builder drops."""
+    pieces = (plain_logprobs(getattr(choice, "logprobs", None)) for chunk in chunks for choice in chunk.choices)
+    return [token for piece in pieces if piece for token in piece.get("content") or ()]
+
+
+async def _send_to_responses(request: ProviderRequest, exchange: Exchange) -> None:
+    """Send the one request that is billed.
+
+    Raises whatever litellm does, unless the record holds a whole answer: that litellm cannot read it loses nothing.
+    """
+    try:
+        response = await litellm.aresponses(**request.arguments)
+        if hasattr(response, "__aiter__"):
+            async for _ in response:
+                pass
+    except Exception:
+        if not (exchange.succeeded and exchange.complete):
+            raise
+
+
+@dataclass
+class _BackgroundResponse:
+    """A response on which the provider works by itself."""
+
+    request: ProviderRequest
+    exchange: Exchange
+    heartbeat: Heartbeat
+    scrubber: Scrubber
+    missed: int = 0
+
+    async def follow(self) -> None:
+        """Begin the response, or go on with the one that there is, and return when the record holds its end."""
+        if self.exchange.response_id is None:
+            await _send_to_responses(self.request, self.exchange)
+            if (response_id := self._id()) is None:  # nothing to follow: what came is read
+                return
+            self.exchange.follow(response_id)
+            self.heartbeat.send_details(AttemptHeartbeat(response_id=response_id))
+        try:
+            await self._poll_until_ended()
+        except asyncio.CancelledError:
+            if await given_up():
+                await self._cancel()
+            raise
+
+    def _id(self) -> str | None:
+        """The response's id, if it may stand in heartbeats, orders and addresses: the provider chose it."""
+        value = self.exchange.json()
+        response_id = value.get("id") if isinstance(value, Mapping) else None
+        if not isinstance(response_id, str) or not _ID.fullmatch(response_id):
+            return None
+        return None if self.scrubber.finds_key(response_id) else response_id
+
+    @property
+    def _access(self) -> dict[str, Any]:
+        """Arguments that every question about the response needs."""
+        arguments = self.request.arguments
+        access = {name: arguments[name] for name in _ACCESS if name in arguments}
+        return {**access, "custom_llm_provider": self.request.provider, "response_id": self.exchange.response_id}
+
+    async def _poll_until_ended(self) -> None:
+        backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S, factor=1.5)
+        if self.exchange.status is None:  # another attempt began it
+            await self._poll()
+        while self._goes_on():
+            await backoff.pause(at_least_s=self._asked_pause())
+            await self._poll()
+
+    async def _poll(self) -> None:
+        """Ask once how far it is; the record holds what came, or that nothing did."""
+        polls = self.exchange.polls
+        try:
+            async with asyncio.timeout(POLL_TIMEOUT_S):
+                await litellm.aget_responses(**self._access)
+        except Exception:
+            if self.exchange.polls == polls:  # nothing was sent, and the next one would not be either
+                raise
+
+    def _goes_on(self) -> bool:
+        """Whether the response may still be under way, as far as the last poll tells."""
+        exchange = self.exchange
+        if exchange.status is None or exchange.error is not None:
+            return True
+        if exchange.succeeded:
+            value = exchange.json()
+            return not isinstance(value, Mapping) or value.get("status") not in _ENDED
+        if exchange.status in _GONE:
+            self.missed += 1
+            return self.missed < 2  # one may be a replica that has not heard of it yet
+        return exchange.status in _PASSING or exchange.status >= 500
+
+    def _asked_pause(self) -> float:
+        """Seconds that a provider asked to wait when it did not answer."""
+        if self.exchange.succeeded:
+            return 0.0
+        wait = retry_after.parse(self.exchange.headers, self.exchange.json(), "", datetime.now(UTC))
+        return wait.seconds if wait else 0.0
+
+    async def _cancel(self) -> None:
+        """Tell the provider to stop; whether it does is its own affair, and the record stays as it is."""
+        with recording(replace(self.exchange)), contextlib.suppress(Exception):
+            async with asyncio.timeout(CANCEL_TIMEOUT_S):
+                await litellm.acancel_responses(**self._access)

@@ -1,0 +1,191 @@
+"""Whether an answer is the one that was asked for: its tool calls, its schema, its validators, in that order.
+
+Of several choices those that pass are kept. Where none passes, the first choice's reason is the answer's.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from durable_llm.contract.config import ModelSpecOnWire
+from durable_llm.contract.facts import AnswerDefect, LocalFault
+from durable_llm.contract.request import Prompt
+from durable_llm.contract.result import PARSED_CALL, Answer, Choice, ToolCall
+from durable_llm.contract.validation import Candidate
+
+from ..answer.defects import ChoiceEnd, Defect, choice_defect
+from ..faults import LocalFaultError
+from ..request.structured import schema_of
+from .offered_tools import OfferedTools, callers_tools, offered_tools, tool_call_defect
+from .registry import Registered, Registry
+from .runner import DEFAULT_TIMEOUT_S, BrokenFunctionError, RejectedAnswerError, Runner
+from .schema import AnswerSchema, read_json
+
+
+class _RefusedChoiceError(Exception):
+    def __init__(self, defect: Defect) -> None:
+        super().__init__(defect.kind)
+        self.defect = defect
+
+
+class Validation:
+    """What a worker checks answers with.
+
+    Args:
+        registry: Its validators and tool parsers; None: those that every worker has.
+        timeout_s: Seconds that one of them may take.
+    """
+
+    def __init__(self, registry: Registry | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        self._registry = registry or Registry()
+        self._runner = Runner(timeout_s)
+
+    async def prepare(self, spec: ModelSpecOnWire, prompt: Prompt) -> "AnswerChecks":
+        """What `prompt` asks of an answer, found before anything is sent.
+
+        Raises:
+            LocalFaultError: this worker lacks a validator or parser, or cannot use it, or the schema is none.
+        """
+        parser = self._registry.tool_parser(prompt.tool_parser) if prompt.tool_parser else None
+        validators = [(self._registry.validator(wanted), wanted.parameters) for wanted in prompt.validators]
+        for validator, parameters in validators:
+            await _check_parameters(validator, parameters, self._runner)
+        offered, tools = offered_tools(spec, prompt), callers_tools(spec, prompt)
+        return AnswerChecks(
+            self._runner,
+            offered,
+            tools=tools,
+            messages=prompt.messages,
+            parser=parser if tools and not offered.forbidden else None,
+            schema=await _schema(prompt, self._runner),
+            validators=validators,
+        )
+
+
+@dataclass(frozen=True)
+class AnswerChecks:
+    """What the answers of one call must pass."""
+
+    runner: Runner
+    offered: OfferedTools
+    tools: Sequence[dict[str, Any]] = ()
+    messages: Sequence[Mapping[str, Any]] = ()
+    parser: Registered | None = None
+    schema: AnswerSchema | None = None
+    validators: Sequence[tuple[Registered, Mapping[str, Any]]] = ()
+
+    async def accept(self, answer: Answer) -> Answer | Defect:
+        """The answer with those of its choices that pass, or why none does.
+
+        Raises:
+            BrokenFunctionError: a validator or parser failed instead of giving an opinion.
+        """
+        passed: list[Choice] = []
+        refused: list[Defect] = []
+        for choice in answer.choices:
+            try:
+                passed.append(await self._accept(choice, answer))
+            except _RefusedChoiceError as error:
+                refused.append(error.defect)
+        if not passed:
+            return refused[0]
+        structured = self.schema is not None and not any(choice.tool_calls for choice in passed)
+        return answer.model_copy(update={"choices": passed, "structured": structured})
+
+    async def _accept(self, choice: Choice, answer: Answer) -> Choice:
+        choice = await self._with_parsed_calls(choice)
+        if defect := tool_call_defect(choice, self.offered):
+            raise _RefusedChoiceError(defect)
+        choice, value = await self._with_bare_json(choice)
+        for validator, parameters in self.validators:
+            candidate = self._candidate(choice, value, answer)
+            call = (validator.label, validator.function, candidate)
+            if await self._run(choice, AnswerDefect.REJECTED, *call, **parameters) is False:
+                raise BrokenFunctionError(f"{validator.label} returned False; to reject, it raises Rejected")
+        return choice
+
+    async def _with_parsed_calls(self, choice: Choice) -> Choice:
+        """With the calls that the model wrote as text, where it made none of its provider's kind."""
+        if self.parser is None or choice.tool_calls or not choice.text:
+            return choice
+        function, label = self.parser.function, self.parser.label
+        calls = await self._run(choice, AnswerDefect.REJECTED, label, function, choice.text, list(self.tools))
+        choice = _calling(choice, _with_ids(calls, label))
+        if defect := choice_defect(choice, ChoiceEnd()):
+            raise _RefusedChoiceError(defect)
+        return choice
+
+    async def _with_bare_json(self, choice: Choice) -> tuple[Choice, Any]:
+        """With the JSON alone as its text, and its value; a tool call instead of it is the model's right."""
+        if self.schema is None or choice.tool_calls:
+            return choice, None
+        text, value = await self._run(
+            choice, AnswerDefect.NOT_THE_SCHEMA, "schema", _read_and_check, choice.text or "", self.schema
+        )
+        return choice.model_copy(update={"text": text}), value
+
+    async def _run(self, choice: Choice, defect: AnswerDefect, label: str, *call: Any, **parameters: Any) -> Any:
+        try:
+            return await self.runner.run(label, *call, **parameters)
+        except RejectedAnswerError as error:
+            # JSON that stops because the budget was spent stops again: another model has another budget.
+            spent = defect is AnswerDefect.NOT_THE_SCHEMA and choice.finish_reason == "length"
+            raise _RefusedChoiceError(
+                Defect(AnswerDefect.LENGTH if spent else defect, choice.finish_reason, str(error))
+            ) from None
+
+    def _candidate(self, choice: Choice, value: Any, answer: Answer) -> Candidate:
+        return Candidate(
+            text=choice.text,
+            tool_calls=choice.tool_calls,
+            finish_reason=choice.finish_reason,
+            parsed=value,
+            reasoning_content=choice.reasoning_content,
+            model=answer.model,
+            messages=self.messages,
+        )
+
+
+async def _check_parameters(validator: Registered, parameters: Mapping[str, Any], runner: Runner) -> None:
+    """Have a validator's own check look at its parameters; it may do anything, as the validator may."""
+    if validator.check is None:
+        return
+    try:
+        await runner.run("check", validator.check, **parameters)
+    except (RejectedAnswerError, BrokenFunctionError) as error:
+        text = f"{validator.label} cannot be used: {error}"
+        raise LocalFaultError(LocalFault.UNKNOWN_VALIDATOR, text) from None
+
+
+async def _schema(prompt: Prompt, runner: Runner) -> AnswerSchema | None:
+    """Compiled outside the event loop, where a large schema would hold up every attempt's heartbeats for seconds."""
+    schema = schema_of(prompt.response_format)
+    if schema is None:
+        return None
+    try:
+        compiled: AnswerSchema = await runner.run("response_format", AnswerSchema, schema)
+    except (RejectedAnswerError, BrokenFunctionError) as error:
+        raise LocalFaultError(LocalFault.INVALID_SCHEMA, str(error)) from None
+    return compiled
+
+
+def _read_and_check(text: str, schema: AnswerSchema) -> tuple[str, Any]:
+    bare, value = read_json(text)
+    schema.check(value)
+    return bare, value
+
+
+def _calling(choice: Choice, calls: list[ToolCall]) -> Choice:
+    """With a parser's calls, and the reason to stop that a provider would have told of its own."""
+    stopped = bool(calls) and choice.finish_reason == "stop"
+    finish_reason = "tool_calls" if stopped else choice.finish_reason
+    return choice.model_copy(update={"tool_calls": calls, "finish_reason": finish_reason})
+
+
+def _with_ids(calls: Any, label: str) -> list[ToolCall]:
+    """A parser's calls, each with an id that its result can name, and that no provider is asked about."""
+    listed = list(calls) if isinstance(calls, Sequence) else [calls]
+    if not all(isinstance(call, ToolCall) for call in listed):
+        raise BrokenFunctionError(f"{label} returned something else than a list of ToolCall")
+    return [call.model_copy(update={"id": f"{PARSED_CALL}{call.id or uuid.uuid4().hex[:24]}"}) for call in listed]

@@ -1,0 +1,185 @@
+"""From what a caller wrote to a checked call that can be submitted."""
+
+import itertools
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypedDict
+
+from pydantic import ValidationError
+
+from durable_llm.client.checks import (
+    Deadline,
+    check_call_id,
+    check_metadata,
+    check_not_passed,
+    check_session,
+    check_sizes,
+    check_validators,
+    fresh_call_id,
+    split_deadline,
+)
+from durable_llm.client.fingerprint import fingerprint
+from durable_llm.client.prompt import Messages, ResponseFormat, to_prompt
+from durable_llm.contract import lmi
+from durable_llm.contract.categories import Category
+from durable_llm.contract.config import LLMConfig, ModelSpec
+from durable_llm.contract.parameters import check_parameters
+from durable_llm.contract.policy import Policy, RuleAction
+from durable_llm.contract.request import STORED_PROMPT_BYTES, CallRequest, Prompt, needed_version
+from durable_llm.contract.validation import ValidatorLike
+from durable_llm.errors import InvalidRequestError, describe_validation_error
+
+logger = logging.getLogger("durable_llm")
+
+ConfigLike = str | ModelSpec | LLMConfig | Mapping[str, Any]
+"""Everything that a caller may pass as `config`."""
+
+EXTRA_PARAMS_VARIABLE: Final = "DURABLE_LLM_EXTRA_PARAMS"
+"""Provider parameters that the operator added to the built-in list; the workers have a setting of the same name."""
+
+RULES_VARIABLE: Final = "DURABLE_LLM_RULES"
+"""A deployment's own rules ("permission=fail, timeout=next"), read at submit; they travel in the call."""
+
+
+class CallOptions(TypedDict, total=False):
+    """The options of `submit` apart from config, messages, call_id and wait; documented there."""
+
+    session: str | None
+    deadline: Deadline
+    policy: Policy | Mapping[str, Any] | None
+    tools: Sequence[Mapping[str, Any]] | None
+    tool_choice: str | Mapping[str, Any] | None
+    response_format: ResponseFormat
+    validators: Sequence[ValidatorLike]
+    metadata: Mapping[str, str] | None
+    if_failed: Literal["return", "rerun"]
+    if_different: Literal["raise", "attach"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewCall:
+    """A checked call that has not been submitted yet."""
+
+    call_id: str
+    request: CallRequest
+    prompt: Prompt
+    prompt_bytes: int
+    """Size of the prompt as JSON."""
+    stored: bool
+    """Whether the prompt goes to the store and a reference to it into the call."""
+    fingerprint: Mapping[str, str]
+    metadata: Mapping[str, str]
+
+
+def new_call(
+    config: ConfigLike, messages: Messages, options: CallOptions, *,
+    call_id: str | None, search_attributes: bool, has_store: bool,
+) -> NewCall:  # fmt: skip
+    """Check what a caller passed to `submit` and put the call together.
+
+    Raises:
+        InvalidRequestError: a part is wrong; names it.
+    """
+    chain, policy = to_config(config), to_policy(options["policy"])
+    own = (chain.response_validator,) if chain.response_validator else ()
+    prompt = to_prompt(
+        messages, tools=options["tools"], tool_choice=options["tool_choice"],
+        response_format=options["response_format"],
+        validators=[*own, *check_validators(options["validators"])], tool_parser=chain.tool_parser,
+    )  # fmt: skip
+    deadline_after_s, deadline_at = split_deadline(options["deadline"])
+    check_session(options["session"])
+    if call_id is None:
+        check_not_passed(deadline_at)
+    request = CallRequest(
+        models=[_with_timeout_of_preset(spec, policy) for spec in chain.models], policy=policy,
+        deadline_after_s=deadline_after_s, deadline_at=deadline_at, session=options["session"],
+        search_attributes=search_attributes,
+    )  # fmt: skip
+    size = check_sizes(request, prompt, has_store=has_store)
+    stored = has_store and size > STORED_PROMPT_BYTES
+    version = needed_version(prompt, stored=stored, background=any(spec.background for spec in chain.models))
+    return NewCall(
+        call_id=fresh_call_id() if call_id is None else check_call_id(call_id),
+        request=request.model_copy(update={"schema_version": version}),
+        prompt=prompt,
+        prompt_bytes=size,
+        stored=stored,
+        fingerprint=fingerprint(chain, prompt),
+        metadata=check_metadata(options["metadata"]),
+    )
+
+
+def to_config(value: ConfigLike) -> LLMConfig:
+    """The chain of models in `value`, if this machine's operator allows their parameters.
+
+    lmi's dict shapes bring lmi's defaults, which the log names once per process; names and specs bring none.
+
+    Raises:
+        InvalidRequestError: it is none of the accepted shapes, or a model in it is invalid.
+    """
+    try:
+        config = _config(value)
+        allowed = {name for part in os.environ.get(EXTRA_PARAMS_VARIABLE, "").split(",") if (name := part.strip())}
+        for spec in config.models:
+            check_parameters(spec.extra_params, allowed)
+    except ValidationError as error:
+        raise InvalidRequestError(f"config: {describe_validation_error(error)}") from None
+    except LookupError as error:
+        raise InvalidRequestError(f"config: an entry has no {error}") from None
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InvalidRequestError(f"config: {error}") from None
+    return config
+
+
+def _config(value: ConfigLike) -> LLMConfig:
+    match value:
+        case LLMConfig():
+            return value
+        case ModelSpec():
+            return LLMConfig(models=[value])
+        case str():
+            return LLMConfig(models=[ModelSpec(name=value)])
+    config = LLMConfig.from_lmi(value)
+    written = [model for model in lmi.models_of(value) if not isinstance(model, ModelSpec)]
+    added = {name: setting for model in written for name, setting in lmi.added_to(model).items()}
+    if added and next(_added_defaults) == 0:
+        logger.info(
+            "config: lmi's dict shapes bring lmi's defaults, here %s; to leave them out pass names or ModelSpecs, to "
+            "silence this pass LLMConfig.from_lmi({...})", ", ".join(f"{name}={added[name]!r}" for name in added),
+        )  # fmt: skip
+    return config
+
+
+_added_defaults = itertools.count()
+"""How often this process added lmi's defaults to what a caller wrote; the log is told the first time."""
+
+
+def to_policy(policy: Policy | Mapping[str, Any] | None) -> Policy:
+    """The policy with the deployment's rules; the call's own rules win."""
+    if policy is not None and not isinstance(policy, Policy | Mapping):
+        raise InvalidRequestError(f"policy: expected a Policy or a dict, got {type(policy).__name__}")
+    try:
+        own = policy if isinstance(policy, Policy) else Policy.model_validate(dict(policy or {}))
+    except ValidationError as error:
+        raise InvalidRequestError(f"policy: {describe_validation_error(error)}") from None
+    return own.model_copy(update={"rules": {**_deployment_rules(), **own.rules}})
+
+
+def _deployment_rules() -> Mapping[Category, RuleAction]:
+    written = [entry.partition("=") for entry in os.environ.get(RULES_VARIABLE, "").split(",") if entry.strip()]
+    try:
+        return Policy.model_validate({"rules": {name.strip(): action.strip() for name, _, action in written}}).rules
+    except ValidationError as error:
+        raise InvalidRequestError(
+            f"{RULES_VARIABLE}: {describe_validation_error(error)}; write 'category=action' pairs separated by commas"
+        ) from None
+
+
+def _with_timeout_of_preset(spec: ModelSpec, policy: Policy) -> ModelSpec:
+    """With lmi's timeout if the policy is lmi's and the caller wrote no timeout."""
+    if policy.preset == "lmi" and "timeout" not in spec.model_fields_set:
+        return spec.model_copy(update={"timeout": lmi.TIMEOUT_S})
+    return spec

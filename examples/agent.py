@@ -1,0 +1,43 @@
+"""An agent with a tool that survives its own death: `python -m examples.agent JOB_ID "What is 6 times 7?"`.
+
+Each step has a fixed id. Started again after a crash, the agent gets at once, and unpaid, every answer that it had, and
+attaches to the call that was open. MODEL and API_BASE in the environment choose the model.
+"""
+
+import asyncio
+import os
+import sys
+from typing import Any
+
+from durable_llm import Dispatcher, ModelSpec
+
+MODEL = ModelSpec(name=os.environ.get("MODEL", "openai/gpt-4o-mini"), api_base=os.environ.get("API_BASE"))
+NUMBER = {"type": "number"}
+MULTIPLY = {
+    "name": "multiply",
+    "description": "Multiply two numbers.",
+    "parameters": {"type": "object", "properties": {"a": NUMBER, "b": NUMBER}, "required": ["a", "b"]},
+}
+
+
+async def main(job_id: str, task: str) -> None:
+    """Let the model call the tool until it answers in words."""
+    messages: list[dict[str, Any]] = [{"role": "user", "content": task}]
+    tools = [{"type": "function", "function": MULTIPLY}]
+    async with Dispatcher.connect() as dispatcher:
+        for step in range(20):
+            call_id = f"{job_id}/step-{step}"
+            answer = await dispatcher.call(MODEL, messages, tools=tools, call_id=call_id, session=job_id)
+            if not answer.tool_calls:
+                print(f"answer: {answer.text}")
+                return
+            messages.append(answer.message())
+            for call in answer.tool_calls:
+                factors = call.function.parsed_arguments()
+                print(f"step {step}: {factors['a']} x {factors['b']}", flush=True)
+                product = str(factors["a"] * factors["b"])
+                messages.append({"role": "tool", "tool_call_id": call.id, "content": product})
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""The examples, each run as the program that it is."""

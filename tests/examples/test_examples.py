@@ -1,0 +1,156 @@
+"""Every example runs as it stands, against a real server and worker; what it claims to survive, it survives."""
+
+import asyncio
+import json
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+from aiohttp import web
+from temporalio.testing import WorkflowEnvironment
+
+from durable_llm import Dispatcher
+from durable_llm.contract.names import TASK_QUEUE
+from tests.support.bodies import choice, openai
+from tests.support.processes import kill, outcome, ready, start, worker
+from workers.dev.ports import free_port
+
+CALLS_TOOL = choice(
+    "tool_calls",
+    tool_calls=[
+        {"id": "call_1", "type": "function", "function": {"name": "multiply", "arguments": '{"a": 6, "b": 7}'}}
+    ],
+)
+
+
+class Provider:
+    """A model that calls the tool it is offered once, and then answers with the number of requests so far."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.second = asyncio.Event()
+        """Set when the second request has arrived."""
+        self.answers = asyncio.Event()
+        """Answers come once it is set."""
+        self.url = ""
+
+    async def complete(self, request: web.Request) -> web.Response:
+        """One chat completion."""
+        self.asked += 1
+        asked = await request.json()
+        if asked.get("tools") and asked["messages"][-1]["role"] == "user":
+            return web.json_response(openai(CALLS_TOOL))
+        if self.asked == 2:
+            self.second.set()
+        await self.answers.wait()
+        return web.json_response(openai(text=f"{len(asked['messages'])} messages"))
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[Provider]:
+    """A provider on loopback."""
+    model, app = Provider(), web.Application()
+    app.router.add_post("/v1/chat/completions", model.complete)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", port := free_port())
+    await site.start()
+    model.url = f"http://127.0.0.1:{port}/v1"
+    yield model
+    model.answers.set()
+    await runner.cleanup()
+
+
+@asynccontextmanager
+async def example(name: str, *arguments: str, env: WorkflowEnvironment, provider: Provider) -> AsyncIterator[Process]:
+    """An example as a process; killed if it still runs at the end."""
+    address = env.client.service_client.config.target_host
+    process = await start(
+        "-m", *name.split(), *arguments, TEMPORAL_ADDRESS=address, MODEL="openai/local", API_BASE=provider.url,
+        DURABLE_LLM_API_BASE_HOSTS="127.0.0.1",
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        await kill(process)
+
+
+@pytest.fixture
+async def service(server_env: WorkflowEnvironment) -> AsyncIterator[None]:
+    """A worker on the queue that every caller uses by default."""
+    async with worker(server_env, TASK_QUEUE):
+        yield
+
+
+@pytest.mark.usefixtures("service")
+async def test_the_smallest_program_prints_its_answer(server_env: WorkflowEnvironment, provider: Provider) -> None:
+    """The answer, and what it took."""
+    provider.answers.set()
+    async with example("examples.one_call", "Name a prime.", env=server_env, provider=provider) as process:
+        status, printed = await outcome(process)
+    assert (status, printed.splitlines()[0]) == (0, "1 messages")
+    assert "1 attempt(s)" in printed
+
+
+@pytest.mark.usefixtures("service")
+async def test_an_agent_survives_its_own_death(server_env: WorkflowEnvironment, provider: Provider) -> None:
+    """Killed while its second step is asked, and started again from its first line: each step is asked once."""
+    arguments = ("examples.agent", "job-1", "What is 6 times 7?")
+    async with example(*arguments, env=server_env, provider=provider) as first:
+        await asyncio.wait_for(provider.second.wait(), 60)
+        await kill(first)
+    async with example(*arguments, env=server_env, provider=provider) as second:
+        line = await asyncio.wait_for(second.stdout.readline(), 60)
+        provider.answers.set()
+        status, printed = await outcome(second)
+    assert (status, line, printed) == (0, b"step 0: 6 x 7\n", "answer: 3 messages\n")
+    assert provider.asked == 2
+
+
+@pytest.mark.usefixtures("service")
+async def test_a_fan_out_gets_every_answer(server_env: WorkflowEnvironment, provider: Provider) -> None:
+    """A hundred prompts, a hundred lines; run again, the same lines without a request."""
+    provider.answers.set()
+    for _ in range(2):
+        async with example("examples.fan_out", "job-2", env=server_env, provider=provider) as process:
+            status, printed = await outcome(process)
+        assert status == 0
+        assert sorted(printed.splitlines()) == sorted(f"job-2/{number}: 1 messages" for number in range(100))
+    assert provider.asked == 100
+
+
+@pytest.mark.usefixtures("service")
+async def test_a_web_handler_submits_and_polls(server_env: WorkflowEnvironment, provider: Provider) -> None:
+    """An id at once, a status while the model thinks, then the answer; an unknown id is a 404."""
+    port = str(free_port())
+    async with (
+        example("uvicorn examples.web_handler:app", "--port", port, env=server_env, provider=provider) as process,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as http,
+    ):
+        async for line in process.stderr:
+            if b"running on" in line:
+                break
+        submitted = await http.post("/answers", params={"question": "Name a prime."})
+        place = f"/answers/{submitted.json()['id']}"
+        thinking = await http.get(place)
+        provider.answers.set()
+        while "answer" not in (polled := (await http.get(place)).json()):
+            await asyncio.sleep(0.05)
+        unknown = await http.get("/answers/nobody")
+    assert (submitted.status_code, unknown.status_code) == (202, 404)
+    assert json.dumps(thinking.json()).startswith('{"status": ')
+    assert polled == {"answer": "1 messages"}
+
+
+async def test_a_worker_of_ones_own_answers_calls(server_env: WorkflowEnvironment, provider: Provider) -> None:
+    """Its own workflow and durable calls, on its own task queue."""
+    provider.answers.set()
+    async with example("examples.host_worker", env=server_env, provider=provider) as process:
+        await ready(process)
+        client = server_env.client
+        assert await client.execute_workflow("Greeting", "host", id="greeting", task_queue="mine") == "hello, host"
+        async with Dispatcher(client, task_queue="mine") as dispatcher:
+            model = {"name": "openai/local", "api_base": provider.url}
+            assert (await dispatcher.call(model, "Name a prime.")).text == "1 messages"

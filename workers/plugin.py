@@ -1,0 +1,181 @@
+"""What makes a Temporal worker answer calls. Every worker goes through here, ours and a user's own."""
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from temporalio.client import Client
+from temporalio.contrib.pydantic import PydanticPayloadConverter
+from temporalio.converter import DataConverter, DefaultFailureConverter, DefaultPayloadConverter
+from temporalio.plugin import SimplePlugin
+from temporalio.worker import (
+    Interceptor,
+    UnsandboxedWorkflowRunner,
+    Worker,
+    WorkerConfig,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
+    WorkflowRunner,
+)
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+from durable_llm.client.trace_context import TraceContext
+from durable_llm.contract.names import HEARTBEAT_TIMEOUT_FUNCTION
+from durable_llm.encryption.codec import EncryptionCodec, data_converter
+from durable_llm.encryption.keys import KEYS_VARIABLE, load_keys
+from durable_llm.errors import InvalidRequestError
+
+from .rooms.workflows import LLMCall
+from .settings import SettingsError, WorkerSettings, load_settings, store_of
+from .telemetry.exporting import exporting
+
+if TYPE_CHECKING:
+    from .rooms.activities import ProviderAttempts
+
+
+class DurableLLMPlugin(SimplePlugin):
+    """Adds calls and provider attempts to a worker, and their data converter to its client.
+
+    The worker's own options stay the host's: task queue, concurrency, pollers. Its workflows keep their sandbox. Of the
+    OTEL_* variables it heeds what `durable-llm worker` does, unless the process has a tracer provider already.
+
+    Args:
+        settings: Settings of keys, addresses, heartbeats and plugins; None: from the DURABLE_LLM_* variables.
+        attempts: What makes the attempts; None: real ones. For tests.
+
+    Raises:
+        InvalidRequestError: a setting cannot be used; names the variable. Some are found when the worker is made.
+    """
+
+    def __init__(self, settings: WorkerSettings | None = None, *, attempts: "ProviderAttempts | None" = None) -> None:
+        self._settings = settings or load_settings()
+        self._attempts = attempts
+        self._running = ExitStack()
+        super().__init__(
+            "durable_llm.DurableLLMPlugin",
+            data_converter=readable_converter,
+            interceptors=[TraceContext(), HeartbeatTimeout(timedelta(seconds=self._settings.heartbeat_timeout_s))],
+            workflows=[LLMCall],
+            workflow_runner=_with_our_modules,
+        )
+
+    def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
+        """See base class."""
+        if LLMCall in (config.get("workflows") or ()):  # the client has this plugin too
+            return config
+        # The base class leaves the client alone, and with the SDK's own converter no message of ours could be read.
+        client = config["client"].config(active_config=True)
+        client["data_converter"] = readable_converter(client["data_converter"])
+        client["plugins"] = []  # they have had their turn
+        config["client"] = Client(**client)
+        attempts = self._attempts or build_attempts(self._settings, os.environ, client["data_converter"])
+        config["activities"] = [*config.get("activities", ()), attempts.provider_attempt]
+        heartbeat_interval = timedelta(seconds=self._settings.heartbeat_interval_s)
+        config["max_heartbeat_throttle_interval"] = heartbeat_interval
+        config["default_heartbeat_throttle_interval"] = heartbeat_interval
+        config = super().configure_worker(config)
+        for telemetry in self._running.enter_context(exporting()):
+            config = telemetry.configure_worker(config)
+        return config
+
+    async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:  # noqa: A002  # Temporal's own name
+        """See base class."""
+        with self._running:
+            await super().run_worker(worker, next)
+
+
+def readable_converter(given: DataConverter | None) -> DataConverter:
+    """The client's converter, changed so that it can carry messages of ours.
+
+    The SDK's own is replaced. One that reads pydantic's models stays, with encryption where our keys are set.
+
+    Raises:
+        InvalidRequestError: it reads no pydantic models, or has a codec of its own while our keys are set.
+    """
+    ours = data_converter()
+    given = given or DataConverter.default
+    payload_converter = given.payload_converter_class
+    if payload_converter is DefaultPayloadConverter:
+        payload_converter = PydanticPayloadConverter
+    elif not issubclass(payload_converter, PydanticPayloadConverter):
+        raise InvalidRequestError(
+            f"the client's payload converter {payload_converter.__name__} does not read pydantic models; derive it "
+            "from temporalio.contrib.pydantic.PydanticPayloadConverter"
+        )
+    codec = given.payload_codec or ours.payload_codec
+    if not isinstance(codec, EncryptionCodec) and load_keys(os.environ):
+        raise InvalidRequestError(
+            f"{KEYS_VARIABLE} is set and the client has a payload codec of its own; encrypt with one of the two"
+        )
+    plain_failures = given.failure_converter_class is DefaultFailureConverter
+    return replace(
+        given,
+        payload_converter_class=payload_converter,
+        payload_codec=codec,
+        failure_converter_class=ours.failure_converter_class if plain_failures else given.failure_converter_class,
+    )
+
+
+def _with_our_modules(runner: WorkflowRunner | None) -> WorkflowRunner:
+    """The host's runner; in its sandbox our contract is not imported anew for each call."""
+    if isinstance(runner, SandboxedWorkflowRunner):
+        return replace(runner, restrictions=runner.restrictions.with_passthrough_modules("durable_llm"))
+    return runner or UnsandboxedWorkflowRunner()
+
+
+class HeartbeatTimeout(Interceptor):
+    """Offers the heartbeat timeout of this worker to its calls, which read no environment.
+
+    A replay does not compare an activity's timeouts, so each worker may have its own.
+    """
+
+    def __init__(self, heartbeat_timeout: timedelta) -> None:
+        self._heartbeat_timeout = heartbeat_timeout
+
+    def workflow_interceptor_class(
+        self,
+        input: WorkflowInterceptorClassInput,  # noqa: A002  # Temporal's own name for it
+    ) -> type[WorkflowInboundInterceptor] | None:
+        """Register the function; nothing is intercepted."""
+        input.unsafe_extern_functions[HEARTBEAT_TIMEOUT_FUNCTION] = lambda: self._heartbeat_timeout
+        return None
+
+
+def build_attempts(
+    settings: WorkerSettings, environment: Mapping[str, str], converter: DataConverter | None = None
+) -> "ProviderAttempts":
+    """The activity, with the keys and addresses that the operator allows, and the store of large prompts.
+
+    Args:
+        settings: The checked settings.
+        environment: Where keys are.
+        converter: What decodes prompts; None: the converter of the client that the worker was made with.
+
+    Raises:
+        SettingsError: a list of keys or hosts cannot be read, a plugin cannot be loaded, or the store cannot be used;
+            names the variable.
+    """
+    from .rooms import activities  # noqa: PLC0415  # litellm takes seconds to import, and a client needs none of it
+
+    try:
+        keys = activities.KeyRing.from_settings(
+            environment, keys=settings.keys, hosts=settings.api_base_hosts, secrets_dir=settings.secrets_dir
+        )
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    try:
+        registry = activities.Registry.load(settings.plugins)
+    except activities.PluginError as error:
+        raise SettingsError(f"DURABLE_LLM_PLUGINS or an installed plugin: {error}") from None
+    return activities.ProviderAttempts(
+        keys,
+        heartbeat_interval=timedelta(seconds=settings.heartbeat_interval_s),
+        also_allowed=settings.extra_params,
+        store=store_of(settings),
+        registry=registry,
+        validator_timeout=timedelta(seconds=settings.validator_timeout_s),
+        converter=converter,
+    )

@@ -65,7 +65,7 @@ def test_the_readme_is_short() -> None:
 
 def test_every_page_is_in_the_index() -> None:
     """A page that the index leaves out is not found."""
-    listed = set(re.findall(r"^- \[.+?\]\((.+?)\)", DOCUMENTS["docs/README.md"], re.MULTILINE))
+    listed = set(re.findall(r"^- \[.+?\]\((.+?\.md)\)", DOCUMENTS["docs/README.md"], re.MULTILINE))
     assert listed == {path.name for path in DOCS.glob("*.md")} - {"README.md"}
 
 

@@ -1,7 +1,8 @@
-"""The README's console blocks, typed one after the other by somebody who has nothing else.
+"""The console blocks of the README and of docs/getting-started.md, typed one after the other on a fresh machine.
 
-He works in a home of his own, from a folder and beside a distribution that own a top-level `workflows`. Three things are
-not his: a provider on this machine stands for OpenAI's API, the ports are free ones, and so is the database's place.
+The reader has a home of his own, and works in a folder and beside a distribution that both own a top-level `workflows`.
+Three things differ from what he reads: a provider on this machine stands for OpenAI's API, the ports are free ones, and
+the database is in his home.
 """
 
 import os
@@ -14,22 +15,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 import pytest
 
 from tests.support import ROOT
 from tests.support.stranger import Stranger, pip, running, squatter
 from workers.dev.ports import free_port
-
-ELSEWHERE: Final = {
-    "make demo": "tests/system/test_demo.py runs it whole",
-    "make demo KEEP=1": "as above; it waits for Ctrl-C",
-    "make test": "runs everything but the long proofs",
-    "make proofs": "is what runs this",
-    "make chaos": "tests/system/test_chaos.py runs its short form",
-}
-"""Lines of the README that are not typed here, and why."""
 
 ONE_CALL = """
 import asyncio, os, sys
@@ -45,15 +36,29 @@ assert not {"workflows", "activities", "workers", "litellm"} & set(sys.modules)
 """
 
 
-def blocks() -> list[list[str]]:
-    """The commands of each console block, without their comments."""
-    found = re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    lines = [[line.removeprefix("$ ").partition("  #")[0].strip() for line in block.splitlines()] for block in found]
-    return [[line for line in block if line and line not in ELSEWHERE] for block in lines]
+def console_blocks(page: str) -> list[str]:
+    """The console blocks of a page, with what the commands print."""
+    return re.findall(r"```console\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+def commands(block: str) -> list[str]:
+    """The lines of a block that are typed."""
+    return re.findall(r"^\$ (.+)$", block, re.MULTILINE)
+
+
+def labels(printed: str) -> list[str]:
+    """The first column of what `durable-llm dev` prints: "Temporal", "UI", ..."""
+    return re.findall(r"^  (\S+(?: \S+)*)  ", printed, re.MULTILINE)
+
+
+def columns(printed: str) -> list[str]:
+    """The head of the table that `durable-llm show` prints."""
+    head = next(line for line in printed.splitlines() if line.strip().startswith("# "))
+    return re.split(r"\s{2,}", head.strip())
 
 
 class Reader(Stranger):
-    """Types commands; what the README's installation made is there."""
+    """Types commands in the environment that the README's installation made."""
 
     def __init__(self, home: Path, provider: int) -> None:
         super().__init__(home, "durable-llm")
@@ -64,13 +69,19 @@ class Reader(Stranger):
         self.api_base = f"http://127.0.0.1:{provider}/v1"
 
     @contextmanager
-    def stack(self, line: str) -> Iterator[subprocess.Popen[str]]:
-        """The development stack, as `line` starts it, until Ctrl-C."""
+    def stack(self, line: str) -> Iterator[list[str]]:
+        """The development stack, as `line` starts it, until Ctrl-C; gives what it prints at its start."""
         options = ["--port", str(self._port), "--ui-port", "0", "--data", str(self._data)]
         env = self.env(OPENAI_BASE_URL=self.api_base)
         command = ["env", *shlex.split(line), *options]
-        with running(command, lambda said: "Ctrl-C" in said, cwd=self.folder, env=env) as dev:
-            yield dev
+        printed: list[str] = []
+
+        def complete(said: str) -> bool:
+            printed.append(said)
+            return "Ctrl-C" in said
+
+        with running(command, complete, cwd=self.folder, env=env) as dev:
+            yield printed
             dev.send_signal(signal.SIGINT)
             said = dev.stdout.read()
             assert dev.wait(timeout=45) == 0, said
@@ -101,34 +112,34 @@ def provider() -> Iterator[int]:
         yield port
 
 
-def install(home: Path, first: list[str], second: list[str]) -> None:
-    """The blocks that lead to an installation, in the checkout, with this project's versions."""
+def install(home: Path, lines: list[str]) -> None:
+    """Type the lines that lead to an installation, in the checkout, with this project's versions."""
     env = {**os.environ, "HOME": str(home), "PIP_CONSTRAINT": str(ROOT / "constraints.txt"), "PIP_NO_COMPILE": "1"}
-    script = "\n".join([*first, *second])
-    done = subprocess.run(["bash", "-euc", script], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    command = ["bash", "-euc", "\n".join(lines)]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.timeout(300)
-def test_who_types_the_readmes_commands_gets_answers(tmp_path: Path, provider: int) -> None:
-    """From the clone to an answer by one's own key and by a local server: every command works as it is written."""
-    first, second, with_key, use, local = blocks()
-    install(tmp_path, first, second)
+def test_every_command_of_the_first_pages_works_as_it_is_written(tmp_path: Path, provider: int) -> None:
+    """From the clone to an answer with a key and from a local server, and the README's transcript is what is printed."""
+    installation, starting, calling = console_blocks("README.md")
+    again, with_key, use, local = map(commands, console_blocks("docs/getting-started.md"))
+    assert again == commands(installation)
+    install(tmp_path, commands(installation))
     reader = Reader(tmp_path, provider)
     pip(reader.python, "install", "--no-deps", str(squatter(tmp_path)))
 
+    with reader.stack(commands(starting)[0]) as printed:
+        assert labels("".join(printed)) == labels(starting)
+        answer, table = (reader.type(line) for line in commands(calling))
+        assert answer == "7\n"
+        assert columns(table) == columns(calling)
     with reader.stack(with_key[0]):
         assert reader.type(use[0]) == "7\n"
         call_id = reader.listed(use[1])
         assert "answered" in reader.type(use[2].replace("CALL_ID", call_id))
-
     with reader.stack(local[0]):
         assert [reader.type(line) for line in local[1:]] == ["7\n"]
         program = reader.run(str(reader.python), "-P", "-c", ONE_CALL, reader.api_base, TEMPORAL_ADDRESS=reader.address)
         assert program.stdout == "7\n", program.stderr
-
-
-def test_every_line_that_is_not_typed_here_is_in_the_readme() -> None:
-    """The list of exceptions does not outlive what it excepts."""
-    readme = (ROOT / "README.md").read_text()
-    assert all(re.search(rf"^\$ {re.escape(line)}(  |$)", readme, re.MULTILINE) for line in ELSEWHERE)

@@ -16,7 +16,7 @@ from temporalio.testing import WorkflowEnvironment
 from durable_llm import data_converter
 from tests.client.test_dispatcher import fresh_id
 from tests.conftest import stage
-from tests.docs.test_docs import settings_table
+from tests.docs.settings_tables import settings_table
 from tests.support import ROOT
 from tests.support.encryption import client_with, key, keys
 from tests.support.processes import outcome, start

@@ -1,7 +1,7 @@
-"""The command line `durable-llm`: calls that people and scripts make, look at, list and cancel.
+"""The command line `durable-llm`.
 
-Typer parses and our code runs: a command collects what it was given and returns a coroutine, which `program.main` runs
-outside of Typer, so that one place maps every ending to an exit code.
+Typer only parses. A command returns a coroutine, and `program.main` runs it outside Typer, so that one place turns
+every ending into an exit code.
 """
 
 from durable_llm.cli.program import main

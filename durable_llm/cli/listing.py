@@ -1,4 +1,4 @@
-"""Calls found by their search attributes."""
+"""Find calls by their search attributes."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +17,7 @@ from durable_llm.errors import InvalidRequestError
 
 
 class Ending(StrEnum):
-    """What `list --outcome` takes: a call's outcomes, and the end by force, which no workflow can record."""
+    """Values of `list --outcome`: a call's outcomes, and a termination, which no workflow can record."""
 
     RUNNING = "running"
     ANSWERED = "answered"
@@ -29,15 +29,15 @@ class Ending(StrEnum):
 
 
 _OUTCOME: Final = search_attributes.OUTCOME.name
-# What Temporal ended by itself still has the outcome that it had while it ran.
+# A call that Temporal ended keeps the outcome of a running one.
 _SPECIAL: Final = {
     Ending.RUNNING: f"{_OUTCOME} = 'running' AND ExecutionStatus = 'Running'",
     Ending.DEADLINE: f"({_OUTCOME} = 'deadline' OR ExecutionStatus = 'TimedOut')",
-    # A request that the worker did not understand ends before the call can say so in its attributes.
+    # A request that the worker does not understand ends the call before its attributes say so.
     Ending.REJECTED: f"({_OUTCOME} = 'rejected' OR ({_OUTCOME} = 'running' AND ExecutionStatus = 'Failed'))",
     Ending.TERMINATED: "ExecutionStatus = 'Terminated'",
 }
-_BY_FORCE: Final = {
+_ENDED_BY_TEMPORAL: Final = {
     WorkflowExecutionStatus.TERMINATED: Ending.TERMINATED,
     WorkflowExecutionStatus.TIMED_OUT: Ending.DEADLINE,
 }
@@ -50,12 +50,12 @@ class CallRow(Wire):
     run_id: str
     outcome: str | None
     model: str | None
-    """The model asked now or last."""
+    """The model that was asked last."""
     category: str | None
     """Of the last failure."""
     attempts: int | None
     cost: float | None
-    """USD, the known part; None when nothing is known."""
+    """USD, the known part. None: nothing is known."""
     session: str | None
     started_at: datetime
     ended_at: datetime | None
@@ -65,11 +65,11 @@ class CallRow(Wire):
 class Filters:
     """Which calls to list."""
 
-    outcome: Annotated[Ending | None, typer.Option(help="Only calls that came to this.")] = None
+    outcome: Annotated[Ending | None, typer.Option(help="Only calls with this outcome.")] = None
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Only calls that asked this model last.", metavar="NAME")
     ] = None
-    category: Annotated[Category | None, typer.Option(help="Only calls whose last failure was this.")] = None
+    category: Annotated[Category | None, typer.Option(help="Only calls with this category of the last failure.")] = None
     session: Annotated[str | None, typer.Option(help="Only calls of this session.", metavar="NAME")] = None
 
     def query(self) -> str:
@@ -93,7 +93,7 @@ def quoted(text: str) -> str:
     """`text` as a literal of Temporal's query language.
 
     Raises:
-        InvalidRequestError: no literal says it: a backslash escapes a quote but is not escaped itself.
+        InvalidRequestError: no literal can hold it: a backslash escapes a quote, but nothing escapes a backslash.
     """
     if text.endswith("\\") or "\\'" in text:
         raise InvalidRequestError("a filter with a backslash before a quote or at its end cannot be searched for")
@@ -101,9 +101,9 @@ def quoted(text: str) -> str:
 
 
 async def find_calls(client: Client, query: str, limit: int) -> list[CallRow]:
-    """At most `limit` calls, those that started last first.
+    """At most `limit` calls, the latest start first.
 
-    Temporal gives running calls first, then those that ended last; it sorts by no other field on every database.
+    Temporal returns running calls first, then the latest end. No other order works on every database.
     """
     rows = [_row(execution) async for execution in client.list_workflows(query, limit=limit)]
     return sorted(rows, key=lambda row: row.started_at, reverse=True)
@@ -128,9 +128,9 @@ def _row(execution: WorkflowExecution) -> CallRow:
 
 
 def _ending(execution: WorkflowExecution, recorded: str | None) -> str | None:
-    """The recorded outcome; where there is none, or force made it untrue, Temporal's own status."""
-    if execution.status in _BY_FORCE:
-        return _BY_FORCE[execution.status]
+    """The recorded outcome, or Temporal's status where Temporal ended the call."""
+    if execution.status in _ENDED_BY_TEMPORAL:
+        return _ENDED_BY_TEMPORAL[execution.status]
     if recorded is not None and (recorded != CallOutcome.RUNNING or execution.close_time is None):
         return recorded
     if recorded == CallOutcome.RUNNING and execution.status == WorkflowExecutionStatus.FAILED:

@@ -1,4 +1,4 @@
-"""What goes to stdout: one JSON document for a script, or a text or a table for people. All else goes to stderr."""
+"""What a command prints on stdout: one JSON document for a script, a text or a table for people."""
 
 import re
 import sys
@@ -12,19 +12,19 @@ from rich.console import Console, RenderableType
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 _NO_TERMINAL_WIDTH: Final = 1000
-"""Where no terminal limits a line, a table takes what it needs: a script that cuts columns wants whole ids."""
+"""Width of a table outside a terminal: a script that cuts columns needs whole ids."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """How a command gives its outcome."""
+    """How a command prints its result."""
 
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON document on stdout, for an error too; all else on stderr.")
-    ] = False
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, for an error too.")] = (
+        False
+    )
 
     def give(self, data: Any, human: RenderableType) -> None:
-        """Write `data` for a script or `human` for people; a text is written as it is, without wrapping."""
+        """Print `data` for a script or `human` for people. A text is not wrapped."""
         if self.as_json:
             write_json(data)
         elif isinstance(human, str):
@@ -34,12 +34,12 @@ class Output:
 
 
 def write_json(data: Any) -> None:
-    """Write `data`, pydantic models within, as the one document on stdout."""
+    """Print `data`, which may hold pydantic models, as the one document on stdout."""
     typer.echo(to_json(data, indent=2, inf_nan_mode="null"))
 
 
 def plain(text: str) -> str:
-    """`text` without control characters: what a model or a provider wrote must not steer a terminal."""
+    """`text` without control characters: no model and no provider may control the terminal."""
     return _CONTROL.sub("", text)
 
 

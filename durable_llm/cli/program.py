@@ -1,7 +1,7 @@
-"""The program: its commands, and the one way out of it.
+"""The program `durable-llm`: its commands, and its one exit.
 
-It leaves by `os._exit` after flushing: the SDK's threads can abort an interpreter at its own exit, after all work is
-done. So nothing may be left to the interpreter, least of all the report of an unexpected exception.
+It flushes and calls `os._exit`, because the SDK's threads can abort an interpreter at its own exit. So the program
+itself reports every error, an unexpected one too.
 """
 
 import asyncio
@@ -18,13 +18,19 @@ from typing import Any, Final, NoReturn
 
 import typer
 
-from durable_llm.cli.asking import call, result, submit
-from durable_llm.cli.exits import EPILOG, Exit
-from durable_llm.cli.groups import grouped
-from durable_llm.cli.looking import cancel, list_calls, show
-from durable_llm.cli.report import report
-from durable_llm.cli.service_commands import codec_server, dev, reclassify, replay, sweep_store, worker
-from durable_llm.cli.setting_up import setup, version
+from durable_llm.cli.call_commands import call, cancel, list_calls, result, show, submit
+from durable_llm.cli.exits import EPILOG, Exit, report
+from durable_llm.cli.option_groups import grouped
+from durable_llm.cli.service_commands import (
+    codec_server,
+    dev,
+    reclassify,
+    replay,
+    setup,
+    sweep_store,
+    version,
+    worker,
+)
 
 COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "call": call,
@@ -44,7 +50,7 @@ COMMANDS: Final[dict[str, Callable[..., Any]]] = {
 }
 
 app = typer.Typer(
-    help="Durable LLM calls on Temporal. The server is named by TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, ...",
+    help="Durable LLM calls on Temporal. TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, ... name the server.",
     epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -58,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Entry point of the `durable-llm` program.
 
     Args:
-        arguments: The words after the program's name; None: those that it was started with.
+        arguments: The words after the program's name. None: those of the process.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     status: int = Exit.INTERNAL
@@ -70,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     finally:
         logging.shutdown()
         for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):  # whoever read it has gone
+            with suppress(OSError, ValueError):  # its reader has ended
                 stream.flush()
         os._exit(status)
 
@@ -83,7 +89,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 async def _until_told_to_stop(program: Coroutine[Any, Any, int | None]) -> int | None:
-    """Run `program`; a supervisor's SIGTERM cancels it as Ctrl-C does, so that nothing is left behind unsaid."""
+    """Run `program`. SIGTERM cancels it as Ctrl-C does."""
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(program)
     with suppress(NotImplementedError):  # Windows
         loop.add_signal_handler(signal.SIGTERM, task.cancel)
@@ -91,12 +97,12 @@ async def _until_told_to_stop(program: Coroutine[Any, Any, int | None]) -> int |
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:
-    """Whether --json was given; asked of the words themselves, since what failed may be their parsing."""
+    """Whether --json was given. It reads the words itself, because their parsing may have failed."""
     return "--json" in takewhile(lambda word: word != "--", arguments)
 
 
 def _never_fail_to_print() -> None:
-    """A terminal that cannot show a character gets its escape instead of a traceback."""
+    """Print an escape where the terminal cannot show a character."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,16 +1,25 @@
-"""The commands that run the service and look after it: `worker`, `dev`, `codec-server`, `sweep-store`, `replay`, ...
+"""The commands that set up, run and check the service: `setup`, `worker`, `dev`, `codec-server`, `replay`, ...
 
-Nothing of the service is imported until one of them runs: a caller's installation may lack what it needs.
+A command imports its part of the service when it runs: a caller's installation may lack the packages.
 """
 
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.namespace.v1 import NamespaceConfig
+from temporalio.api.workflowservice.v1 import UpdateNamespaceRequest
+from temporalio.client import Client
 
+from durable_llm import __version__
 from durable_llm.cli.output import Output
+from durable_llm.cli.temporal_options import TemporalOptions
+from durable_llm.client.connection import Rpcs
+from durable_llm.contract import search_attributes
 from durable_llm.errors import InvalidRequestError
 from durable_llm.rooms import room
 
@@ -19,13 +28,55 @@ _CODEC: Final = ("cryptography", "pydantic_settings", "starlette", "uvicorn")
 
 _Paths = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="[PATH]...", help="Exported histories, or directories of them. None: ask the server."),
+    typer.Argument(
+        metavar="[PATH]...", help="Exported histories, or directories of them. Without a path: calls on the server."
+    ),
 ]
-_Limit = Annotated[int, typer.Option(min=1, help="Read at most so many calls from the server.")]
+_Limit = Annotated[int, typer.Option(min=1, help="How many calls to read from the server at most.")]
+
+
+async def setup(
+    temporal: TemporalOptions,
+    output: Output,
+    retention: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="DAYS", help="Also set how many days Temporal keeps calls that have ended."),
+    ] = None,
+) -> None:
+    """Register the search attributes in the namespace of TEMPORAL_NAMESPACE. It may be repeated."""
+    client = await temporal.client()
+    absent = await Rpcs(client).run(_prepare(client, retention), wait=temporal.connect_limit)
+    done = f"registered {', '.join(absent)}" if absent else "all search attributes were there"
+    kept = f"; keeps ended calls for {retention} days" if retention is not None else ""
+    output.give(
+        {"namespace": client.namespace, "registered": absent, "retention_days": retention},
+        f"namespace {client.namespace!r}: {done}{kept}",
+    )
+
+
+async def _prepare(client: Client, retention: int | None) -> list[str]:
+    """Do what is missing. Returns the names of the search attributes that were."""
+    absent = await search_attributes.missing(client)
+    if absent:
+        await search_attributes.register(client)
+    if retention is not None:
+        kept = Duration()
+        kept.FromTimedelta(timedelta(days=retention))
+        await client.workflow_service.update_namespace(
+            UpdateNamespaceRequest(
+                namespace=client.namespace, config=NamespaceConfig(workflow_execution_retention_ttl=kept)
+            )
+        )
+    return absent
+
+
+def version(output: Output) -> None:
+    """Print the version."""
+    output.give({"version": __version__}, __version__)
 
 
 def worker() -> Coroutine[Any, Any, None]:
-    """Run a worker until SIGTERM or Ctrl-C; settings are DURABLE_LLM_* variables."""
+    """Run a worker until SIGTERM or Ctrl-C. Its settings are DURABLE_LLM_* variables."""
     _require("the worker", "worker", _WORKER)
     run: Callable[..., Coroutine[Any, Any, None]] = room("workers.worker").run_worker
     return run(_say)
@@ -46,7 +97,7 @@ def dev(
 
 
 def codec_server() -> Coroutine[Any, Any, None]:
-    """Decrypt payloads for Temporal's UI until SIGTERM or Ctrl-C; settings are DURABLE_LLM_CODEC_* variables."""
+    """Decrypt payloads for the Temporal UI until SIGTERM or Ctrl-C. Its settings are DURABLE_LLM_CODEC_* variables."""
     _require("the codec server", "codec", _CODEC)
     run: Callable[..., Coroutine[Any, Any, None]] = room("workers.codec.server").run_codec_server
     return run(_say)
@@ -70,7 +121,7 @@ def replay(
     query: Annotated[str | None, typer.Option(help="Which calls: 'ExecutionStatus=\"Running\"'.")] = None,
     limit: _Limit = 1000,
 ) -> Coroutine[Any, Any, int]:
-    """Run recorded calls again with this code; status 1 when one would take another path."""
+    """Replay recorded calls with this code. The exit code is 1 when a call takes another path."""
     run: Callable[..., Coroutine[Any, Any, int]] = room("workers.recorded.replay").run_replay
     return run(paths or [], query, limit, as_json=output.as_json)
 
@@ -81,16 +132,16 @@ def reclassify(
     query: Annotated[str | None, typer.Option(help="Which calls: 'LLMOutcome=\"exhausted\"'.")] = None,
     limit: _Limit = 1000,
 ) -> Coroutine[Any, Any, int]:
-    """Show where today's policy would decide otherwise than recorded calls did."""
+    """Show where the policy of this version decides otherwise than in recorded calls."""
     run: Callable[..., Coroutine[Any, Any, int]] = room("workers.recorded.reclassify").run_reclassify
     return run(paths or [], query, limit, as_json=output.as_json)
 
 
 def _require(what: str, extras: str, packages: tuple[str, ...]) -> None:
-    """Refuse to start without the packages of an extra.
+    """Check that the packages of an extra are installed.
 
     Raises:
-        InvalidRequestError: saying what to install.
+        InvalidRequestError: one is missing; the text says what to install.
     """
     absent = [name for name in packages if find_spec(name) is None]
     if absent:
@@ -98,5 +149,5 @@ def _require(what: str, extras: str, packages: tuple[str, ...]) -> None:
 
 
 def _say(line: str) -> None:
-    """Print a line at once, also where stdout is a pipe."""
+    """Print a line at once, even to a pipe."""
     print(line, flush=True)  # noqa: T201  # a plain line, whatever the terminal's width

@@ -1,4 +1,4 @@
-"""How a call, its ledger and a list of calls look to people."""
+"""A call, its ledger and a list of calls as tables."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal
@@ -21,14 +21,14 @@ _STYLES: Final = {Outcome.ANSWERED: "green", Outcome.UNKNOWN: "yellow", Outcome.
 
 
 def answer_text(result: LLMResult) -> str:
-    """The answer as people read it: its text, else its tool calls as JSON lines."""
+    """The answer for people: its text, or its tool calls as JSON lines."""
     if result.text is not None:
         return result.text
     return "\n".join(tool_call.model_dump_json() for tool_call in result.tool_calls)
 
 
 def call_view(status: CallStatus, attempts: Sequence[Attempt], cost: float, *, complete: bool) -> Group:
-    """One call: where it stands, its ledger, its totals."""
+    """One call: its status, its ledger, its totals."""
     head = Text(plain(f"{status.call_id}: {status.outcome or 'terminated'}"), style="bold")
     doing = f" ({plain(status.activity)})" if status.activity and status.activity != status.outcome else ""
     spent = totals_line(status.attempts, cost, complete=complete)
@@ -69,7 +69,7 @@ def _call_cells(row: CallRow) -> Iterable[Text]:
 
 
 def _table(names: Iterable[str], rows: Iterable[Iterable[Text]]) -> Table:
-    """A table that on a narrow terminal folds its long texts and leaves its numbers and words whole."""
+    """A table that folds long texts on a narrow terminal, but no numbers and no words."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in names:
         justify: Literal["left", "right"] = "right" if name in _NUMBERS else "left"
@@ -80,19 +80,19 @@ def _table(names: Iterable[str], rows: Iterable[Iterable[Text]]) -> Table:
 
 
 def shortened(message: str) -> str:
-    """The beginning of a provider's words."""
+    """The beginning of a provider's message."""
     message = plain(message)
     return message if len(message) <= _MESSAGE_LENGTH else message[: _MESSAGE_LENGTH - 1] + "…"
 
 
 def totals_line(attempts: int, cost: float, *, complete: bool) -> str:
-    """How many attempts, and what they cost together."""
+    """How many attempts, and their cost."""
     known = money(cost) if complete else f"{money(cost)} known, the rest unknown"
     return f"{attempts} attempt{'' if attempts == 1 else 's'}, {known}"
 
 
 def money(cost: float | None) -> str:
-    """USD; unknown is not nothing."""
+    """An amount in USD; "?" where it is unknown."""
     if cost is None:
         return "?"
     if 0 < cost < 1e-6:

@@ -7,16 +7,15 @@ from pathlib import Path
 import pytest
 
 from durable_llm import InvalidRequestError, LLMConfig, ModelSpec
-from durable_llm.cli.chain import Chain
+from durable_llm.cli.call_options import SubmitOptions
 from durable_llm.cli.exits import MEANING, Exit, exit_of
-from durable_llm.cli.files import read_config
 from durable_llm.cli.listing import Ending, Filters
+from durable_llm.cli.model_options import ModelOptions
 from durable_llm.cli.output import plain
+from durable_llm.cli.parse import deadline, duration, json_or_text, pairs, read_config
 from durable_llm.cli.program import _wants_json
-from durable_llm.cli.question import Question
+from durable_llm.cli.prompt_options import PromptOptions
 from durable_llm.cli.tables import money
-from durable_llm.cli.terms import Terms
-from durable_llm.cli.values import deadline, duration, json_or_text, pairs
 from durable_llm.client.new_call import to_config
 from durable_llm.contract.categories import CallOutcome
 from durable_llm.errors import CALL_ENDINGS, DurableLLMError
@@ -62,7 +61,7 @@ def test_pairs_hold_json_or_text() -> None:
 
 def test_a_chain_of_names_is_what_a_caller_in_python_would_write() -> None:
     """-m brings no defaults of lmi's, so that the command line and a program attach to each other's calls."""
-    chain = Chain(model=["openai/gpt-4o-mini", "anthropic/claude-haiku-4-5"]).to_config()
+    chain = ModelOptions(model=["openai/gpt-4o-mini", "anthropic/claude-haiku-4-5"]).to_config()
     assert chain == LLMConfig(
         models=[ModelSpec(name="openai/gpt-4o-mini"), ModelSpec(name="anthropic/claude-haiku-4-5")]
     )
@@ -73,7 +72,7 @@ def test_options_hold_for_every_model_of_the_chain(tmp_path: Path) -> None:
     """They go over what a configuration file says, and leave its other fields alone."""
     path = tmp_path / "chain.json"
     path.write_text(json.dumps({"models": [{"name": "a/one", "max_retries": 7, "seed": 1}, {"name": "b/two"}]}))
-    chain = Chain(config=path, timeout="2m", api_key="os.environ/KEY", param=["temperature=0.5"]).to_config()
+    chain = ModelOptions(config=path, timeout="2m", api_key="os.environ/KEY", param=["temperature=0.5"]).to_config()
     assert [(spec.name, spec.timeout, spec.api_key) for spec in chain.models] == [
         ("a/one", 120.0, "os.environ/KEY"),
         ("b/two", 120.0, "os.environ/KEY"),
@@ -119,22 +118,22 @@ def test_a_file_that_cannot_be_used_is_named_and_its_text_is_not_repeated(tmp_pa
     path = tmp_path / name
     path.write_text(text)
     with pytest.raises(InvalidRequestError) as caught:
-        Chain(config=path).to_config()
+        ModelOptions(config=path).to_config()
     assert KEY not in caught.value.message
 
 
 def test_missing_and_unreadable_files_are_named(tmp_path: Path) -> None:
     """The option and the file are said."""
     with pytest.raises(InvalidRequestError, match=r"--config: cannot read .*none\.yaml: No such file"):
-        Chain(config=tmp_path / "none.yaml").to_config()
+        ModelOptions(config=tmp_path / "none.yaml").to_config()
     (tmp_path / "latin").write_bytes(b"caf\xe9")
     with pytest.raises(InvalidRequestError, match=r"--file: .* is not UTF-8"):
-        Question(file=tmp_path / "latin").to_messages()
+        PromptOptions(file=tmp_path / "latin").to_messages()
 
 
 def test_models_are_named_in_one_way() -> None:
     """Neither no model nor two sources of them."""
-    for chain in (Chain(), Chain(model=["a/one"], config=Path("c.yaml"))):
+    for chain in (ModelOptions(), ModelOptions(model=["a/one"], config=Path("c.yaml"))):
         with pytest.raises(InvalidRequestError, match="either with -m"):
             chain.to_config()
 
@@ -145,21 +144,21 @@ def test_the_prompt_comes_from_one_place(tmp_path: Path) -> None:
     prompt.write_text("\ufeffName a prime.\n\n", encoding="utf-8")
     chat = tmp_path / "chat.json"
     chat.write_text('[{"role": "user", "content": "Hi"}]')
-    assert Question(file=prompt).to_messages() == "Name a prime."
-    assert Question(prompt="Hi", system="Be brief.").to_messages() == [
+    assert PromptOptions(file=prompt).to_messages() == "Name a prime."
+    assert PromptOptions(prompt="Hi", system="Be brief.").to_messages() == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Hi"},
     ]
-    assert Question(messages=chat).to_messages() == [{"role": "user", "content": "Hi"}]
-    for question in (Question(prompt="Hi", file=prompt), Question(prompt="-", messages=chat)):
+    assert PromptOptions(messages=chat).to_messages() == [{"role": "user", "content": "Hi"}]
+    for question in (PromptOptions(prompt="Hi", file=prompt), PromptOptions(prompt="-", messages=chat)):
         with pytest.raises(InvalidRequestError, match="give the prompt once"):
             question.to_messages()
     chat.write_text('{"role": "user"}')
     with pytest.raises(InvalidRequestError, match="--messages: expected a list"):
-        Question(messages=chat).to_messages()
+        PromptOptions(messages=chat).to_messages()
     prompt.write_text("\n")
     with pytest.raises(InvalidRequestError, match="the prompt is empty"):
-        Question(file=prompt).to_messages()
+        PromptOptions(file=prompt).to_messages()
 
 
 def test_a_schema_becomes_a_response_format(tmp_path: Path) -> None:
@@ -168,19 +167,19 @@ def test_a_schema_becomes_a_response_format(tmp_path: Path) -> None:
     schema = {"type": "object", "properties": {"prime": {"type": "integer"}}}
     path.write_text(json.dumps(schema))
     wrapped = {"type": "json_schema", "json_schema": {"name": "a_prime", "schema": schema}}
-    assert Question(schema=path).response_format() == wrapped
+    assert PromptOptions(schema=path).response_format() == wrapped
     path.write_text(json.dumps(wrapped))
-    assert Question(schema=path).response_format() == wrapped
+    assert PromptOptions(schema=path).response_format() == wrapped
     path.write_text("[]")
     with pytest.raises(InvalidRequestError, match="--schema"):
-        Question(schema=path).response_format()
+        PromptOptions(schema=path).response_format()
 
 
 def test_policy_fields_are_durations_json_or_text() -> None:
     """A policy on the command line is what it is in Python."""
-    options = Terms(
+    options = SubmitOptions(
         policy=["max_wait=2m", "max_attempts=5", "on_exhausted=wait", 'rules={"auth": "fail"}']
-    ).to_options()
+    ).to_arguments()
     assert options["policy"] == {
         "max_wait": timedelta(minutes=2), "max_attempts": 5, "on_exhausted": "wait", "rules": {"auth": "fail"},
     }  # fmt: skip

@@ -13,8 +13,7 @@ from activities.secrets.key_ring import KeyRing
 from activities.wire.exchange import Exchange
 from durable_llm import Dispatcher, DurableLLMError, InvalidRequestError, LLMConfig, ModelSpec
 from durable_llm.cli import program
-from durable_llm.cli.exits import Exit
-from durable_llm.cli.report import report
+from durable_llm.cli.exits import Exit, report
 from durable_llm.client.connection import connect_client
 from durable_llm.contract.names import WORKFLOW
 from tests.support.canary import SHAPED, Canary

@@ -1,4 +1,4 @@
-"""What to ask: a prompt as an argument, a file or stdin, or whole chat messages; and the shape of the answer."""
+"""Options of the prompt: an argument, a file, stdin or chat messages; and what its answer must be."""
 
 import sys
 from dataclasses import dataclass
@@ -7,17 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from durable_llm.cli.files import STDIN, read_json, read_text
-from durable_llm.cli.values import json_or_text
+from durable_llm.cli.parse import STDIN, json_or_text, read_json, read_text
 from durable_llm.client.prompt import Messages, as_response_format
 from durable_llm.errors import InvalidRequestError
 
-_PANEL = "What to ask"
+_PANEL = "Prompt"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
-    """The prompt and the shape of its answer."""
+class PromptOptions:
+    """The prompt and what its answer must be."""
 
     prompt: Annotated[
         str | None, typer.Argument(metavar="PROMPT", help="The prompt; '-' or nothing reads it from stdin.")
@@ -38,7 +37,7 @@ class Question:
 
     validator: Annotated[
         list[str] | None,
-        typer.Option(help="Validator of the worker's that the answer must pass: 'non_empty' or "
+        typer.Option(help="Validator on the worker that the answer must pass: 'non_empty' or "
                      "'regex:{\"pattern\": \"^yes\"}'.", metavar="NAME[:JSON]", rich_help_panel=_PANEL),
     ] = None  # fmt: skip
 
@@ -46,7 +45,7 @@ class Question:
         """The prompt as text, or the chat messages.
 
         Raises:
-            InvalidRequestError: there is none, or more than one; a file cannot be read.
+            InvalidRequestError: no prompt, more than one, or a file that cannot be read.
         """
         if sum(source is not None for source in (self.prompt, self.file, self.messages)) > 1:
             raise InvalidRequestError("give the prompt once: as an argument, with -f FILE or with --messages FILE")
@@ -56,7 +55,7 @@ class Question:
         return [*self._system(), {"role": "user", "content": text}] if self.system is not None else text
 
     def response_format(self) -> dict[str, Any] | None:
-        """OpenAI's `response_format` for the schema; a file that holds one already is taken as it is."""
+        """OpenAI's `response_format` for the schema. A file that already holds one is taken as it is."""
         if self.schema is None:
             return None
         schema = read_json("--schema", self.schema)
@@ -67,12 +66,12 @@ class Question:
         return as_response_format(schema, str(schema.get("title") or self.schema.stem))
 
     def validators(self) -> list[dict[str, Any]]:
-        """The validators that were named, with their parameters.
+        """The named validators with their parameters.
 
         Raises:
-            InvalidRequestError: parameters are no JSON object.
+            InvalidRequestError: parameters are not a JSON object.
         """
-        return [_validator(written) for written in self.validator or ()]
+        return [_validator(text) for text in self.validator or ()]
 
     def _text(self) -> str:
         if self.prompt not in (None, "-"):
@@ -94,9 +93,9 @@ class Question:
         return messages
 
 
-def _validator(written: str) -> dict[str, Any]:
-    name, _, parameters = written.partition(":")
-    value = json_or_text(parameters) if parameters else {}
-    if not isinstance(value, dict):
-        raise InvalidRequestError(f"--validator: expected NAME or NAME:{{...}} with a JSON object, got {written!r}")
-    return {"name": name, "parameters": value}
+def _validator(text: str) -> dict[str, Any]:
+    name, _, written = text.partition(":")
+    parameters = json_or_text(written) if written else {}
+    if not isinstance(parameters, dict):
+        raise InvalidRequestError(f"--validator: expected NAME or NAME:{{...}} with a JSON object, got {text!r}")
+    return {"name": name, "parameters": parameters}

@@ -1,4 +1,4 @@
-"""Whom to ask: a chain of models from -m options or from a configuration file, and what holds for each of them."""
+"""Options of the models: a chain from -m or from a configuration file, and what holds for each model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,17 +8,16 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from durable_llm.cli.files import read_config
-from durable_llm.cli.values import duration, json_or_text, pairs
+from durable_llm.cli.parse import duration, json_or_text, pairs, read_config
 from durable_llm.client.new_call import to_config
 from durable_llm.contract.config import LLMConfig, ModelSpec
 from durable_llm.errors import InvalidRequestError, describe_validation_error
 
-_PANEL = "Whom to ask"
+_PANEL = "Models"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chain:
+class ModelOptions:
     """The models, in the order in which they are asked."""
 
     model: Annotated[
@@ -60,7 +59,7 @@ class Chain:
         """The chain.
 
         Raises:
-            InvalidRequestError: no model, both ways to name them, or one that is invalid.
+            InvalidRequestError: no model, -m beside -c, or an invalid model.
         """
         try:
             overrides, parameters = self._overrides(), self._parameters()
@@ -87,7 +86,7 @@ class Chain:
 
 
 def _overridden(spec: ModelSpec, fields: Mapping[str, Any], parameters: Mapping[str, Any]) -> ModelSpec:
-    """`spec` with what the command line says; untouched, it stays what it was, and so does its fingerprint."""
+    """`spec` with what the command line says. Where it says nothing, the spec and its fingerprint stay the same."""
     if not fields and not parameters:
         return spec
     merged = {"extra_params": {**spec.extra_params, **parameters}} if parameters else {}

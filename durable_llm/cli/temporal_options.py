@@ -1,4 +1,4 @@
-"""Which Temporal server to talk to, beyond what the TEMPORAL_* environment says, and for how long to try."""
+"""Options of the connection to Temporal, beside the TEMPORAL_* variables."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from temporalio.client import Client
 
-from durable_llm.cli.values import duration
+from durable_llm.cli.parse import duration
 from durable_llm.client.connection import check_namespace, connect_client
 from durable_llm.client.dispatcher import Connecting, Dispatcher
 from durable_llm.contract.names import TASK_QUEUE
@@ -16,7 +16,7 @@ _PANEL = "Temporal"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Server:
+class TemporalOptions:
     """The Temporal server and namespace."""
 
     profile: Annotated[
@@ -28,46 +28,49 @@ class Server:
     ] = "10s"
 
     @property
-    def patience(self) -> timedelta:
-        """How long to try."""
+    def connect_limit(self) -> timedelta:
+        """How long to try to reach Temporal."""
         return duration("--connect-wait", self.connect_wait)
 
     async def client(self, *, want_search_attributes: bool = False) -> Client:
         """A client whose namespace exists and, if wanted, has our search attributes."""
-        client = await connect_client(wait=self.patience, profile=self.profile)
-        await check_namespace(client, want_search_attributes=want_search_attributes, wait=self.patience)
+        client = await connect_client(wait=self.connect_limit, profile=self.profile)
+        await check_namespace(client, want_search_attributes=want_search_attributes, wait=self.connect_limit)
         return client
 
     def dispatcher(self) -> Connecting:
-        """A dispatcher to look at calls with, which needs neither the workers' queue nor the search attributes."""
-        return Dispatcher.connect(wait=self.patience, profile=self.profile, search_attributes=False)
+        """A dispatcher for existing calls. It needs neither the workers' task queue nor the search attributes."""
+        return Dispatcher.connect(wait=self.connect_limit, profile=self.profile, search_attributes=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Submitting:
-    """What a new call needs of the server and its workers."""
+class QueueOptions:
+    """Where a new call goes."""
 
     task_queue: Annotated[
         str,
         typer.Option(
-            help="Queue that the workers poll.", envvar="DURABLE_LLM_TASK_QUEUE", metavar="NAME", rich_help_panel=_PANEL
+            help="Task queue that the workers poll.",
+            envvar="DURABLE_LLM_TASK_QUEUE",
+            metavar="NAME",
+            rich_help_panel=_PANEL,
         ),
     ] = TASK_QUEUE
     search_attributes: Annotated[
         bool,
         typer.Option(
             " /--no-search-attributes",
-            help="Do without search attributes, in a namespace that cannot have them.",
+            help="Set no search attributes, in a namespace that cannot have them.",
             show_default=False,
             rich_help_panel=_PANEL,
         ),
     ] = True
 
-    def dispatcher(self, server: Server) -> Connecting:
-        """A dispatcher that may submit."""
+    def dispatcher(self, temporal: TemporalOptions) -> Connecting:
+        """A dispatcher for new calls."""
         return Dispatcher.connect(
             task_queue=self.task_queue,
-            wait=server.patience,
-            profile=server.profile,
+            wait=temporal.connect_limit,
+            profile=temporal.profile,
             search_attributes=self.search_attributes,
         )

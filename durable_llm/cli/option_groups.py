@@ -1,7 +1,6 @@
-"""Options in groups: a command takes a dataclass where Typer wants a parameter for each option.
+"""Groups of options: a command takes a dataclass where Typer wants one parameter for each option.
 
-Several commands share most of their options. With this, each group of options is declared once, as a frozen dataclass
-that also knows what its options mean together.
+Several commands share most of their options. So each group of options is declared once, as a frozen dataclass.
 """
 
 import dataclasses
@@ -12,7 +11,7 @@ from typing import Any, get_type_hints
 
 
 def grouped(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`command` as Typer wants it: each parameter that is a dataclass replaced by the dataclass's fields."""
+    """`command` as Typer takes it: the fields of a dataclass stand in place of the parameter."""
     hints = get_type_hints(command, include_extras=True)
     groups = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind) and isinstance(kind, type)}
     parameters = [

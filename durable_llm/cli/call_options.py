@@ -1,18 +1,18 @@
-"""On which terms a call is made: its id, its deadline, its patience, its labels."""
+"""Options of a new call beside its models and its prompt: id, session, deadline, policy, labels."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import typer
 
-from durable_llm.cli.values import deadline, duration, is_duration, json_or_text, pairs
+from durable_llm.cli.parse import deadline, duration, is_duration, json_or_text, pairs
 from durable_llm.client.new_call import CallOptions
 
-_PANEL = "On which terms"
+_PANEL = "Call"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
+class SubmitOptions:
     """What `Dispatcher.submit` takes beside config and messages."""
 
     call_id: Annotated[
@@ -21,7 +21,7 @@ class Terms:
                      rich_help_panel=_PANEL),
     ] = None  # fmt: skip
     session: Annotated[
-        str | None, typer.Option(help="What the call belongs to.", metavar="NAME", rich_help_panel=_PANEL)
+        str | None, typer.Option(help="Session that the call belongs to.", metavar="NAME", rich_help_panel=_PANEL)
     ] = None
     deadline: Annotated[
         str | None,
@@ -46,13 +46,13 @@ class Terms:
         typer.Option(help="What to do when the id names another request.", rich_help_panel=_PANEL),
     ] = "raise"
 
-    def to_options(self) -> CallOptions:
-        """The options that were given, for `Dispatcher.submit`.
+    def to_arguments(self) -> CallOptions:
+        """The keyword arguments for `Dispatcher.submit`.
 
         Raises:
             InvalidRequestError: a deadline or a pair cannot be read.
         """
-        options = CallOptions(
+        arguments = CallOptions(
             session=self.session,
             policy={name: _policy_value(value) for name, value in pairs("--policy", self.policy).items()},
             metadata=pairs("--metadata", self.metadata),
@@ -60,8 +60,8 @@ class Terms:
             if_different=self.if_different,
         )
         if self.deadline is not None:
-            options["deadline"] = deadline("--deadline", self.deadline)
-        return options
+            arguments["deadline"] = deadline("--deadline", self.deadline)
+        return arguments
 
 
 def _policy_value(text: str) -> Any:

@@ -177,7 +177,7 @@ def worker_for(client: Client, outage: Outage) -> Worker:
     """A worker with the outage's heartbeats."""
     settings = WorkerSettings(
         task_queue=_QUEUE, api_base_hosts=LOOPBACK, heartbeat_timeout_s=outage.heartbeat_timeout_s,
-        heartbeat_interval_s=min(5.0, outage.heartbeat_timeout_s / 3), graceful_shutdown_s=0.0,
+        graceful_shutdown_s=0.0,
     )  # fmt: skip
     return build_worker(client, settings, build_attempts(settings, {}))
 

@@ -73,9 +73,8 @@ class DurableLLMPlugin(SimplePlugin):
         config["client"] = Client(**client)
         attempts = self._attempts or build_attempts(self._settings, os.environ, client["data_converter"])
         config["activities"] = [*config.get("activities", ()), attempts.provider_attempt]
-        heartbeat_interval = timedelta(seconds=self._settings.heartbeat_interval_s)
-        config["max_heartbeat_throttle_interval"] = heartbeat_interval
-        config["default_heartbeat_throttle_interval"] = heartbeat_interval
+        config["max_heartbeat_throttle_interval"] = self._settings.heartbeat_interval
+        config["default_heartbeat_throttle_interval"] = self._settings.heartbeat_interval
         config = super().configure_worker(config)
         for telemetry in self._running.enter_context(exporting()):
             config = telemetry.configure_worker(config)
@@ -172,7 +171,7 @@ def build_attempts(
         raise SettingsError(f"DURABLE_LLM_PLUGINS or an installed plugin: {error}") from None
     return activities.ProviderAttempts(
         keys,
-        heartbeat_interval=timedelta(seconds=settings.heartbeat_interval_s),
+        heartbeat_interval=settings.heartbeat_interval,
         also_allowed=settings.extra_params,
         store=store_of(settings),
         registry=registry,

@@ -1,9 +1,10 @@
 """The worker's settings, each declared once: name, type, default and a sentence.
 
-They come from DURABLE_LLM_* variables; how to reach Temporal comes from TEMPORAL_* (Temporal's own environment
-configuration). A worker that starts has checked them all.
+They come from DURABLE_LLM_* variables. The connection to Temporal comes from TEMPORAL_* (Temporal's environment
+configuration). A worker checks all of them before it starts.
 """
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -33,23 +34,18 @@ class WorkerSettings(BaseSettings):
     max_concurrent_attempts: Annotated[int, Field(ge=1, le=10_000)] = Field(
         1000, description="Provider attempts in flight at once in this process."
     )
-    max_concurrent_workflow_tasks: Annotated[int, Field(ge=2, le=1000)] = Field(
-        100, description="Workflow tasks at once in this process."
-    )
     max_cached_workflows: Annotated[int, Field(ge=0, le=100_000)] = Field(
-        1000, description="Calls kept in memory between their events; 0 replays each from its history."
+        1000, description="Calls kept in memory between their events. 0: each is replayed from its history."
     )
     heartbeat_timeout_s: Annotated[float, Field(ge=1, le=3600)] = Field(
-        60.0, description="Seconds without a heartbeat after which an attempt's worker counts as lost."
-    )
-    heartbeat_interval_s: Annotated[float, Field(ge=0.2, le=600)] = Field(
-        5.0, description="Seconds between heartbeats; a cancelled attempt learns of it with its next one."
+        60.0, description="Seconds without a heartbeat after which an attempt's worker counts as lost; it sends twelve."
     )
     graceful_shutdown_s: Annotated[float, Field(ge=0, le=3600)] = Field(
-        30.0, description="Seconds that open attempts get to finish after SIGTERM; then they are handed over."
+        30.0,
+        description="Seconds that open attempts get to finish after SIGTERM. Then another worker makes them again.",
     )
     sandbox: bool = Field(
-        False, description="Whether workflow code runs in Temporal's sandbox: slower; tests and CI switch it on."
+        False, description="Whether workflow code runs in Temporal's sandbox. It is slower; tests and CI switch it on."
     )
     keys: str = Field(
         "",
@@ -79,11 +75,11 @@ class WorkerSettings(BaseSettings):
         description="Modules with validators and tool parsers, beside those of installed plugins; separated by commas.",
     )
     validator_timeout_s: Annotated[float, Field(ge=0.1, le=600)] = Field(
-        30.0, description="Seconds that one validator or tool parser may take; one that takes longer is broken."
+        30.0, description="Seconds that one validator or tool parser may take. Beyond that it counts as broken."
     )
     deployment_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]*$", max_length=100)] = Field(
         "",
-        description="Temporal's worker deployment that this worker is part of; empty: it has no version.",
+        description="Worker deployment (Temporal's term) that this worker belongs to. Empty: it has no version.",
     )
     build_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+-]*$", max_length=100)] = Field(
         "", description="This worker's version within its deployment, for example an image's tag."
@@ -95,7 +91,7 @@ class WorkerSettings(BaseSettings):
         30.0, description="Seconds that a starting worker tries to reach the Temporal server."
     )
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = Field(
-        "INFO", description="Least severe log records that are written to stderr."
+        "INFO", description="Lowest level of log records that are written to stderr."
     )
 
     @field_validator("extra_params", "plugins", mode="before")
@@ -103,12 +99,17 @@ class WorkerSettings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    @property
+    def heartbeat_interval(self) -> timedelta:
+        """Time between two heartbeats of one attempt. A cancelled attempt learns of it with its next heartbeat."""
+        return timedelta(seconds=self.heartbeat_timeout_s / 12)
+
 
 def load_settings() -> WorkerSettings:
     """Settings from the environment.
 
     Raises:
-        SettingsError: one line for each variable that is unusable; values are not repeated.
+        SettingsError: one line for each variable that cannot be used. No value is repeated.
     """
     try:
         settings = WorkerSettings()
@@ -118,20 +119,10 @@ def load_settings() -> WorkerSettings:
         data_converter()
     except InvalidRequestError as error:
         raise SettingsError(error.message) from None
-    _check_together(settings)
-    return settings
-
-
-def _check_together(settings: WorkerSettings) -> None:
-    """Refuse settings that are sound alone and not beside each other."""
-    if settings.heartbeat_interval_s * 2 > settings.heartbeat_timeout_s:
-        raise SettingsError(
-            f"{PREFIX}HEARTBEAT_INTERVAL_S: expected at most half of {PREFIX}HEARTBEAT_TIMEOUT_S "
-            f"({settings.heartbeat_timeout_s:g} s), or one late heartbeat loses an attempt"
-        )
     if bool(settings.deployment_name) != bool(settings.build_id):
         absent, given = ("BUILD_ID", "DEPLOYMENT_NAME") if settings.deployment_name else ("DEPLOYMENT_NAME", "BUILD_ID")
         raise SettingsError(f"{PREFIX}{absent}: expected beside {PREFIX}{given}; a version has a name and a build")
+    return settings
 
 
 def store_of(settings: WorkerSettings) -> Store | None:
@@ -147,6 +138,6 @@ def store_of(settings: WorkerSettings) -> Store | None:
 
 
 def unusable(error: ValidationError, prefix: str = PREFIX) -> SettingsError:
-    """One line for each variable that is at fault; values are not repeated."""
+    """One line for each variable that cannot be used. No value is repeated."""
     details = error.errors(include_url=False, include_input=False)
     return SettingsError("\n".join(f"{prefix}{str(detail['loc'][0]).upper()}: {detail['msg']}" for detail in details))

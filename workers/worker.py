@@ -55,7 +55,6 @@ def worker_options(settings: WorkerSettings) -> dict[str, Any]:
         "workflow_runner": SandboxedWorkflowRunner() if settings.sandbox else UnsandboxedWorkflowRunner(),
         "max_cached_workflows": settings.max_cached_workflows,
         "max_concurrent_activities": settings.max_concurrent_attempts,
-        "max_concurrent_workflow_tasks": settings.max_concurrent_workflow_tasks,
         "workflow_task_poller_behavior": _POLLERS,
         "activity_task_poller_behavior": _POLLERS,
         "sticky_queue_schedule_to_start_timeout": _STICKY_TIMEOUT,

@@ -20,7 +20,7 @@ from tests.worker.test_worker_process import outcome, worker
 SPEC = ModelSpec(name="openai/gpt-4o-mini", responses_api=True, background=True, max_retries=1)
 PAIR = LLMConfig(models=[SPEC, ModelSpec(name="anthropic/claude-haiku-4-5")])
 DONE = response(TEXT)
-BEATS = {"DURABLE_LLM_HEARTBEAT_TIMEOUT_S": "2", "DURABLE_LLM_HEARTBEAT_INTERVAL_S": "0.5"}
+BEATS = {"DURABLE_LLM_HEARTBEAT_TIMEOUT_S": "2"}
 
 
 def lost(response_id: str | None = "resp_1", fault: LocalFault = LocalFault.LOST) -> FailureFacts:

@@ -49,7 +49,7 @@ async def shown(env: WorkflowEnvironment, handle: CallHandle) -> dict[str, objec
 async def test_cancelling_closes_the_request_within_a_heartbeat_interval(server_env: WorkflowEnvironment) -> None:
     """The provider's connection is closed, and the attempt's cost is unknown."""
     settings = WorkerSettings(
-        task_queue=f"cancelled-{uuid.uuid4()}", heartbeat_interval_s=1.0, api_base_hosts="127.0.0.1"
+        task_queue=f"cancelled-{uuid.uuid4()}", heartbeat_timeout_s=12.0, api_base_hosts="127.0.0.1"
     )
     worker = build_worker(server_env.client, settings, build_attempts(settings, {}))
     dispatcher = Dispatcher(server_env.client, task_queue=settings.task_queue)

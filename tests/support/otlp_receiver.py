@@ -40,7 +40,6 @@ class Receiver:
         self.resource: dict[str, Any] = {}
         self.metrics: dict[str, list[Any]] = {}
         """The data points of each metric's last export."""
-        self.metric_exports = 0
         self.port = 0
 
     @property
@@ -58,7 +57,6 @@ class Receiver:
                 for metric in (metric for scope in each.scope_metrics for metric in scope.metrics):
                     data = getattr(metric, metric.WhichOneof("data"))
                     self.metrics[metric.name] = list(data.data_points)
-            self.metric_exports += 1
 
     def of_call(self, call_id: str) -> list[Received]:
         """The spans of one call, in the order of their arrival."""

@@ -50,6 +50,6 @@ class Memory:
 @asynccontextmanager
 async def asking(client: Client, store: Store | None, *, worker_store: Store | None) -> AsyncIterator[Dispatcher]:
     """A dispatcher with `store`, and a worker behind it that makes real requests and reads from `worker_store`."""
-    options = {"store": store, "heartbeat_timeout_s": 20.0, "heartbeat_interval_s": 1.0}
+    options = {"store": store, "heartbeat_timeout_s": 20.0}
     async with working(client, worker_store=worker_store, **options) as dispatcher, asyncio.timeout(90):
         yield dispatcher

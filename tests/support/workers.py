@@ -16,18 +16,18 @@ from tests.support.attempts import ring
 from workers.plugin import HeartbeatTimeout
 from workflows.llm_call import LLMCall
 
-QUICK = {"heartbeat_timeout_s": 10.0, "heartbeat_interval_s": 0.5}
+QUICK = {"heartbeat_timeout_s": 6.0}
 """Heartbeats for tests that wait for what a heartbeat brings."""
 
 
 @asynccontextmanager
 async def working(
     client: Client, task_queue: str | None = None, *, store: Store | None = None, worker_store: Store | None = None,
-    heartbeat_timeout_s: float = 60.0, heartbeat_interval_s: float = 5.0, **attempts,
+    heartbeat_timeout_s: float = 60.0, **attempts,
 ) -> AsyncIterator[Dispatcher]:  # fmt: skip
     """A dispatcher with `store`, and a worker behind it that asks whatever is on loopback and reads from `worker_store`."""
     task_queue = task_queue or f"test-{uuid.uuid4()}"
-    interval = timedelta(seconds=heartbeat_interval_s)
+    interval = timedelta(seconds=heartbeat_timeout_s / 12)
     made = ProviderAttempts(ring(), heartbeat_interval=interval, store=worker_store, **attempts)
     worker = Worker(
         client,

@@ -116,7 +116,7 @@ ROWS = [
         options={"validators": ["non_empty", {"name": "prime", "parameters": {"above": 7}}]},
     ),
 ]
-_BEATS = {"DURABLE_LLM_HEARTBEAT_TIMEOUT_S": "8", "DURABLE_LLM_HEARTBEAT_INTERVAL_S": "1"}
+_BEATS = {"DURABLE_LLM_HEARTBEAT_TIMEOUT_S": "8"}
 _PLUGINS = {"DURABLE_LLM_PLUGINS": "tests.support.plugin_checks"}
 
 

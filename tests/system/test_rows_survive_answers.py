@@ -25,7 +25,7 @@ from tests.support.wire import Wire, playing
 OPENAI, ANTHROPIC, GEMINI = "openai/gpt-4o-mini", "anthropic/claude-haiku-4-5", "gemini/gemini-2.5-flash"
 QUEUE = "rows-of-answers"
 # A worker's first call of each provider imports its adapter, for a second or two without a heartbeat.
-BEATS = {"DURABLE_LLM_HEARTBEAT_TIMEOUT_S": "4", "DURABLE_LLM_HEARTBEAT_INTERVAL_S": "0.5"}
+BEATS = {"DURABLE_LLM_HEARTBEAT_TIMEOUT_S": "4"}
 SHOWN = [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, image(INLINE)]}]
 ELSEWHERE = [{"role": "user", "content": [{"type": "text", "text": "?"}, image("http://pictures.example/a.png")]}]
 LIKELIEST = [{"token": token, "logprob": -share, "bytes": None} for token, share in (("seven", 0.5), ("two", 1.5))]

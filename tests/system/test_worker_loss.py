@@ -18,7 +18,6 @@ from tests.support.wire import playing
 HEARTBEAT_TIMEOUT = timedelta(seconds=4)
 BEATS = {
     "DURABLE_LLM_HEARTBEAT_TIMEOUT_S": str(HEARTBEAT_TIMEOUT.total_seconds()),
-    "DURABLE_LLM_HEARTBEAT_INTERVAL_S": "1",
 }
 QUEUE = "lossy"
 RESUMES_WITHIN = timedelta(seconds=5 + 3)

@@ -21,7 +21,6 @@ from workers.settings import SettingsError, load_settings
     ("name", "value", "says"),
     [
         ("DURABLE_LLM_HEARTBEAT_TIMEOUT_S", "soon", "DURABLE_LLM_HEARTBEAT_TIMEOUT_S: Input should be a valid number"),
-        ("DURABLE_LLM_HEARTBEAT_INTERVAL_S", "50", "at most half of DURABLE_LLM_HEARTBEAT_TIMEOUT_S"),
         ("DURABLE_LLM_MAX_CONCURRENT_ATTEMPTS", "0", "DURABLE_LLM_MAX_CONCURRENT_ATTEMPTS"),
         ("DURABLE_LLM_KEYS", "nonsense", "DURABLE_LLM_KEYS"),
         ("DURABLE_LLM_KEYS", "TEMPORAL_API_KEY=openai", "DURABLE_LLM_KEYS"),

@@ -35,7 +35,7 @@ from . import attempt_attributes
 from .attempt_attributes import Attributes
 from .attempt_spans import category_of, chat_span, status_of
 from .instruments import Instruments, telemetry_errors_logged
-from .names import CALL_SPAN, JUDGED_EVENT, SCOPE, Attribute
+from .names import CALL_SPAN, CLASSIFIED_EVENT, SCOPE, Attribute
 
 
 class WatchedCall(WorkflowInboundInterceptor):
@@ -137,7 +137,7 @@ def judged(entry: Attempt, instruments: Instruments) -> None:
         **{name: str(value) for name, value in said.items() if value is not None},
     }
     with telemetry_errors_logged():
-        trace.get_current_span().add_event(JUDGED_EVENT, attributes, timestamp=workflow.time_ns())
+        trace.get_current_span().add_event(CLASSIFIED_EVENT, attributes, timestamp=workflow.time_ns())
         if not workflow.unsafe.is_replaying_history_events():
             instruments.judged(attributes)
 

@@ -27,19 +27,6 @@ FLUSH_S: Final = 5.0
 CONTENT_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 SERVICE_NAME: Final = "durable-llm-worker"
 
-VARIABLES: Final[Mapping[str, str]] = {
-    "OTEL_EXPORTER_OTLP_ENDPOINT": "Where traces and metrics go, `http://collector:4318`. Setting it switches both on.",
-    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "Where traces go, path included. Setting it switches traces on.",
-    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "Where metrics go, path included. Setting it switches metrics on.",
-    "OTEL_TRACES_EXPORTER": "`otlp` switches traces on (to `http://localhost:4318` unless told), `none` off.",
-    "OTEL_METRICS_EXPORTER": "The same for metrics.",
-    "OTEL_EXPORTER_OTLP_PROTOCOL": "`http/protobuf`, the default and the only one supported.",
-    "OTEL_SDK_DISABLED": "`true` switches everything off.",
-    "OTEL_SERVICE_NAME": f"The worker's name in traces; `{SERVICE_NAME}` unless told.",
-    CONTENT_VARIABLE: "`true` exports prompts and answers too; off unless told. Keys are taken out.",
-}
-"""What is read here; all other OTEL_* variables (headers, sampling, batches, intervals, limits) the SDK reads."""
-
 
 def wanted(environment: Mapping[str, str]) -> set[Signal]:
     """The signals that the environment asks for."""

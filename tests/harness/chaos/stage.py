@@ -32,7 +32,6 @@ class Stage(stage.Stage):
         settings = {
             "DURABLE_LLM_API_BASE_HOSTS": "127.0.0.1",
             "DURABLE_LLM_HEARTBEAT_TIMEOUT_S": str(size.heartbeat_timeout_s),
-            "DURABLE_LLM_HEARTBEAT_INTERVAL_S": "1",
         }
         super().__init__(folder, say, self._temporal, settings)
         self.size = size

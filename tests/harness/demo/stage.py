@@ -17,7 +17,6 @@ from workers.dev.server import DevServer, ServerOptions
 _WORKER_ENV: Final = {
     "DURABLE_LLM_API_BASE_HOSTS": "127.0.0.1",
     "DURABLE_LLM_HEARTBEAT_TIMEOUT_S": "4",  # a killed worker is noticed after so long
-    "DURABLE_LLM_HEARTBEAT_INTERVAL_S": "1",
 }
 
 

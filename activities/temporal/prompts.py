@@ -18,8 +18,8 @@ from durable_llm.store import (
     StoreError,
     StoreRefusedError,
     StoreUnavailableError,
+    retry_while_unavailable,
 )
-from durable_llm.store.patience import patiently
 from durable_llm.store.prompts import from_content, get_content
 
 from ..faults import LocalFaultError
@@ -92,7 +92,9 @@ async def _in_time(store: Store, reference: PromptReference, within_s: float) ->
     told = [StoreUnavailableError(f"{store.place} did not answer")]
     try:
         async with asyncio.timeout(within_s):
-            transfer: Awaitable[bytes] = patiently(lambda: get_content(store, reference), on_failure=told.append)
+            transfer: Awaitable[bytes] = retry_while_unavailable(
+                lambda: get_content(store, reference), on_failure=told.append
+            )
             return await transfer
     except TimeoutError:
         raise StoreUnavailableError(f"{told[-1]}; tried for {within_s:g} s") from None

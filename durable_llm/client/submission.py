@@ -23,8 +23,8 @@ from durable_llm.contract.categories import CallOutcome
 from durable_llm.contract.names import MEMO_FINGERPRINT, MEMO_METADATA, WORKFLOW
 from durable_llm.contract.request import CallRequest, Prompt, PromptReference
 from durable_llm.errors import CallConflictError, DispatcherUnavailableError
+from durable_llm.store import retry_while_unavailable
 from durable_llm.store.errors import StoreError, StoreUnavailableError
-from durable_llm.store.patience import patiently
 from durable_llm.store.prompts import to_content
 from durable_llm.store.store import Store
 
@@ -119,7 +119,7 @@ class Submission:
         content = await to_content(self._client.data_converter, self._call.prompt)
         self.unanswered = f"the store {store.place}"
         try:
-            name = await patiently(lambda: store.put(content), on_failure=self._store_failed)
+            name = await retry_while_unavailable(lambda: store.put(content), on_failure=self._store_failed)
         except StoreError as error:
             raise DispatcherUnavailableError(f"the prompt's store refuses: {error}") from None
         self.unanswered = None

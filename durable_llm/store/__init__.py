@@ -1,11 +1,10 @@
-"""Where prompts lie that are too large for Temporal.
+"""The store of prompts that are too large for Temporal.
 
-Temporal takes two megabytes; one photograph is more. The client puts such a prompt here under the hash of its content
-and gives the call a reference; the attempt fetches it. The workflow sees the reference alone, so a replay fetches
-nothing. Client and worker open the same store by the same setting, DURABLE_LLM_STORE.
+Temporal accepts two megabytes, and one photograph is more. The client puts such a prompt into the store under the hash
+of its content and gives the call a reference. The attempt fetches the prompt. The workflow only sees the reference, so
+a replay fetches nothing. Client and worker open the same store by the same setting, DURABLE_LLM_STORE.
 """
 
-from durable_llm.store.driver import Driver
 from durable_llm.store.errors import (
     ContentCorruptError,
     ContentMissingError,
@@ -14,7 +13,7 @@ from durable_llm.store.errors import (
     StoreSettingError,
     StoreUnavailableError,
 )
-from durable_llm.store.store import Store
+from durable_llm.store.store import Driver, Store, retry_while_unavailable
 from durable_llm.store.urls import STORE_VARIABLE, open_store, store_from_environment
 
 __all__ = [
@@ -28,5 +27,6 @@ __all__ = [
     "StoreSettingError",
     "StoreUnavailableError",
     "open_store",
+    "retry_while_unavailable",
     "store_from_environment",
 ]

@@ -1,6 +1,6 @@
-"""A local directory as a store: the development stack's, or a file system that client and worker share.
+"""A local directory as a store, for the development stack or on a file system that client and worker share.
 
-Files are for their owner alone. What is there is whole: a draft is written, flushed to the disk and then renamed.
+Only the owner can read the files. Each file is written to a draft, flushed to disk and then renamed.
 """
 
 import errno
@@ -22,7 +22,7 @@ _REFUSALS: Final = frozenset({
 
 
 class Directory:
-    """Files in one directory, made where it is missing.
+    """Files in one directory, which is created if it is missing.
 
     Args:
         root: An absolute path.
@@ -49,11 +49,11 @@ class Directory:
                 raise ContentMissingError(f"{self.place} does not hold {name}") from None
 
     def sweep(self, before: datetime) -> int:
-        """See `Driver`; drafts that a killed process left behind go too."""
+        """See `Driver`. Deletes drafts of killed processes too."""
         deleted = 0
         with self._translated():
             for path in self._root.iterdir() if self._root.is_dir() else ():
-                with suppress(FileNotFoundError):  # another sweep was faster
+                with suppress(FileNotFoundError):  # another sweep deleted it
                     if _OURS.fullmatch(path.name) and path.stat().st_mtime < before.timestamp():
                         path.unlink()
                         deleted += 1
@@ -61,8 +61,8 @@ class Directory:
 
     @contextmanager
     def _draft(self, content: bytes) -> Iterator[Path]:
-        """A file on the disk with `content`, gone afterwards unless it was renamed."""
-        descriptor, name = tempfile.mkstemp(prefix=".draft-", dir=self._root)  # for its owner alone: mode 0600
+        """A file on disk with `content`. It is deleted at the end unless it was renamed."""
+        descriptor, name = tempfile.mkstemp(prefix=".draft-", dir=self._root)  # mode 0600
         draft = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -74,7 +74,7 @@ class Directory:
             draft.unlink(missing_ok=True)
 
     def _sync(self) -> None:
-        """Have the rename itself on the disk; Windows has no such thing."""
+        """Flush the rename to disk. Windows cannot."""
         if os.name == "nt":
             return
         descriptor = os.open(self._root, os.O_RDONLY)

@@ -1,34 +1,34 @@
-"""What can go wrong with a store, split by what helps: time, the operator, or neither.
+"""The errors of a store, by what helps.
 
     StoreError
-      StoreUnavailableError   try again: it does not answer, or says that it cannot now
-      StoreRefusedError       correct its set-up: it answers and does not let us
-      ContentMissingError     submit again: it does not hold what the reference names
-      ContentCorruptError     the same: what it holds is something else
+      StoreUnavailableError   try again: the store does not answer, or cannot serve now
+      StoreRefusedError       correct the set-up: the store refuses
+      ContentMissingError     submit again: the store does not have the content
+      ContentCorruptError     submit again: the content has changed
 
 No text holds a credential.
 """
 
 
 class StoreError(Exception):
-    """Base of a store's errors; the text names the store."""
+    """Base of a store's errors. The text names the store."""
 
 
 class StoreUnavailableError(StoreError):
-    """The store does not answer; later it may."""
+    """The store does not answer. It may answer later."""
 
 
 class StoreRefusedError(StoreError):
-    """The store answers and refuses: credentials, rights, a bucket, table or directory that is not there."""
+    """The store refuses: wrong credentials or rights, a missing bucket, table or directory."""
 
 
 class ContentMissingError(StoreError):
-    """The store holds nothing under the name."""
+    """The store has nothing under this name."""
 
 
 class ContentCorruptError(StoreError):
-    """What the store holds under the name is not what was put there."""
+    """The content under this name is not what was put there."""
 
 
 class StoreSettingError(ValueError):
-    """A store's URL cannot be used; the text says what to write, and does not repeat what may hold a password."""
+    """A store's URL cannot be used. The text says what to write, without the URL, which may hold a password."""

@@ -1,6 +1,6 @@
-"""A PostgreSQL database as a store: one table, one row for each content. Needs the extra `postgres`.
+"""A PostgreSQL database as a store: one table, one row per content. Needs the extra `postgres`.
 
-The password comes from a file of the setting, or from where libpq always looks: PGPASSWORD, PGPASSFILE, ~/.pgpass.
+The password comes from the file that the URL names, or from where libpq looks: PGPASSWORD, PGPASSFILE, ~/.pgpass.
 """
 
 import re
@@ -39,20 +39,20 @@ _SWEEP: Final = "DELETE FROM durable_llm_prompts WHERE stored_at < %s"
 _DEFAULTS: Final = {
     "connect_timeout": "5", "tcp_user_timeout": "30000", "keepalives_idle": "10", "application_name": "durable-llm",
 }  # fmt: skip
-"""libpq's own parameters, in its units, where the URL does not say otherwise: a network that swallows packets would
-else hold a thread for hours."""
+"""libpq's parameters, in its units, unless the URL sets them. Without them a network that drops packets blocks a thread
+for hours."""
 
-# libpq gives no code for a connection that the server refused.
+# libpq has no code for a connection that the server refuses.
 _REFUSED = re.compile(r"authentication failed|no password supplied|does not exist|permission denied|no pg_hba\.conf")
 
 
 class PostgreSQL:
-    """One table of one database, made where it is missing.
+    """One table of one database, which is created if it is missing.
 
     Args:
         url: libpq's URL, without a password.
-        place: The URL as it may be shown.
-        password_file: File that holds the password, read at each connection; None: libpq looks by itself.
+        place: The URL without credentials.
+        password_file: File with the password, read for each connection. None: libpq looks for it.
 
     Raises:
         StoreSettingError: libpq does not understand the URL.
@@ -87,7 +87,7 @@ class PostgreSQL:
 
     @contextmanager
     def _connection(self) -> Iterator[psycopg.Connection]:
-        """A connection of its own for each transfer: large ones are rare, and none is left to go stale."""
+        """A new connection for each transfer: large prompts are rare, and an idle connection may break."""
         try:
             with psycopg.connect(**{**self._parameters, **self._password()}, autocommit=True) as connection:
                 self._make_table(connection)
@@ -98,9 +98,8 @@ class PostgreSQL:
     def _make_table(self, connection: psycopg.Connection) -> None:
         if self._has_table:
             return
-        if connection.execute(_EXISTS).fetchone() == (
-            None,
-        ):  # asked first: making it takes a right that may be missing
+        # Checked first, because creating it needs a right that the user may not have.
+        if connection.execute(_EXISTS).fetchone() == (None,):
             with connection.transaction():
                 for statement in (_LOCK, _CREATE, _UNCOMPRESSED):
                     connection.execute(statement)
@@ -116,9 +115,9 @@ class PostgreSQL:
             raise StoreRefusedError(f"{self.place}: its password_file {reason}") from None
 
     def _translated(self, error: psycopg.Error) -> StoreError:
-        passing = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | psycopg.InternalError)
+        transient = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | psycopg.InternalError)
         text = _first_line(error)
-        kind = StoreUnavailableError if passing and not _REFUSED.search(text) else StoreRefusedError
+        kind = StoreUnavailableError if transient and not _REFUSED.search(text) else StoreRefusedError
         return kind(f"{self.place}: {text}")
 
 

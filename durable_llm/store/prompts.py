@@ -1,6 +1,6 @@
 """A prompt as content of a store: the very payload that Temporal would have kept.
 
-A codec that encrypts payloads encrypts these, and who cannot read the history cannot read the store.
+A codec that encrypts payloads encrypts these too: the store can be read only by those who can read the history.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from durable_llm.store.store import Store
 
 async def to_content(converter: DataConverter, prompt: Prompt) -> bytes:
     """The prompt's payload, serialized."""
-    # By its parts: the converter's own `encode` looks through each payload for references, 0.35 s at 20 MB.
+    # Not by the converter's `encode`: it searches each payload for references, 0.35 s at 20 MB.
     payloads = converter.payload_converter.to_payloads([prompt])
     if converter.payload_codec is not None:
         payloads = await converter.payload_codec.encode(payloads)
@@ -23,10 +23,10 @@ async def to_content(converter: DataConverter, prompt: Prompt) -> bytes:
 
 
 async def from_content(converter: DataConverter, content: bytes) -> Prompt:
-    """The prompt in a serialized payload; what takes the CPU is done in threads.
+    """The prompt in a serialized payload. What takes CPU runs in threads.
 
     Raises:
-        Exception: whatever a codec or a converter raises for what it cannot read.
+        Exception: any error of a codec or a converter that cannot read it.
     """
     payloads = [await asyncio.to_thread(Payload.FromString, content)]
     if converter.payload_codec is not None:
@@ -39,7 +39,7 @@ async def get_content(store: Store, reference: PromptReference) -> bytes:
     """The content that `reference` names.
 
     Raises:
-        StoreError: it could not be had, or is not what was put there.
+        StoreError: the store cannot give it, or it has changed.
     """
     content = await store.get(reference.sha256)
     if len(content) != reference.size:

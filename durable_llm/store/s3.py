@@ -1,6 +1,6 @@
-"""S3, or what speaks its protocol, as a store. Needs the extra `s3`.
+"""S3, or a service with its protocol, as a store. Needs the extra `s3`.
 
-Credentials come from where boto3 always looks: AWS_* variables, profiles, the machine's own role.
+Credentials come from where boto3 looks: AWS_* variables, profiles, the machine's role.
 """
 
 from collections.abc import Iterator
@@ -32,10 +32,10 @@ class S3:
 
     Args:
         bucket: Its name.
-        prefix: What each object's key begins with, "" or with a slash at its end.
-        region: The bucket's region; None: as boto3 is configured.
-        endpoint_url: Where to ask instead of AWS.
-        profile: A profile of AWS's configuration files; None: as boto3 is configured.
+        prefix: Prefix of each object's key: "", or with a slash at its end.
+        region: The bucket's region. None: as boto3 is configured.
+        endpoint_url: Address of another service than AWS.
+        profile: A profile of AWS's configuration files. None: as boto3 is configured.
 
     Raises:
         StoreSettingError: boto3 cannot use these.
@@ -69,13 +69,13 @@ class S3:
         return content
 
     def sweep(self, before: datetime) -> int:  # noqa: ARG002  # the driver's signature
-        """Refuse: S3 does it by itself, and without asking for each object's age.
+        """Refuse: a lifecycle rule of the bucket does it better.
 
         Raises:
             StoreRefusedError: always.
         """
         raise StoreRefusedError(
-            f"{self.place}: S3 deletes by itself; give the bucket a lifecycle rule for what is under the prefix"
+            f"{self.place}: give the bucket a lifecycle rule for this prefix; S3 then deletes by itself"
         )
 
     @contextmanager
@@ -86,11 +86,11 @@ class S3:
             raise self._of_response(error) from None
         except _TRANSIENT as error:
             raise StoreUnavailableError(f"{self.place}: {type(error).__name__}") from None
-        except exceptions.BotoCoreError as error:  # no credentials, half of them, ...
+        except exceptions.BotoCoreError as error:  # missing or incomplete credentials, ...
             raise StoreRefusedError(f"{self.place}: {type(error).__name__}") from None
 
     def _of_response(self, error: exceptions.ClientError) -> StoreError:
-        """By status and code; S3's texts name accounts and users."""
+        """The error for a response: its status and code, without its text, which may name accounts and users."""
         code = error.response.get("Error", {}).get("Code", "")
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         later = status >= 500 or status == 429 or code in _LATER
@@ -102,9 +102,9 @@ def _config(endpoint_url: str | None) -> Config:
     return Config(
         connect_timeout=5,
         read_timeout=60,
-        retries={"mode": "standard", "total_max_attempts": 2},  # patience is the caller's own
-        s3={"addressing_style": "path"} if endpoint_url else {},  # a server of one's own has no name for each bucket
-        # Content is checked by its name; the checksums that boto3 would add are not understood everywhere.
+        retries={"mode": "standard", "total_max_attempts": 2},  # the caller retries
+        s3={"addressing_style": "path"} if endpoint_url else {},  # an own server has no host name per bucket
+        # The name is a checksum already. Not every service knows the checksums that boto3 adds.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )

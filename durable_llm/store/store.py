@@ -1,53 +1,81 @@
-"""Content under the hash of itself, whatever keeps it.
+"""Content-addressed storage over any driver.
 
-The name is computed, never chosen: content cannot be exchanged without its readers seeing it, the same content is kept
-once, and no name leads out of the store's own place.
+A content's name is its hash. So changed content is noticed, equal content is kept once, and no name can leave the
+store's directory, bucket or table.
 """
 
 import asyncio
 import hashlib
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from datetime import datetime
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
-from durable_llm.store.driver import Driver
-from durable_llm.store.errors import ContentCorruptError, ContentMissingError
+from durable_llm.backoff import Backoff
+from durable_llm.store.errors import ContentCorruptError, ContentMissingError, StoreUnavailableError
 
 _T = TypeVar("_T")
 
 AT_ONCE: Final = 8
-"""Transfers at once in one process; each holds its content in memory."""
+"""Transfers at once in one process. Each holds its content in memory."""
 
 _NAME = re.compile(r"[0-9a-f]{64}")
+
+
+class Driver(Protocol):
+    """Bytes under names, in one kind of store. The methods block; they run in threads, several at once.
+
+    They raise StoreUnavailableError where a retry may help and StoreRefusedError where it does not.
+    """
+
+    @property
+    def place(self) -> str:
+        """The store's address without credentials."""
+        ...
+
+    def put(self, name: str, content: bytes) -> None:
+        """Keep `content` under `name`, atomically. Its age starts again."""
+        ...
+
+    def get(self, name: str) -> bytes:
+        """The content under `name`.
+
+        Raises:
+            ContentMissingError: nothing is kept under it.
+        """
+        ...
+
+    def sweep(self, before: datetime) -> int:
+        """Delete content that was last put before `before`. Returns how many."""
+        ...
 
 
 class Store:
     """A store for large prompts.
 
     Args:
-        driver: What keeps the bytes.
+        driver: Keeps the bytes.
     """
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
-        self._places = threading.BoundedSemaphore(AT_ONCE)
+        self._slots = threading.BoundedSemaphore(AT_ONCE)
 
     @property
     def place(self) -> str:
-        """The store's address as it may be shown: without credentials."""
+        """The store's address without credentials."""
         return self._driver.place
 
     async def put(self, content: bytes) -> str:
-        """Keep `content`; putting it again makes it new.
+        """Keep `content`. Putting it again restarts its age.
 
         Returns:
             Its name: the SHA-256 of the content in 64 hexadecimal digits.
 
         Raises:
-            StoreError: it could not be kept.
+            StoreError: the store cannot keep it.
         """
         return await self._in_thread(lambda: self._put(content))
 
@@ -55,19 +83,19 @@ class Store:
         """The content of this name.
 
         Raises:
-            ContentMissingError: there is none, or `name` is no hash.
-            ContentCorruptError: it is not the content of this name.
-            StoreError: it could not be read.
+            ContentMissingError: the store does not have it, or `name` is not a hash.
+            ContentCorruptError: it does not match its name.
+            StoreError: the store cannot read it.
         """
         if not _NAME.fullmatch(name):
             raise ContentMissingError(f"a name in {self.place} is a SHA-256 in 64 hexadecimal digits")
         return await self._in_thread(lambda: self._get(name))
 
     async def sweep(self, before: datetime) -> int:
-        """Delete what was last put before `before`; how many that were.
+        """Delete content that was last put before `before`. Returns how many.
 
         Raises:
-            StoreError: it could not be done.
+            StoreError: the store cannot do it.
         """
         return await self._in_thread(lambda: self._driver.sweep(before))
 
@@ -83,16 +111,37 @@ class Store:
         return content
 
     async def _in_thread(self, function: Callable[[], _T]) -> _T:
-        """Off the event loop, on a daemon thread: a store that hangs holds up nothing, not even the program's end."""
+        """Run on a daemon thread: a store that hangs blocks neither the event loop nor the end of the program."""
         done: Future[_T] = Future()
         threading.Thread(target=self._run, args=(function, done), name="durable-llm-store", daemon=True).start()
         return await asyncio.wrap_future(done)
 
     def _run(self, function: Callable[[], _T], done: Future[_T]) -> None:
-        with self._places:
-            if not done.set_running_or_notify_cancel():  # given up while it waited for a place
+        with self._slots:
+            if not done.set_running_or_notify_cancel():  # cancelled while it waited
                 return
             try:
                 done.set_result(function())
-            except BaseException as error:  # whatever it is, it is the waiter's
+            except BaseException as error:  # the caller gets every kind
                 done.set_exception(error)
+
+
+async def retry_while_unavailable(
+    transfer: Callable[[], Awaitable[_T]], *, on_failure: Callable[[StoreUnavailableError], None]
+) -> _T:
+    """The result of `transfer`, retried with growing pauses. The caller limits the time.
+
+    Args:
+        transfer: One try.
+        on_failure: Called with the error of each failed try.
+
+    Raises:
+        StoreError: a retry does not help.
+    """
+    backoff = Backoff(first_s=0.2, longest_s=10.0)
+    while True:
+        try:
+            return await transfer()
+        except StoreUnavailableError as error:
+            on_failure(error)
+        await backoff.pause()

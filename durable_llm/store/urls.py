@@ -1,4 +1,4 @@
-"""From the one setting to the store that it names; the drivers' packages are loaded for the kind that is asked for."""
+"""Open the store that a URL names. A driver's packages are imported only for its kind of URL."""
 
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -8,12 +8,11 @@ from typing import Final
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
 from durable_llm.errors import InvalidRequestError
-from durable_llm.store.driver import Driver
 from durable_llm.store.errors import StoreSettingError
-from durable_llm.store.store import Store
+from durable_llm.store.store import Driver, Store
 
 STORE_VARIABLE: Final = "DURABLE_LLM_STORE"
-"""Names the store, for clients and workers alike."""
+"""Variable with the store's URL, for clients and workers."""
 
 _SHAPES: Final = "file:///DIRECTORY, s3://BUCKET/PREFIX or postgresql://USER@HOST/DATABASE"
 _S3_OPTIONS: Final = ("region", "endpoint_url", "profile")
@@ -22,10 +21,10 @@ _PASSWORD_FILE: Final = "password_file"  # noqa: S105  # an option's name
 
 
 def store_from_environment(environment: Mapping[str, str] = os.environ) -> Store | None:
-    """The store that DURABLE_LLM_STORE names; None where it is not set.
+    """The store that DURABLE_LLM_STORE names, None if it is not set.
 
     Raises:
-        InvalidRequestError: it cannot be used.
+        InvalidRequestError: the URL cannot be used.
     """
     url = environment.get(STORE_VARIABLE, "").strip()
     try:
@@ -35,14 +34,14 @@ def store_from_environment(environment: Mapping[str, str] = os.environ) -> Store
 
 
 def open_store(url: str) -> Store:
-    """The store at `url`; nothing is connected yet.
+    """The store at `url`. Nothing is connected yet.
 
     Args:
         url: "file:///DIRECTORY", "s3://BUCKET/PREFIX?region=&endpoint_url=&profile=" or
             "postgresql://USER@HOST:PORT/DATABASE?password_file=" with libpq's own parameters.
 
     Raises:
-        StoreSettingError: it is none of these, holds a password, or the driver's package is not installed.
+        StoreSettingError: another kind of URL, a password in it, or a package that is not installed.
     """
     try:
         parts = urlsplit(url)
@@ -56,7 +55,7 @@ def open_store(url: str) -> Store:
 
 
 def _directory(parts: SplitResult) -> Driver:
-    from urllib.request import url2pathname  # noqa: PLC0415  # each kind loads what it needs, and this is much
+    from urllib.request import url2pathname  # noqa: PLC0415  # imported only for its kind
 
     from durable_llm.store.directory import Directory  # noqa: PLC0415  # as above
 
@@ -64,7 +63,7 @@ def _directory(parts: SplitResult) -> Driver:
     if parts.netloc not in ("", "localhost") or parts.query or parts.fragment or not root.is_absolute():
         raise StoreSettingError("expected file:///DIRECTORY with an absolute path and nothing after it")
     if ".." in root.parts or root == Path(root.anchor):
-        raise StoreSettingError("expected file:///DIRECTORY, a directory of its own and without '..'")
+        raise StoreSettingError("expected file:///DIRECTORY, not the root and without '..'")
     return Directory(root)
 
 
@@ -73,7 +72,7 @@ def _s3(parts: SplitResult) -> Driver:
     from durable_llm.store.s3 import S3  # noqa: PLC0415  # as above
 
     if "@" in parts.netloc:
-        raise StoreSettingError("s3: credentials do not belong into the URL; boto3 finds AWS_* variables and profiles")
+        raise StoreSettingError("s3: credentials do not belong in the URL; set AWS_* variables or a profile")
     if not parts.hostname or parts.fragment:
         raise StoreSettingError("s3: expected s3://BUCKET/PREFIX")
     options = _options(parts, _S3_OPTIONS)
@@ -96,7 +95,7 @@ def _postgresql(parts: SplitResult) -> Driver:
     options = _options(parts)
     if parts.password is not None or not _SECRET_OPTIONS.isdisjoint(options):
         raise StoreSettingError(
-            f"postgresql: a password does not belong into the URL; write ?{_PASSWORD_FILE}=/PATH, or set PGPASSWORD or "
+            f"postgresql: a password does not belong in the URL; write ?{_PASSWORD_FILE}=/PATH, or set PGPASSWORD or "
             "PGPASSFILE"
         )
     file = options.pop(_PASSWORD_FILE, None)
@@ -118,7 +117,7 @@ _OPENERS: Final[Mapping[str, Callable[[SplitResult], Driver]]] = {
 def _options(parts: SplitResult, known: Collection[str] | None = None) -> dict[str, str]:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if known is not None and (unknown := sorted(set(options) - set(known))):
-        raise StoreSettingError(f"{parts.scheme}: unknown {', '.join(unknown)}; there are {', '.join(known)}")
+        raise StoreSettingError(f"{parts.scheme}: unknown {', '.join(unknown)}; known are {', '.join(known)}")
     return options
 
 

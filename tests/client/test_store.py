@@ -18,9 +18,9 @@ from durable_llm.store import (
     StoreSettingError,
     StoreUnavailableError,
     open_store,
+    retry_while_unavailable,
     store_from_environment,
 )
-from durable_llm.store.patience import patiently
 from tests.support.postgres import PASSWORD, USER, installed_postgres
 from tests.support.s3 import BUCKET, bucket, s3_server
 from workers.dev.ports import free_port
@@ -111,7 +111,9 @@ async def test_what_was_put_comes_back_under_its_hash(kept):
 async def test_the_same_content_is_kept_once_however_often_it_is_put(kept):
     """Many puts at once work, also while the store is being created."""
     # As clients do it: the local S3 server stumbles over two at once, says 500, and is asked again.
-    putting = (patiently(lambda: open_store(kept.url).put(CONTENT), on_failure=lambda _: None) for _ in range(6))
+    putting = (
+        retry_while_unavailable(lambda: open_store(kept.url).put(CONTENT), on_failure=lambda _: None) for _ in range(6)
+    )
     names = await asyncio.gather(*putting)
     assert set(names) == {NAME}
     assert await kept.store.get(NAME) == CONTENT
@@ -306,7 +308,7 @@ async def test_an_absent_database_may_come_back():
         store = open_store(server.url)
         with pytest.raises(StoreUnavailableError, match="refused"):
             await store.put(CONTENT)
-        waiting = asyncio.create_task(patiently(lambda: store.put(CONTENT), on_failure=told.append))
+        waiting = asyncio.create_task(retry_while_unavailable(lambda: store.put(CONTENT), on_failure=told.append))
         while not told:
             await asyncio.sleep(0.01)
         with server.running():

@@ -30,9 +30,9 @@ from tests.support.otlp_receiver import Received, Receiver, receiving, wait_for
 from tests.support.processes import ANSWER, outcome, start
 from tests.support.scripted import ScriptedProvider, Step, answer, http_error, never
 from tests.support.wire import playing
-from workers.telemetry import captured
 from workers.telemetry import exporting as telemetry
-from workers.telemetry.attempt_attributes import of_address, provider_name, request_model
+from workers.telemetry import message_content
+from workers.telemetry.attempt_attributes import address_attributes, provider_name, request_model
 from workers.telemetry.instruments import telemetry_errors_logged
 from workers.telemetry.names import CALL_SPAN, CLASSIFIED_EVENT, METRICS, Attribute
 from workflows.llm_call import LLMCall
@@ -555,17 +555,17 @@ def test_messages_have_the_conventions_shape() -> None:
         ],
         tools=[{"type": "function", "function": {"name": "look", "description": "Looks.", "parameters": {}}}],
     )  # fmt: skip
-    assert json.loads(captured.input_messages(prompt, str.upper)) == [
+    assert json.loads(message_content.input_messages(prompt, str.upper)) == [
         {"role": "system", "parts": [{"type": "text", "content": "BE BRIEF."}]},
         {"role": "user", "parts": [{"type": "text", "content": "WHAT IS IT?"}, {"type": "image_url"}]},
         {"role": "assistant", "parts": [{"type": "tool_call", "id": "1", "name": "look", "arguments": "{}"}]},
         {"role": "tool", "parts": [{"type": "tool_call_response", "id": "1", "response": "A CAT"}]},
     ]
-    assert json.loads(captured.tool_definitions(prompt, str)) == [
+    assert json.loads(message_content.tool_definitions(prompt, str)) == [
         {"type": "function", "name": "look", "description": "Looks."}
     ]
     choice = Choice(tool_calls=[ToolCall(id="2", function=FunctionCall(name="look"))], finish_reason="tool_calls")
-    assert json.loads(captured.output_messages([choice], str)) == [
+    assert json.loads(message_content.output_messages([choice], str)) == [
         {"role": "assistant", "finish_reason": "tool_calls",
          "parts": [{"type": "tool_call", "id": "2", "name": "look", "arguments": ""}]},
     ]  # fmt: skip
@@ -582,12 +582,12 @@ def test_messages_have_the_conventions_shape() -> None:
 )
 def test_an_address_is_a_host_and_a_port(address: str, host: str, port: int) -> None:
     """Never a path, a query or a credential."""
-    assert of_address(address) == {"server.address": host, "server.port": port}
+    assert address_attributes(address) == {"server.address": host, "server.port": port}
 
 
 def test_addresses_and_names_that_are_none_are_left_out() -> None:
     """A strange spec must not fail its attempt."""
-    assert of_address("http://[") == {}
+    assert address_attributes("http://[") == {}
     assert (provider_name("bedrock"), provider_name("my_proxy")) == ("aws.bedrock", "my_proxy")
     assert (request_model("openrouter/meta/llama"), request_model("gpt-4o")) == ("meta/llama", "gpt-4o")
 

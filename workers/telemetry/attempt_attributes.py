@@ -1,7 +1,7 @@
-"""What the GenAI conventions want to know of an attempt, read from its order and its outcome.
+"""Attributes of an attempt after the GenAI conventions, from its order and its outcome.
 
-Pure: no span and no exporter, so that what may leave the process can be read in one place. Texts are not among it, not
-even a provider's error message: it may repeat the prompt, and the ledger has it.
+Pure: this one place shows what may leave the process. No text does, not even a provider's error message: it may repeat
+the prompt, and the ledger has it.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ _PROVIDERS: Final[Mapping[str, str]] = {
     "mistral": "mistral_ai", "text-completion-openai": "openai", "vertex_ai": "gcp.vertex_ai",
     "vertex_ai_beta": "gcp.vertex_ai", "watsonx": "ibm.watsonx.ai", "watsonx_text": "ibm.watsonx.ai", "xai": "x_ai",
 }  # fmt: skip
-"""The conventions' names where they are not litellm's."""
+"""litellm's name to the conventions' name, where they differ."""
 
 _PARAMETERS: Final = {
     "max_tokens": Attribute.MAX_TOKENS, "max_completion_tokens": Attribute.MAX_TOKENS,
@@ -35,29 +35,29 @@ _PARAMETERS: Final = {
 
 
 def provider_name(provider: str) -> str:
-    """The conventions' name of a provider that litellm calls `provider`."""
+    """The conventions' name for litellm's `provider`."""
     return _PROVIDERS.get(provider, provider)
 
 
 def request_model(name: str) -> str:
-    """The model that is asked: litellm's "provider/model" without the provider."""
+    """The requested model: litellm's "provider/model" without the provider."""
     return name.partition("/")[2] or name
 
 
-def of_order(order: AttemptOrder, call_id: str) -> Attributes:
-    """What is known before the attempt begins."""
+def order_attributes(order: AttemptOrder, call_id: str) -> Attributes:
+    """Attributes that are known before the attempt starts."""
     return {
         Attribute.OPERATION: CHAT,
         Attribute.CALL_ID: call_id,
         Attribute.NUMBER: order.number,
         Attribute.TRY: order.try_number,
-        **of_spec(order.spec),
-        **_of_previous(order),
+        **spec_attributes(order.spec),
+        **_previous_attributes(order),
     }
 
 
-def of_spec(spec: ModelSpecOnWire) -> Attributes:
-    """Which model is asked, where, and how."""
+def spec_attributes(spec: ModelSpecOnWire) -> Attributes:
+    """The requested model, its address and its parameters."""
     prefix, slash, _ = spec.name.partition("/")
     parameters: Attributes = {
         name: value
@@ -68,12 +68,12 @@ def of_spec(spec: ModelSpecOnWire) -> Attributes:
         Attribute.MODEL: spec.name,
         Attribute.REQUEST_MODEL: request_model(spec.name),
         **({Attribute.PROVIDER: provider_name(prefix)} if slash else {}),
-        **(of_address(spec.api_base) if spec.api_base else {}),
+        **(address_attributes(spec.api_base) if spec.api_base else {}),
         **parameters,
     }
 
 
-def _of_previous(order: AttemptOrder) -> Attributes:
+def _previous_attributes(order: AttemptOrder) -> Attributes:
     previous = order.previous
     return _known({
         Attribute.PREVIOUS_CATEGORY: previous.category if previous else None,
@@ -81,8 +81,8 @@ def _of_previous(order: AttemptOrder) -> Attributes:
     })  # fmt: skip
 
 
-def of_address(address: str) -> Attributes:
-    """Host and port of an address, or of a bare "host:port"; {} of what is none."""
+def address_attributes(address: str) -> Attributes:
+    """Host and port of a URL or of "host:port". {} if it is neither."""
     try:
         parts = urlsplit(address if "//" in address else f"https://{address}")
         port = parts.port or (80 if parts.scheme == "http" else 443)
@@ -91,8 +91,8 @@ def of_address(address: str) -> Attributes:
     return {Attribute.SERVER_ADDRESS: parts.hostname, Attribute.SERVER_PORT: port} if parts.hostname else {}
 
 
-def of_answer(answer: Answer) -> Attributes:
-    """What an answer says of itself."""
+def answer_attributes(answer: Answer) -> Attributes:
+    """Attributes of an answer."""
     return _known({
         Attribute.OUTCOME: Outcome.ANSWERED.value,
         Attribute.RESPONSE_MODEL: answer.model,
@@ -101,12 +101,12 @@ def of_answer(answer: Answer) -> Attributes:
         Attribute.HTTP_STATUS: answer.http_status,
         Attribute.REQUEST_ID: answer.request_id,
         Attribute.COST: answer.cost,
-        **_of_usage(answer.usage),
+        **_usage_attributes(answer.usage),
     })  # fmt: skip
 
 
-def of_failure(facts: FailureFacts, category: str) -> Attributes:
-    """What the facts of a failure say; `facts.text` is none of it."""
+def failure_attributes(facts: FailureFacts, category: str) -> Attributes:
+    """Attributes of a failure, without its text."""
     return _known({
         Attribute.OUTCOME: str(facts.outcome),
         Attribute.ERROR_TYPE: str(category),
@@ -114,11 +114,11 @@ def of_failure(facts: FailureFacts, category: str) -> Attributes:
         Attribute.HTTP_STATUS: facts.http_status,
         Attribute.REQUEST_ID: facts.request_id,
         Attribute.COST: facts.billed,
-        **_of_usage(facts.usage),
+        **_usage_attributes(facts.usage),
     })  # fmt: skip
 
 
-def _of_usage(usage: Usage | None) -> dict[str, int | None]:
+def _usage_attributes(usage: Usage | None) -> dict[str, int | None]:
     if usage is None:
         return {}
     return {

@@ -1,9 +1,9 @@
-"""The span of a call, made around the workflow, under the workflow's rules. Needs the extra `otel`.
+"""The span of a call, made around the workflow and deterministic like it. Needs the extra `otel`.
 
-It begins at the call's recorded start and draws its id from the call's own randomness, so that every worker that goes
-on with the call makes the same span, and only the one that sees the call's end exports it. No command, no clock of its
-own: a call moves between workers with telemetry and without. An attempt whose worker died has nobody to end its span,
-so the call makes one in its place.
+The span starts at the call's recorded start and takes its id from the workflow's random generator. So every worker that
+continues the call makes the same span, and the worker that sees the end exports it. It adds no command and reads no
+clock: a call may move between workers with and without telemetry. A dead worker cannot end its attempt's span, so the
+call makes that span.
 """
 
 import asyncio
@@ -38,14 +38,14 @@ from .instruments import Instruments, telemetry_errors_logged
 from .names import CALL_SPAN, CLASSIFIED_EVENT, SCOPE, Attribute
 
 
-class WatchedCall(WorkflowInboundInterceptor):
-    """Makes a call's span. Runs inside the workflow: no command, no clock of its own, no end during a replay."""
+class CallSpans(WorkflowInboundInterceptor):
+    """Makes a call's span. Runs inside the workflow. It ends no span during a replay."""
 
     instruments: Instruments
 
     def init(self, outbound: WorkflowOutboundInterceptor) -> None:
         """See base class."""
-        super().init(_WatchedOrders(outbound))
+        super().init(_LostAttemptSpans(outbound))
 
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:  # noqa: A002  # Temporal's own name for it
         """See base class."""
@@ -54,26 +54,26 @@ class WatchedCall(WorkflowInboundInterceptor):
         span: Span = trace.INVALID_SPAN
         with telemetry_errors_logged():
             span = _call_span()
-            context.attach(trace.set_span_in_context(span))  # for ever: this task is the call's own and ends with it
+            context.attach(trace.set_span_in_context(span))  # never detached: the task ends with the call
         try:
             result = await super().execute_workflow(input)
         except (Exception, asyncio.CancelledError) as error:
             if is_cancelled_exception(error) or workflow.is_failure_exception(error):
                 with telemetry_errors_logged():
-                    self._end(span, *_of_ending(error))
+                    self._end(span, *_ending_attributes(error))
             raise
         with telemetry_errors_logged():
-            self._end(span, _of_result(result), None)
+            self._end(span, _result_attributes(result), None)
         return result
 
     def _end(self, span: Span, attributes: Attributes, status: Status | None) -> None:
-        if workflow.unsafe.is_replaying_history_events():  # an eviction is one too
+        if workflow.unsafe.is_replaying_history_events():  # also during an eviction
             return
         span.set_attributes(attributes)
         if status is not None:
             span.set_status(status)
         span.end()
-        self.instruments.ended(attributes)
+        self.instruments.count_call(attributes)
 
 
 def _call_span() -> Span:
@@ -88,17 +88,17 @@ def _call_span() -> Span:
     )
 
 
-def _of_result(result: LLMResult) -> Attributes:
+def _result_attributes(result: LLMResult) -> Attributes:
     known = {Attribute.RESPONSE_MODEL: result.model, Attribute.RESPONSE_ID: result.response_id}
     return {
         Attribute.OUTCOME: CallOutcome.ANSWERED.value,
-        **_of_ledger(result),
+        **_ledger_attributes(result),
         **{name: value for name, value in known.items() if value},
     }
 
 
-def _of_ledger(ledger: Ledger) -> Attributes:
-    """Its sums; an unknown cost is no cost of zero."""
+def _ledger_attributes(ledger: Ledger) -> Attributes:
+    """The ledger's totals. An unknown cost is left out."""
     known = ledger.cost_complete or ledger.total_cost
     return {
         Attribute.ATTEMPTS: ledger.attempts_total,
@@ -107,8 +107,8 @@ def _of_ledger(ledger: Ledger) -> Attributes:
     }
 
 
-def _of_ending(error: BaseException) -> tuple[Attributes, Status | None]:
-    """An ending without an answer. A call that somebody cancelled is no error."""
+def _ending_attributes(error: BaseException) -> tuple[Attributes, Status | None]:
+    """Attributes and status of an ending without an answer. A cancelled call is not an error."""
     if is_cancelled_exception(error):
         return {Attribute.OUTCOME: CallOutcome.CANCELLED.value}, None
     kind = (error.type if isinstance(error, ApplicationError) else None) or type(error).__name__
@@ -118,13 +118,13 @@ def _of_ending(error: BaseException) -> tuple[Attributes, Status | None]:
         Attribute.ERROR_TYPE: kind,
     }
     if isinstance(details, CallFailure):
-        ended |= _of_ledger(details)
+        ended |= _ledger_attributes(details)
     return ended, Status(StatusCode.ERROR, kind)
 
 
-def judged(entry: Attempt, instruments: Instruments) -> None:
-    """An attempt's judgement: an event of the call's span, made again in each replay, and counted once."""
-    said = {
+def add_classified_event(entry: Attempt, instruments: Instruments) -> None:
+    """Add a classified attempt to the call's span, in each replay too, and count it once."""
+    texts = {
         Attribute.MODEL: entry.model,
         Attribute.OUTCOME: entry.outcome,
         Attribute.CATEGORY: entry.category,
@@ -134,34 +134,34 @@ def judged(entry: Attempt, instruments: Instruments) -> None:
     attributes: Attributes = {
         Attribute.NUMBER: entry.number,
         Attribute.TRY: entry.try_number,
-        **{name: str(value) for name, value in said.items() if value is not None},
+        **{name: str(value) for name, value in texts.items() if value is not None},
     }
     with telemetry_errors_logged():
         trace.get_current_span().add_event(CLASSIFIED_EVENT, attributes, timestamp=workflow.time_ns())
         if not workflow.unsafe.is_replaying_history_events():
-            instruments.judged(attributes)
+            instruments.count_attempt(attributes)
 
 
-class _WatchedOrders(WorkflowOutboundInterceptor):
-    """Makes the spans of attempts whose worker was lost, since nobody else can."""
+class _LostAttemptSpans(WorkflowOutboundInterceptor):
+    """Makes the spans of attempts whose worker was lost."""
 
     def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:  # noqa: A002  # as above
         handle = super().start_activity(input)
         if input.activity == ATTEMPT_ACTIVITY:
             order, began_ns = input.args[0], workflow.time_ns()
-            handle.add_done_callback(lambda ended: _if_lost(ended, order, began_ns))
+            handle.add_done_callback(lambda ended: _end_lost(ended, order, began_ns))
         return handle
 
 
-def _if_lost(ended: asyncio.Task[Any], order: AttemptOrder, began_ns: int) -> None:
-    """Draws a span id in replays too, or two lost attempts of a call would get the same one."""
+def _end_lost(ended: asyncio.Task[Any], order: AttemptOrder, began_ns: int) -> None:
+    """Make the span of a lost attempt, in replays too: otherwise two of them would get the same span id."""
     error = None if ended.cancelled() else ended.exception()
     if not isinstance(error, ActivityError) or not isinstance(error.cause, TemporalTimeoutError):
         return
     with telemetry_errors_logged():
         facts = FailureFacts(local_fault=LocalFault.LOST)
-        span = chat_span(attempt_attributes.of_order(order, workflow.info().workflow_id), began_ns)
-        span.set_attributes(attempt_attributes.of_failure(facts, category_of(facts)))
+        span = chat_span(attempt_attributes.order_attributes(order, workflow.info().workflow_id), began_ns)
+        span.set_attributes(attempt_attributes.failure_attributes(facts, category_of(facts)))
         span.set_status(status_of(facts))
         span.end(workflow.time_ns())
 

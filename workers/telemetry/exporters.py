@@ -1,7 +1,7 @@
-"""OpenTelemetry's providers and OTLP exporters, made for this process. Needs the extra `otel`.
+"""OpenTelemetry's providers and OTLP exporters of this process. Needs the extra `otel`.
 
-The tracer provider is Temporal's: it ends no span during a replay and draws span ids inside a call from the call's own
-randomness, so that the spans of a call are the same on whichever worker goes on with it.
+The tracer provider is Temporal's. It ends no span during a replay, and inside a workflow it takes span ids from the
+workflow's random generator. So a call has the same spans on every worker.
 """
 
 import functools
@@ -22,7 +22,7 @@ from durable_llm import __version__
 
 
 class ForeignProviderError(Exception):
-    """Somebody else made this process's tracer provider, which would export a call's spans once for each replay."""
+    """The process has another tracer provider, which would export a call's spans once per replay."""
 
 
 @functools.cache
@@ -30,10 +30,10 @@ def install(signals: frozenset[str], *, service_name: str) -> Sequence[Callable[
     """Make this process's providers, once for all its workers.
 
     Returns:
-        What to call to send everything that waits.
+        Functions that send everything that is waiting.
 
     Raises:
-        ForeignProviderError: there is a tracer provider already, and it stays.
+        ForeignProviderError: the process has a tracer provider already.
     """
     if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         raise ForeignProviderError
@@ -55,6 +55,6 @@ def _tracer_provider(resource: Resource, *, exports: bool) -> ReplaySafeTracerPr
 
 
 def _resource(service_name: str) -> Resource:
-    """The process as backends see it: what OTEL_* variables say, over our own name and version."""
+    """The process as backends see it: our name and version, unless OTEL_* variables say otherwise."""
     named = os.environ.get("OTEL_SERVICE_NAME") or "service.name=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
     return Resource.create({"service.version": __version__, **({} if named else {"service.name": service_name})})

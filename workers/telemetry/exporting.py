@@ -1,8 +1,7 @@
-"""The worker's OpenTelemetry: switched on by the standard OTEL_* variables, absent without them.
+"""The worker's OpenTelemetry, switched on by the standard OTEL_* variables.
 
-Nothing of opentelemetry is imported until a variable asks for it, so that a worker without telemetry neither needs the
-packages nor pays for them. Spans and counters wait in memory to be sent in batches, and our programs leave by
-os._exit: what is left is sent when the block of `exporting` ends.
+opentelemetry is imported only when a variable asks for it: a worker without telemetry does not need the packages. The
+SDK sends spans and counters in batches, and our programs end with os._exit, so `exporting` sends the rest at its end.
 """
 
 import importlib.util
@@ -22,14 +21,14 @@ Signal = Literal["traces", "metrics"]
 SIGNALS: Final[tuple[Signal, ...]] = ("traces", "metrics")
 
 FLUSH_S: Final = 5.0
-"""Seconds that a leaving worker gives its last spans and counters; a collector that is away must not keep it."""
+"""Seconds that a stopping worker takes to send its last spans and counters. The collector may be down."""
 
 CONTENT_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 SERVICE_NAME: Final = "durable-llm-worker"
 
 
 def wanted(environment: Mapping[str, str]) -> set[Signal]:
-    """The signals that the environment asks for."""
+    """The signals that the environment switches on."""
     if _is_true(environment.get("OTEL_SDK_DISABLED")):
         return set()
     return {signal for signal in SIGNALS if _wanted(signal, environment)}
@@ -45,19 +44,19 @@ def _wanted(signal: Signal, environment: Mapping[str, str]) -> bool:
 
 
 def _speaks_http(signal: Signal, environment: Mapping[str, str]) -> bool:
-    """Whether the protocol is the one that is supported; the signal's own variable wins, and an empty one is unset."""
+    """Whether the protocol is supported. The signal's own variable wins. An empty variable counts as unset."""
     names = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-    said = next((name for name in names if environment.get(name)), None)
-    if said is None or environment[said] == "http/protobuf":
+    variable = next((name for name in names if environment.get(name)), None)
+    if variable is None or environment[variable] == "http/protobuf":
         return True
-    logger.warning("%s: only 'http/protobuf' is supported; no %s are exported", said, signal)
+    logger.warning("%s: only 'http/protobuf' is supported; no %s are exported", variable, signal)
     return False
 
 
 def _supported() -> bool:
-    """Whether what is asked for can be done here; says what is missing."""
+    """Whether the packages are installed. Logs what is missing."""
     if not _installed("opentelemetry.sdk") or not _installed("opentelemetry.exporter.otlp.proto.http"):
-        logger.warning("OTEL_* variables ask for telemetry; it takes pip install 'durable-llm[otel]'")
+        logger.warning("OTEL_* variables switch telemetry on; it needs pip install 'durable-llm[otel]'")
         return False
     return True
 
@@ -75,7 +74,7 @@ def _is_true(value: str | None) -> bool:
 
 @contextmanager
 def exporting() -> Iterator[Sequence[Plugin]]:
-    """Plugins for the worker that runs inside the block; () where nothing is asked for."""
+    """Plugins for the worker that runs inside the block. () without telemetry."""
     signals = wanted(os.environ)
     if not signals or not _supported():
         yield ()
@@ -95,7 +94,7 @@ def exporting() -> Iterator[Sequence[Plugin]]:
 
 
 def _flush(flushes: Sequence[Callable[[], object]]) -> None:
-    """Send what is left, for FLUSH_S at most: the exporters' own time limits are longer, or not kept."""
+    """Send what is waiting, for at most FLUSH_S: the exporters' own limits are longer or not kept."""
     threads = [threading.Thread(target=flush, daemon=True) for flush in flushes]
     for thread in threads:
         thread.start()

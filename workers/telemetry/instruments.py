@@ -1,4 +1,4 @@
-"""The worker's metrics: made from their declarations, fed with attributes of attempts and calls."""
+"""The worker's metrics, recorded from the attributes of attempts and calls."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,8 +24,8 @@ class Instruments:
         self._attempts = _counter(meter, ATTEMPTS)
         self._calls = _counter(meter, CALLS)
 
-    def asked(self, span: Attributes, duration_s: float | None) -> None:
-        """An attempt ended here: its duration and its tokens, by the attributes of its span."""
+    def record_attempt(self, span: Attributes, duration_s: float | None) -> None:
+        """Record duration and tokens of an attempt, from the attributes of its span."""
         if duration_s is not None:
             self._duration.record(duration_s, _only(DURATION.attributes, span))
         for kind, counted in _TOKEN_TYPES.items():
@@ -33,12 +33,12 @@ class Instruments:
             if isinstance(tokens, int):
                 self._tokens.record(tokens, _only(TOKENS.attributes, {**span, Attribute.TOKEN_TYPE: kind}))
 
-    def judged(self, attributes: Attributes) -> None:
-        """An attempt was judged by its call."""
+    def count_attempt(self, attributes: Attributes) -> None:
+        """Count an attempt that its call has classified."""
         self._attempts.add(1, _only(ATTEMPTS.attributes, attributes))
 
-    def ended(self, attributes: Attributes) -> None:
-        """A call ended."""
+    def count_call(self, attributes: Attributes) -> None:
+        """Count a call that ended."""
         self._calls.add(1, _only(CALLS.attributes, attributes))
 
 
@@ -58,9 +58,9 @@ def _only(names: Iterable[str], attributes: Mapping[str, Value]) -> Attributes:
 
 @contextmanager
 def telemetry_errors_logged() -> Iterator[None]:
-    """Log what fails inside and go on: telemetry must not cost an answer or hold a call up.
+    """Log an exception and go on: telemetry must never cost an answer or block a call.
 
-    The exception's text is left out, since it may quote a prompt.
+    The exception's text is not logged, because it may quote a prompt.
     """
     try:
         yield

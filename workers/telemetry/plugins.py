@@ -1,6 +1,6 @@
-"""What a worker with telemetry is given: Temporal's plugin, which carries trace context, and ours, which makes spans.
+"""Plugins of a worker with telemetry: Temporal's, which carries trace context, and ours, which makes spans.
 
-Both watch from outside, as interceptors; the call and the attempt know nothing of spans. Needs the extra `otel`.
+Both are interceptors. The workflow and the activity know nothing about spans. Needs the extra `otel`.
 """
 
 from collections.abc import Sequence
@@ -18,21 +18,21 @@ from temporalio.worker import (
 
 from durable_llm.contract.names import ATTEMPT_ENDED_FUNCTION
 
-from .attempt_spans import WatchedActivity
-from .call_spans import WatchedCall, judged
+from .attempt_spans import AttemptSpans
+from .call_spans import CallSpans, add_classified_event
 from .instruments import Instruments
 from .names import SCOPE
 
 
 def plugins(*, capture_content: bool) -> Sequence[Plugin]:
-    """The plugins of a worker whose providers are installed."""
+    """The plugins. The providers must be installed."""
     instruments = Instruments(metrics.get_meter(SCOPE))
     ours = SimplePlugin("durable-llm telemetry", interceptors=[Telemetry(instruments, capture_content)])
     return [OpenTelemetryPlugin(), ours]
 
 
 class Telemetry(Interceptor):
-    """Watches the calls and the attempts of one worker."""
+    """Makes the spans of calls and attempts of one worker."""
 
     def __init__(self, instruments: Instruments, capture_content: bool) -> None:
         self._instruments = instruments
@@ -43,7 +43,7 @@ class Telemetry(Interceptor):
         next: ActivityInboundInterceptor,  # noqa: A002  # Temporal's own name for it
     ) -> ActivityInboundInterceptor:
         """See base class."""
-        return WatchedActivity(next, self._instruments, self._capture_content)
+        return AttemptSpans(next, self._instruments, self._capture_content)
 
     def workflow_interceptor_class(
         self,
@@ -52,8 +52,8 @@ class Telemetry(Interceptor):
         """See base class."""
         instruments_ = self._instruments
 
-        class ThisWorkersCall(WatchedCall):
+        class ThisWorkersCallSpans(CallSpans):
             instruments = instruments_
 
-        input.unsafe_extern_functions[ATTEMPT_ENDED_FUNCTION] = lambda entry: judged(entry, instruments_)
-        return ThisWorkersCall
+        input.unsafe_extern_functions[ATTEMPT_ENDED_FUNCTION] = lambda entry: add_classified_event(entry, instruments_)
+        return ThisWorkersCallSpans

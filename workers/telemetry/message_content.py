@@ -1,7 +1,7 @@
-"""Prompts and answers in the shape that the GenAI conventions give them, for a worker that is told to export them.
+"""Prompts and answers in the shape of the GenAI conventions, for a worker that is told to export them.
 
-Off by default: a trace backend is read by more people than a namespace's history, and often it is somebody else's.
-Even when it is on, keys are taken out.
+Off by default: more people read a trace backend than a namespace's history, and it often belongs to another company.
+Keys are always removed.
 """
 
 import json
@@ -12,7 +12,7 @@ from durable_llm.contract.request import Prompt
 from durable_llm.contract.result import Choice, ToolCall
 
 Clean = Callable[[str], str]
-"""Takes keys out of a text, and cuts it to a size that a backend accepts."""
+"""Removes keys from a text, and cuts it to a size that a backend accepts."""
 
 
 def input_messages(prompt: Prompt, clean: Clean) -> str:
@@ -21,7 +21,7 @@ def input_messages(prompt: Prompt, clean: Clean) -> str:
 
 
 def tool_definitions(prompt: Prompt, clean: Clean) -> str:
-    """`gen_ai.tool.definitions`: names and descriptions; schemas are left to the history."""
+    """`gen_ai.tool.definitions`: names and descriptions, without schemas."""
     functions = [tool.get("function") or {} for tool in prompt.tools or ()]
     return json.dumps([
         {"type": "function", "name": each.get("name"), "description": clean(str(each.get("description") or ""))}
@@ -50,7 +50,7 @@ def _parts(message: Mapping[str, Any], clean: Clean) -> list[dict[str, Any]]:
 
 
 def _part(part: Any, clean: Clean) -> dict[str, Any]:
-    """A part of a message; images and files are named by their kind only."""
+    """A part of a message. Of an image or a file only the type is shown."""
     if isinstance(part, Mapping) and isinstance(part.get("text"), str):
         return _text(part["text"], clean)
     return {"type": str(part.get("type", "unknown")) if isinstance(part, Mapping) else "unknown"}

@@ -1,12 +1,12 @@
-"""What a process of the service logs."""
+"""Logging of the service's processes."""
 
 import logging
 
 
 def show_logs(level: str) -> None:
-    """Write our own and Temporal's log records at `level` to stderr.
+    """Write our and Temporal's log records from `level` on to stderr.
 
-    Of all other libraries only warnings: the HTTP libraries' debug records hold prompts.
+    Other libraries only log warnings: debug records of HTTP libraries hold prompts.
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for name in ("durable_llm", "temporalio"):

@@ -1,4 +1,4 @@
-"""What makes a Temporal worker answer calls. Every worker goes through here, ours and a user's own."""
+"""The plugin that makes a Temporal worker answer calls. `durable-llm worker` uses it too."""
 
 import os
 from collections.abc import Awaitable, Callable, Mapping
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 class DurableLLMPlugin(SimplePlugin):
     """Adds calls and provider attempts to a worker, and their data converter to its client.
 
-    The worker's own options stay the host's: task queue, concurrency, pollers. Its workflows keep their sandbox. Of the
-    OTEL_* variables it heeds what `durable-llm worker` does, unless the process has a tracer provider already.
+    Task queue, concurrency, pollers and sandbox stay as the worker sets them. OTEL_* variables work as in `durable-llm
+    worker`, unless the process has a tracer provider already.
 
     Args:
-        settings: Settings of keys, addresses, heartbeats and plugins; None: from the DURABLE_LLM_* variables.
-        attempts: What makes the attempts; None: real ones. For tests.
+        settings: Settings of keys, addresses, heartbeats and plugins. None: from the DURABLE_LLM_* variables.
+        attempts: The activity; for tests. None: real attempts.
 
     Raises:
-        InvalidRequestError: a setting cannot be used; names the variable. Some are found when the worker is made.
+        InvalidRequestError: a setting cannot be used; names the variable. Some are only found when the worker is made.
     """
 
     def __init__(self, settings: WorkerSettings | None = None, *, attempts: "ProviderAttempts | None" = None) -> None:
@@ -66,10 +66,10 @@ class DurableLLMPlugin(SimplePlugin):
         """See base class."""
         if LLMCall in (config.get("workflows") or ()):  # the client has this plugin too
             return config
-        # The base class leaves the client alone, and with the SDK's own converter no message of ours could be read.
+        # The base class does not change the client, and the SDK's default converter cannot read our messages.
         client = config["client"].config(active_config=True)
         client["data_converter"] = readable_converter(client["data_converter"])
-        client["plugins"] = []  # they have had their turn
+        client["plugins"] = []  # they have been applied
         config["client"] = Client(**client)
         attempts = self._attempts or build_attempts(self._settings, os.environ, client["data_converter"])
         config["activities"] = [*config.get("activities", ()), attempts.provider_attempt]
@@ -87,12 +87,12 @@ class DurableLLMPlugin(SimplePlugin):
 
 
 def readable_converter(given: DataConverter | None) -> DataConverter:
-    """The client's converter, changed so that it can carry messages of ours.
+    """The client's converter, changed so that it reads our messages.
 
-    The SDK's own is replaced. One that reads pydantic's models stays, with encryption where our keys are set.
+    The SDK's default is replaced. A converter for pydantic models stays, and gets encryption where our keys are set.
 
     Raises:
-        InvalidRequestError: it reads no pydantic models, or has a codec of its own while our keys are set.
+        InvalidRequestError: it does not read pydantic models, or it has another codec while our keys are set.
     """
     ours = data_converter()
     given = given or DataConverter.default
@@ -107,7 +107,7 @@ def readable_converter(given: DataConverter | None) -> DataConverter:
     codec = given.payload_codec or ours.payload_codec
     if not isinstance(codec, EncryptionCodec) and load_keys(os.environ):
         raise InvalidRequestError(
-            f"{KEYS_VARIABLE} is set and the client has a payload codec of its own; encrypt with one of the two"
+            f"{KEYS_VARIABLE} is set and the client has another payload codec; encrypt with one of the two"
         )
     plain_failures = given.failure_converter_class is DefaultFailureConverter
     return replace(
@@ -119,16 +119,16 @@ def readable_converter(given: DataConverter | None) -> DataConverter:
 
 
 def _with_our_modules(runner: WorkflowRunner | None) -> WorkflowRunner:
-    """The host's runner; in its sandbox our contract is not imported anew for each call."""
+    """The worker's runner. Its sandbox does not import our contract again for each call."""
     if isinstance(runner, SandboxedWorkflowRunner):
         return replace(runner, restrictions=runner.restrictions.with_passthrough_modules("durable_llm"))
     return runner or UnsandboxedWorkflowRunner()
 
 
 class HeartbeatTimeout(Interceptor):
-    """Offers the heartbeat timeout of this worker to its calls, which read no environment.
+    """Gives this worker's heartbeat timeout to its calls, because a workflow must not read the environment.
 
-    A replay does not compare an activity's timeouts, so each worker may have its own.
+    A replay does not compare an activity's timeouts, so workers may differ.
     """
 
     def __init__(self, heartbeat_timeout: timedelta) -> None:
@@ -138,7 +138,7 @@ class HeartbeatTimeout(Interceptor):
         self,
         input: WorkflowInterceptorClassInput,  # noqa: A002  # Temporal's own name for it
     ) -> type[WorkflowInboundInterceptor] | None:
-        """Register the function; nothing is intercepted."""
+        """Register the function. Intercept nothing."""
         input.unsafe_extern_functions[HEARTBEAT_TIMEOUT_FUNCTION] = lambda: self._heartbeat_timeout
         return None
 
@@ -146,18 +146,18 @@ class HeartbeatTimeout(Interceptor):
 def build_attempts(
     settings: WorkerSettings, environment: Mapping[str, str], converter: DataConverter | None = None
 ) -> "ProviderAttempts":
-    """The activity, with the keys and addresses that the operator allows, and the store of large prompts.
+    """The activity, with the operator's keys and addresses and the store of large prompts.
 
     Args:
         settings: The checked settings.
-        environment: Where keys are.
-        converter: What decodes prompts; None: the converter of the client that the worker was made with.
+        environment: The variables that hold keys.
+        converter: Decodes prompts. None: the converter of the worker's client.
 
     Raises:
         SettingsError: a list of keys or hosts cannot be read, a plugin cannot be loaded, or the store cannot be used;
             names the variable.
     """
-    from .rooms import activities  # noqa: PLC0415  # litellm takes seconds to import, and a client needs none of it
+    from .rooms import activities  # noqa: PLC0415  # litellm takes seconds to import, and a client does not need it
 
     try:
         keys = activities.KeyRing.from_settings(

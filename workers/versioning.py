@@ -1,7 +1,7 @@
-"""A worker that runs versioned: which version of the code it is, as Temporal's worker deployments count.
+"""Worker versioning: the worker's place in a Temporal worker deployment.
 
-Temporal gives a deployment's workers nothing to do until one of its versions has been made the current one: without a
-word in the log a new deployment would look like a dead one.
+A deployment's workers get no calls until one of its versions is the current one. The worker logs this, because a new
+deployment would look dead otherwise.
 """
 
 import logging
@@ -25,7 +25,7 @@ _BEHAVIORS: Final = {
 
 
 def versioning_options(settings: WorkerSettings) -> dict[str, Any]:
-    """Temporal's options for a versioned worker; {} for a worker without a version."""
+    """Temporal's options for a versioned worker. {} for a worker without a version."""
     if not settings.deployment_name:
         return {}
     return {
@@ -37,15 +37,15 @@ def versioning_options(settings: WorkerSettings) -> dict[str, Any]:
     }
 
 
-async def say_who_gets_calls(client: Client, settings: WorkerSettings) -> None:
-    """Log what a versioned worker waits for; nothing when its version is the current one, or it has none."""
+async def log_current_version(client: Client, settings: WorkerSettings) -> None:
+    """Log how to send calls to a versioned worker whose version is not the current one."""
     name, build_id = settings.deployment_name, settings.build_id
     if not name:
         return
     try:
         current = await _current_build(client, name)
     except RPCError as error:
-        logger.warning("the current version of deployment %r is not checked: %s", name, error.message)
+        logger.warning("cannot check the current version of deployment %r: %s", name, error.message)
         return
     command = f"temporal worker deployment set-current-version --deployment-name {name} --build-id {build_id}"
     if current is None:
@@ -55,12 +55,12 @@ async def say_who_gets_calls(client: Client, settings: WorkerSettings) -> None:
 
 
 async def _current_build(client: Client, name: str) -> str | None:
-    """The build that new calls go to; None when there is none yet."""
+    """The build that gets new calls. None: the deployment has no current version."""
     request = DescribeWorkerDeploymentRequest(namespace=client.namespace, deployment_name=name)
     try:
         answer = await client.workflow_service.describe_worker_deployment(request)
     except RPCError as error:
-        if error.status == RPCStatusCode.NOT_FOUND:  # its first worker makes it
+        if error.status == RPCStatusCode.NOT_FOUND:  # its first worker creates it
             return None
         raise
     routing: RoutingConfig = answer.worker_deployment_info.routing_config

@@ -1,4 +1,4 @@
-"""The worker process: polls one task queue, runs calls and attempts, and drains when it is told to stop."""
+"""The worker process: polls one task queue, runs calls and attempts, and drains on a signal."""
 
 import asyncio
 import logging
@@ -19,19 +19,19 @@ from durable_llm.contract import search_attributes
 from .logs import show_logs
 from .plugin import DurableLLMPlugin, build_attempts
 from .settings import WorkerSettings, load_settings
-from .versioning import say_who_gets_calls, versioning_options
+from .versioning import log_current_version, versioning_options
 
 if TYPE_CHECKING:
     from .rooms.activities import ProviderAttempts
 
 logger = logging.getLogger("durable_llm.worker")
 
-# Measured at 50 callers: the SDK's default of five pollers let new calls starve behind sticky ones, p99 5.6 s; these
-# gave 1.7 s at the same throughput.
+# Measured at 50 callers: with the SDK's default of five pollers new calls waited behind sticky ones, p99 5.6 s. With
+# these it was 1.7 s at the same throughput.
 _POLLERS = PollerBehaviorAutoscaling(initial=10, minimum=2, maximum=50)
 
 _STICKY_TIMEOUT = timedelta(seconds=2)
-"""How long a call waits for the worker that had it in its cache before any other may take it."""
+"""How long a call waits for the worker that has it in its cache before another may take it."""
 
 
 def build_worker(client: Client, settings: WorkerSettings, attempts: "ProviderAttempts | None" = None) -> Worker:
@@ -40,7 +40,7 @@ def build_worker(client: Client, settings: WorkerSettings, attempts: "ProviderAt
     Args:
         client: A connected client.
         settings: The checked settings.
-        attempts: What makes the attempts; None: real ones.
+        attempts: The activity. None: real attempts.
 
     Raises:
         SettingsError: a setting of keys, hosts, plugins or the store cannot be used; names the variable.
@@ -50,7 +50,7 @@ def build_worker(client: Client, settings: WorkerSettings, attempts: "ProviderAt
 
 
 def worker_options(settings: WorkerSettings) -> dict[str, Any]:
-    """How a worker of ours polls, caches and stops: Temporal's own options, as the settings say."""
+    """Temporal's options for polling, caching and stopping, from the settings."""
     return {
         "workflow_runner": SandboxedWorkflowRunner() if settings.sandbox else UnsandboxedWorkflowRunner(),
         "max_cached_workflows": settings.max_cached_workflows,
@@ -67,20 +67,20 @@ async def run_worker(announce: Callable[[str], None]) -> None:
     """Work until SIGTERM or SIGINT, then drain: open attempts get `graceful_shutdown_s` to finish.
 
     Args:
-        announce: Told in one line when the worker polls.
+        announce: Called with one line when the worker polls.
 
     Raises:
         SettingsError: a setting cannot be used; names the variable.
-        DurableLLMError: no server or no namespace.
+        DurableLLMError: no server, or no such namespace.
     """
     settings = load_settings()
     show_logs(settings.log_level)
-    attempts = build_attempts(settings, os.environ)  # before connecting: a wrong setting is said at once
+    attempts = build_attempts(settings, os.environ)  # before connecting: a wrong setting is reported at once
     wait = timedelta(seconds=settings.connect_wait_s)
     client = await connect_client(wait=wait)
     await check_namespace(client, want_search_attributes=False, wait=wait)
     await _warn_of_missing_search_attributes(client)
-    await say_who_gets_calls(client, settings)
+    await log_current_version(client, settings)
     stop = _stop_on_signals()
     worker = build_worker(client, settings, attempts)
     working = asyncio.create_task(worker.run())
@@ -98,11 +98,11 @@ async def run_worker(announce: Callable[[str], None]) -> None:
 
 
 async def _warn_of_missing_search_attributes(client: Client) -> None:
-    """Clients refuse to submit without them unless told to do without, so a worker may run; it says what is missing."""
+    """Log missing search attributes. The worker runs without them; clients refuse to submit unless told otherwise."""
     try:
         absent = await search_attributes.missing(client)
     except RPCError as error:
-        logger.warning("search attributes are not checked: %s", error.message)
+        logger.warning("cannot check the search attributes: %s", error.message)
         return
     if absent:
         logger.warning("%s", missing_search_attributes(client, absent))

@@ -1,12 +1,11 @@
 """Encryption of what Temporal stores: prompts, answers, error texts, ledgers, labels.
 
-The server keeps every payload in its database, its backups and its UI. Where keys are set, each payload is encrypted
-before it leaves the process and decrypted where it is read, and no server ever has a key. Without this module whoever
-can read the database reads the prompts.
+The server keeps every payload in its database, its backups and its UI. With keys set, each payload is encrypted before
+it leaves the process and decrypted where it is read. The server never has a key.
 
-A payload that is not encrypted is read as it is, so that encryption can be switched on while calls are running. One
-that is encrypted with a key that this process lacks is an error that names the key, here and in a worker: there it
-fails the workflow task, and Temporal gives the task out again until a worker takes it that has the key.
+A payload that is not encrypted is read as it is, so encryption can be switched on while calls run. A payload with an
+unknown key raises an error that names the key. In a worker this fails the workflow task, and Temporal gives the task to
+workers again until one has the key.
 """
 
 import dataclasses
@@ -37,11 +36,11 @@ _SHOWN_ID: Final = 40
 
 
 def data_converter(environment: Mapping[str, str] | None = None) -> DataConverter:
-    """The converter that clients and workers of this package use: pydantic's, with encryption where keys are set.
+    """The converter of clients and workers: pydantic's, with encryption if keys are set.
 
     Args:
-        environment: Where DURABLE_LLM_ENCRYPTION_KEYS or DURABLE_LLM_ENCRYPTION_KEYS_FILE is looked for; None: this
-            process' own.
+        environment: The variables with DURABLE_LLM_ENCRYPTION_KEYS or DURABLE_LLM_ENCRYPTION_KEYS_FILE. None: those of
+            the process.
 
     Raises:
         InvalidRequestError: the keys cannot be used, or `cryptography` is not installed.
@@ -50,7 +49,7 @@ def data_converter(environment: Mapping[str, str] | None = None) -> DataConverte
     return dataclasses.replace(
         pydantic_data_converter,
         payload_codec=EncryptionCodec(keys),
-        # Messages and stack traces are outside of the payloads unless they are told to be one.
+        # By default messages and stack traces of failures are not payloads, so they would not be encrypted.
         failure_converter_class=DefaultFailureConverterWithEncodedAttributes if keys else DefaultFailureConverter,
     )
 
@@ -59,10 +58,10 @@ class EncryptionCodec(PayloadCodec):
     """Encrypts with the first key, decrypts with the one that a payload names.
 
     Args:
-        keys: Keys of 32 bytes by their ids. None at all: nothing is encrypted.
+        keys: Keys of 32 bytes by their ids. {}: nothing is encrypted.
 
     Raises:
-        InvalidRequestError: there are keys, and `cryptography` is not installed.
+        InvalidRequestError: keys are given, and `cryptography` is not installed.
     """
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
@@ -79,7 +78,7 @@ class EncryptionCodec(PayloadCodec):
         """See base class.
 
         Raises:
-            DecryptionError: one cannot be decrypted here; says why, with the id of its key.
+            DecryptionError: a payload cannot be decrypted; names its key's id and the reason.
         """
         return [
             self._decrypted(payload) if payload.metadata.get("encoding") == ENCODING else payload
@@ -100,8 +99,8 @@ class EncryptionCodec(PayloadCodec):
             return Payload.FromString(cipher.decrypt(payload.data, _bound(payload.metadata)))
         except ValueError as error:
             raise DecryptionError(
-                f"what was encrypted with the key {key_id!r} cannot be decrypted: {error}; see that {KEYS_VARIABLE} "
-                "has the same key under this id everywhere"
+                f"a payload with the key {key_id!r} cannot be decrypted: {error}; {KEYS_VARIABLE} must have the "
+                "same key under this id everywhere"
             ) from None
 
     def _unknown(self, key_id: str) -> str:
@@ -113,7 +112,7 @@ class EncryptionCodec(PayloadCodec):
 
 
 def _bound(metadata: Mapping[str, bytes]) -> bytes:
-    """What a ciphertext is bound to: nobody can change how it says it is to be decrypted."""
+    """The metadata that a ciphertext is bound to, so that nobody can change it."""
     return b"\n".join(metadata.get(name, b"") for name in ("encoding", _CIPHER_NAME, KEY_ID))
 
 
@@ -121,7 +120,7 @@ def _ciphers(keys: Mapping[str, bytes]) -> "dict[str, Cipher]":
     if not keys:
         return {}
     try:
-        from durable_llm.encryption.aes_gcm import Cipher  # noqa: PLC0415  # an extra, which only who has keys needs
+        from durable_llm.encryption.aes_gcm import Cipher  # noqa: PLC0415  # an extra, needed only with keys
     except ModuleNotFoundError as error:
         raise InvalidRequestError(
             f"{KEYS_VARIABLE} is set, and encryption needs {error.name}: pip install 'durable-llm[crypto]'"

@@ -1,7 +1,6 @@
-"""Settings that are secrets: from a variable, or from the file that NAME_FILE names (Docker's and Kubernetes' secrets).
+"""Secret settings: from a variable, or from the file that NAME_FILE names (secrets of Docker and Kubernetes).
 
-One reading for all of them, so that a file that is missing or empty is said before anything is sent instead of being
-taken for "not set". No error repeats what was read.
+A missing or empty file is an error, not "not set". No error repeats the content.
 """
 
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from pathlib import Path
 
 
 def secret_setting(environment: Mapping[str, str], name: str) -> str:
-    """What the variable `name` or the file of `name`_FILE holds, without white space around it; "" if neither is set.
+    """The value of the variable `name` or the content of the file `name`_FILE, stripped. "" if neither is set.
 
     Raises:
         ValueError: both are set, or the file cannot be read or is empty.
@@ -26,7 +25,7 @@ def _content(variable: str, path: Path) -> str:
     except OSError as error:
         raise ValueError(f"{variable}: cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ValueError(f"{variable}: {path} is no text") from None
+        raise ValueError(f"{variable}: {path} is not UTF-8 text") from None
     if not content:
         raise ValueError(f"{variable}: {path} is empty")
     return content

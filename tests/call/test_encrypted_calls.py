@@ -158,7 +158,7 @@ async def test_the_command_line_reads_with_keys_and_says_what_is_missing_without
     assert (blind.status, blind.json["error"]["type"]) == (Exit.UNAVAILABLE, "DecryptionError")
     assert "'2026-11'" in blind.json["error"]["message"]
     assert "DURABLE_LLM_ENCRYPTION_KEYS" in blind.json["error"]["message"]
-    assert (broken.status, "DURABLE_LLM_ENCRYPTION_KEYS: entry 1 is no pair" in broken.err) == (Exit.USAGE, True)
+    assert (broken.status, "DURABLE_LLM_ENCRYPTION_KEYS: entry 1 is not a pair" in broken.err) == (Exit.USAGE, True)
     assert key("x") not in broken.out + broken.err
 
 

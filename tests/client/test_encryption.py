@@ -172,13 +172,13 @@ def keys_bytes(key_id: str) -> bytes:
     ("text", "says"),
     [
         (f"a={key('a')},b={key('b')[:-8]}", "entry 2 has 27 bytes and needs 32"),
-        (f"a={key('a')},a={key('b')}", "entry 2 has the id 'a' of an earlier one"),
+        (f"a={key('a')},a={key('b')}", "entry 2 repeats the id 'a'"),
         ("a=" + "correct horse battery", "entry 1 is not base64"),
         ("a=" + "ä" * 44, "entry 1 is not base64"),
-        (key("a"), "entry 1 is no pair"),
-        (key("a").rstrip("="), "entry 1 is no pair"),
-        (f"={key('a')}", "entry 1: an id has letters"),
-        (f"my key={key('a')}", "entry 1: an id has letters"),
+        (key("a"), "entry 1 is not a pair"),
+        (key("a").rstrip("="), "entry 1 is not a pair"),
+        (f"={key('a')}", "entry 1: an id has at most 40 letters"),
+        (f"my key={key('a')}", "entry 1: an id has at most 40 letters"),
         (f"{key('a').rstrip('=')[:41]}={key('b')}", "at most 40"),
     ],
 )
@@ -194,7 +194,7 @@ def test_a_key_that_cannot_be_used_is_said_and_never_shown(text: str, says: str)
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(None, "No such file"), (b"", "is empty"), (b" \n", "is empty"), (b"\xff\xfe", "is no text")],
+    [(None, "No such file"), (b"", "is empty"), (b" \n", "is empty"), (b"\xff\xfe", "is not UTF-8 text")],
 )
 def test_a_key_file_that_cannot_be_used_is_said(tmp_path: Path, content: bytes | None, says: str) -> None:
     """A missing or empty file does not switch encryption off."""

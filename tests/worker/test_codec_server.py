@@ -249,12 +249,12 @@ async def test_a_body_beyond_the_limit_is_not_read_to_its_end(http: httpx.AsyncC
         ({f"{CODEC_PREFIX}TOKEN": ""}, "DURABLE_LLM_CODEC_TOKEN: expected at least 16 characters"),
         ({f"{CODEC_PREFIX}TOKEN": "too short"}, "DURABLE_LLM_CODEC_TOKEN: expected at least 16 characters"),
         ({f"{CODEC_PREFIX}TOKEN_FILE": "/nonesuch"}, "DURABLE_LLM_CODEC_TOKEN and DURABLE_LLM_CODEC_TOKEN_FILE"),
-        ({f"{CODEC_PREFIX}UI_ORIGINS": "*"}, "DURABLE_LLM_CODEC_UI_ORIGINS: '*' is no origin"),
-        ({f"{CODEC_PREFIX}UI_ORIGINS": f"{UI}/namespaces"}, "is no origin"),
-        ({f"{CODEC_PREFIX}UI_ORIGINS": " , "}, "DURABLE_LLM_CODEC_UI_ORIGINS: there is none"),
+        ({f"{CODEC_PREFIX}UI_ORIGINS": "*"}, "DURABLE_LLM_CODEC_UI_ORIGINS: '*' is not an origin"),
+        ({f"{CODEC_PREFIX}UI_ORIGINS": f"{UI}/namespaces"}, "is not an origin"),
+        ({f"{CODEC_PREFIX}UI_ORIGINS": " , "}, "DURABLE_LLM_CODEC_UI_ORIGINS is empty"),
         ({f"{CODEC_PREFIX}PORT": "http"}, "DURABLE_LLM_CODEC_PORT: Input should be a valid integer"),
-        (keys(), "DURABLE_LLM_ENCRYPTION_KEYS: there is no key"),
-        ({"DURABLE_LLM_ENCRYPTION_KEYS": key("a")}, "DURABLE_LLM_ENCRYPTION_KEYS: entry 1 is no pair"),
+        (keys(), "DURABLE_LLM_ENCRYPTION_KEYS is not set"),
+        ({"DURABLE_LLM_ENCRYPTION_KEYS": key("a")}, "DURABLE_LLM_ENCRYPTION_KEYS: entry 1 is not a pair"),
     ],
 )
 def test_it_does_not_start_half_open(monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], says: str) -> None:

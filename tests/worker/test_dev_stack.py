@@ -74,7 +74,7 @@ async def test_taken_port_is_named_with_the_option_to_change(option, tmp_path):
 
 async def test_port_out_of_range_is_refused():
     """A number that is no port is refused in words."""
-    with pytest.raises(StackError, match="--port 70000: a port is a number"):
+    with pytest.raises(StackError, match="--port 70000: expected a port"):
         await DevServer(ServerOptions(port=70_000, ui_port=None, data=None)).__aenter__()
 
 
@@ -240,7 +240,7 @@ async def test_with_encryption_keys_the_ui_has_a_codec_server(tmp_path):
 @pytest.mark.parametrize(
     ("env", "says"),
     [
-        ({"DURABLE_LLM_ENCRYPTION_KEYS": "nonsense"}, "DURABLE_LLM_ENCRYPTION_KEYS: entry 1 is no pair"),
+        ({"DURABLE_LLM_ENCRYPTION_KEYS": "nonsense"}, "DURABLE_LLM_ENCRYPTION_KEYS: entry 1 is not a pair"),
         (keys("a"), "for the codec server cannot be used"),
     ],
 )

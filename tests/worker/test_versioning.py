@@ -16,7 +16,7 @@ from durable_llm import Dispatcher, ModelSpec
 from durable_llm.contract.request import AttemptOrder
 from tests.support.scripted import ScriptedProvider, Step, answer, http_error
 from workers.settings import SettingsError, WorkerSettings, load_settings
-from workers.versioning import say_who_gets_calls
+from workers.versioning import log_current_version
 from workers.worker import build_worker
 
 SPREAD = RoutingConfigUpdateState.ROUTING_CONFIG_UPDATE_STATE_COMPLETED
@@ -109,7 +109,7 @@ async def test_a_worker_says_why_it_gets_no_calls(
 
     async def said_by(worker: WorkerSettings) -> str:
         caplog.clear()
-        await say_who_gets_calls(client, worker)
+        await log_current_version(client, worker)
         return caplog.text
 
     command = f"temporal worker deployment set-current-version --deployment-name {deployment} --build-id"
@@ -127,7 +127,7 @@ async def test_a_worker_without_a_version_asks_nothing_and_is_not_versioned(
 ) -> None:
     """The default: every worker on the queue takes every call."""
     chosen = WorkerSettings(task_queue=deployment)
-    await say_who_gets_calls(server_env.client, chosen)
+    await log_current_version(server_env.client, chosen)
     assert not caplog.records
     async with (
         versioned(server_env.client, chosen, answer("7")),

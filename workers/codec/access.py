@@ -1,8 +1,8 @@
-"""Who may have payloads decrypted: a program that sends the token, or a browser that has logged in with it.
+"""Access to decryption: a program sends the token, a browser logs in with it.
 
-Temporal's UI cannot hold a token of its own: without an identity provider all it can do is send the browser's cookies
-along. So a person logs in at the codec server once, and the cookie that comes of it is a session, not the token:
-browsers send a cookie to every port of a host, and what another program on this machine might catch must run out.
+Temporal's UI cannot hold a token. Without an identity provider it can only send the browser's cookies. So a person logs
+in at the codec server, and the cookie holds a session that expires, not the token: a browser sends its cookies to every
+port of a host, where another program may read them.
 """
 
 import base64
@@ -19,15 +19,15 @@ from starlette.responses import Response
 COOKIE: Final = "durable_llm_codec"
 
 SESSION: Final = timedelta(hours=12)
-"""How long a browser stays logged in; a new token ends every session at once."""
+"""How long a browser stays logged in. A new token ends every session."""
 
 
 class Access:
-    """The one token, and the sessions of those who know it.
+    """The token, and the sessions of browsers that logged in with it.
 
     Args:
-        token: What a program sends and a person types.
-        origins: Addresses of the UIs whose pages may use a browser's session.
+        token: A program sends it, a person types it.
+        origins: Addresses of the UIs that may use a browser's session.
     """
 
     def __init__(self, token: str, origins: Collection[str]) -> None:
@@ -37,7 +37,7 @@ class Access:
         self._sessions = Fernet(base64.urlsafe_b64encode(derived))
 
     def allows(self, request: Request) -> bool:
-        """Whether `request` may have payloads decrypted: by its token, or by its session from a UI's page."""
+        """Whether `request` has the token, or comes from a UI with a session."""
         given = request.headers.get("authorization")
         if given is not None:
             scheme, _, token = given.partition(" ")
@@ -45,11 +45,11 @@ class Access:
         return request.headers.get("origin") in self._origins and self.has_session(request)
 
     def is_token(self, text: str) -> bool:
-        """Whether `text` is the token, in the same time whatever it is."""
+        """Whether `text` is the token. Takes the same time for every text."""
         return hmac.compare_digest(text.strip().encode(), self._token)
 
     def has_session(self, request: Request) -> bool:
-        """Whether the browser has logged in and not too long ago."""
+        """Whether the browser has a session that has not expired."""
         try:
             self._sessions.decrypt(request.cookies.get(COOKIE, "").encode(), ttl=int(SESSION.total_seconds()))
         except InvalidToken:
@@ -57,7 +57,7 @@ class Access:
         return True
 
     def begin_session(self, response: Response) -> None:
-        """Let the browser that gets `response` in; over HTTPS alone where the UIs are reached so."""
+        """Start a session in the browser that gets `response`: only over HTTPS if all UIs use HTTPS."""
         secure = all(origin.startswith("https://") for origin in self._origins)
         response.set_cookie(
             COOKIE, self._sessions.encrypt(b"").decode(), max_age=int(SESSION.total_seconds()), httponly=True,

@@ -1,4 +1,4 @@
-"""The codec server's pages for a browser: where the token is typed, and what to do in Temporal's UI then."""
+"""The codec server's pages for a browser: the login form, and the next steps in the Temporal UI."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -11,7 +11,7 @@ LOGIN_HEADERS: Final[Mapping[str, str]] = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""No script, no frame, nothing from elsewhere."""
+"""No script, no frame, nothing from another host."""
 
 _PAGE: Final = """<!doctype html>
 <html lang="en">
@@ -28,7 +28,7 @@ _PAGE: Final = """<!doctype html>
 </html>
 """
 
-_FORM: Final = """<p>{said}</p>
+_FORM: Final = """<p>{message}</p>
 <form method="post" action="/login">
   <input name="token" type="password" autocomplete="current-password" aria-label="Token" autofocus required>
   <button>Log in</button>
@@ -43,21 +43,21 @@ _DONE: Final = """<p><strong>This browser is logged in.</strong> Temporal's UI s
   <li>Choose <em>Use my browser setting</em>, write <code>{address}</code>, switch
     <em>Include cross-origin credentials</em> on and apply.</li>
 </ol>
-<p>A UI whose operator has set both needs no step but the first.</p>
+<p>If the UI's operator has set both, only the first step is needed.</p>
 <form method="post" action="/logout"><button>Log out</button></form>
 """
 
 
-def login_page(said: str = "Type the token to read encrypted payloads in Temporal's UI.") -> str:
-    """The form for the token."""
-    return _PAGE.format(content=_FORM.format(said=escape(said)))
+def login_page(message: str = "Type the token to read encrypted payloads in Temporal's UI.") -> str:
+    """The login form."""
+    return _PAGE.format(content=_FORM.format(message=escape(message)))
 
 
 def logged_in_page(address: str, origins: Sequence[str]) -> str:
-    """What is left to do in the UI.
+    """The next steps in the UI.
 
     Args:
-        address: The codec server's own, as the browser knows it.
+        address: The codec server's address for the browser.
         origins: Addresses of the UIs.
     """
     uis = " or ".join(f'<a href="{escape(origin)}">{escape(origin)}</a>' for origin in origins)

@@ -1,8 +1,8 @@
-"""The codec server: decrypts payloads for Temporal's UI and its command line, for who may see them.
+"""The codec server: decrypts payloads for the Temporal UI and the `temporal` command line.
 
-Temporal's server never has a key, so its UI shows what it has. Told the address of this server, the UI sends each
-payload here from the reader's own browser and shows what comes back. Whoever passes here reads every prompt: it has the
-keys, listens on loopback unless told otherwise, and writes no payload and no token into any log.
+Temporal's server never has a key, so its UI shows encrypted payloads. With the address of this server, the UI sends
+each payload here from the reader's browser and shows the result. Access to this server is access to every prompt. So it
+listens on loopback by default, and it logs no payload and no token.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ from .settings import CodecSettings, load_codec_settings
 logger = logging.getLogger("durable_llm.codec")
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
-"""A page of a history as JSON with base64 inside; Temporal's own messages end at 4 MiB."""
+"""A page of a history as JSON with base64. Temporal's own messages have at most 4 MiB."""
 
 _ASKED_HEADERS: Final = ("authorization", "authorization-extras", "content-type", "x-namespace")
 
@@ -57,7 +57,7 @@ def codec_app(codec: PayloadCodec, access: Access, origins: Sequence[str]) -> St
             Route("/health", _healthy, methods=["GET"]),
         ],
         middleware=[
-            # Answers preflights before anybody is asked who they are: browsers send no credentials with them.
+            # It answers preflight requests before the login check: browsers send them without credentials.
             Middleware(
                 CORSMiddleware, allow_origins=origins, allow_methods=["POST"], allow_headers=_ASKED_HEADERS,
                 allow_credentials=True,
@@ -67,7 +67,7 @@ def codec_app(codec: PayloadCodec, access: Access, origins: Sequence[str]) -> St
 
 
 class _Reader:
-    """Decrypts what it can: one payload of a lost key does not hide the rest of a history."""
+    """Decrypts what it can: a payload with a lost key does not hide the rest of a history."""
 
     def __init__(self, codec: PayloadCodec) -> None:
         self._codec = codec
@@ -79,7 +79,7 @@ class _Reader:
         try:
             return (await self._codec.decode([payload]))[0]
         except DecryptionError as error:
-            logger.warning("a payload stays as it is: %s", error.message)
+            logger.warning("a payload stays encrypted: %s", error.message)
             return payload
 
 
@@ -89,7 +89,7 @@ def _endpoint(access: Access, work: _Work) -> Callable[[Request], Awaitable[Resp
             raise HTTPException(401, "log in at /login, or send the header 'Authorization: Bearer TOKEN'")
         try:
             given = Parse(await _body(request), Payloads(), ignore_unknown_fields=True)
-        except (ParseError, ValueError, RecursionError):  # no JSON of Payloads, no UTF-8, nested without end
+        except (ParseError, ValueError, RecursionError):  # not JSON of Payloads, not UTF-8, or nested too deeply
             raise HTTPException(400, "expected Temporal's Payloads as JSON") from None
         done = Payloads(payloads=await work(given.payloads))
         return Response(MessageToJson(done), media_type="application/json", headers={"Cache-Control": "no-store"})
@@ -98,7 +98,7 @@ def _endpoint(access: Access, work: _Work) -> Callable[[Request], Awaitable[Resp
 
 
 async def _body(request: Request) -> bytes:
-    """The request's body, read no further than the limit."""
+    """The request's body, read up to the limit."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -108,7 +108,7 @@ async def _body(request: Request) -> bytes:
 
 
 class _Login:
-    """The page where a person types the token, once for each browser and session."""
+    """The login page."""
 
     def __init__(self, access: Access, origins: Sequence[str]) -> None:
         self._access = access
@@ -147,10 +147,10 @@ async def run_codec_server(announce: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
-        announce: Told in one line when the server listens.
+        announce: Called with one line when the server listens.
 
     Raises:
-        SettingsError: a setting cannot be used, or the address cannot be listened on.
+        SettingsError: a setting cannot be used, or the address is in use.
     """
     settings, keys = load_codec_settings()
     show_logs("INFO")
@@ -176,6 +176,6 @@ def _listening(settings: CodecSettings) -> socket.socket:
 
 
 def _absorb_signals() -> None:
-    """After a drain uvicorn raises the signal again, which would end this process as if nobody had handled it."""
+    """Handle the signal that uvicorn raises again after its shutdown. Otherwise it would kill this process."""
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, lambda: None)

@@ -1,4 +1,4 @@
-"""The codec server's settings, each declared once; the keys are those of every other process."""
+"""The codec server's settings, each declared once. It has the same encryption keys as every other process."""
 
 import os
 import re
@@ -27,28 +27,28 @@ class CodecSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=CODEC_PREFIX, frozen=True, extra="ignore")
 
     token: str = Field(
-        "", repr=False, description="What programs send and people type to read payloads; at least 16 characters."
+        "",
+        repr=False,
+        description="Token for reading payloads, at least 16 characters. Programs send it, people type it.",
     )
     token_file: str = Field("", description="File that holds the token instead.")
-    host: Annotated[str, Field(min_length=1)] = Field("127.0.0.1", description="Address that is listened on.")
+    host: Annotated[str, Field(min_length=1)] = Field("127.0.0.1", description="Address to listen on.")
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(
-        DEFAULT_PORT, description="Port that is listened on; 0 takes a free one."
+        DEFAULT_PORT, description="Port to listen on. 0 takes a free one."
     )
-    ui_origins: str = Field(
-        "http://127.0.0.1:8233", description="Addresses of the Temporal UIs that may ask, separated by commas."
-    )
+    ui_origins: str = Field("http://127.0.0.1:8233", description="Addresses of the Temporal UIs, separated by commas.")
 
     @property
     def origins(self) -> list[str]:
-        """The UIs' addresses, as browsers send them."""
+        """The UIs' addresses in the form of a browser's Origin header."""
         return [part.strip().rstrip("/") for part in self.ui_origins.split(",") if part.strip()]
 
     @property
     def secret_token(self) -> str:
-        """The token, wherever it is.
+        """The token, from the variable or the file.
 
         Raises:
-            ValueError: there is none, or it cannot be read.
+            ValueError: both are set, or the file cannot be read.
         """
         return secret_setting({TOKEN_VARIABLE: self.token, f"{TOKEN_VARIABLE}_FILE": self.token_file}, TOKEN_VARIABLE)
 
@@ -57,7 +57,7 @@ def load_codec_settings() -> tuple[CodecSettings, dict[str, bytes]]:
     """Settings and keys from the environment.
 
     Raises:
-        SettingsError: one is unusable or missing; names the variable, never its value.
+        SettingsError: a setting is missing or cannot be used; names the variable, never its value.
     """
     try:
         settings, keys = CodecSettings(), load_keys(os.environ)
@@ -67,17 +67,17 @@ def load_codec_settings() -> tuple[CodecSettings, dict[str, bytes]]:
     except (InvalidRequestError, ValueError) as error:
         raise SettingsError(str(error)) from None
     if not keys:
-        raise SettingsError(f"{KEYS_VARIABLE}: there is no key, and so nothing to decrypt")
+        raise SettingsError(f"{KEYS_VARIABLE} is not set, so there is nothing to decrypt")
     if len(token) < _LEAST_TOKEN:
         raise SettingsError(
-            f"{TOKEN_VARIABLE}: expected at least {_LEAST_TOKEN} characters that nobody guesses ('head -c 24 "
-            "/dev/urandom | base64'); without it everybody could read every prompt"
+            f"{TOKEN_VARIABLE}: expected at least {_LEAST_TOKEN} characters that nobody can guess ('head -c 24 "
+            "/dev/urandom | base64'); it protects every prompt"
         )
     if not settings.origins:
-        raise SettingsError(f"{CODEC_PREFIX}UI_ORIGINS: there is none, and so no UI that may ask")
+        raise SettingsError(f"{CODEC_PREFIX}UI_ORIGINS is empty, so no UI could use the server")
     for origin in settings.origins:
         if not _ORIGIN.fullmatch(origin):
             raise SettingsError(
-                f"{CODEC_PREFIX}UI_ORIGINS: {origin!r} is no origin; write 'http://127.0.0.1:8233, https://ui.internal'"
+                f"{CODEC_PREFIX}UI_ORIGINS: {origin!r} is not an origin; write 'http://127.0.0.1:8233, https://ui.internal'"
             )
     return settings, keys

@@ -1,8 +1,7 @@
-"""Child processes that are never left behind.
+"""Child processes that never outlive this process.
 
-The development stack and the demo run a server, workers and other programs beside themselves. A terminal's Ctrl-C must
-end them in the right order, not all at once, so each gets a session of its own; and since that also frees them from the
-terminal's goodbye, the kernel is asked to end them should this process be killed (Linux).
+Ctrl-C in a terminal must end the development stack's processes in the right order. So each child has its own session
+and does not get the terminal's signals. On Linux the kernel kills the children if this process is killed.
 """
 
 import asyncio
@@ -16,32 +15,32 @@ from contextlib import contextmanager
 from typing import Final, Self
 
 GRACE_S: Final = 10.0
-"""Seconds between the polite signal and SIGKILL."""
+"""Seconds between SIGTERM and SIGKILL."""
 
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TAIL_LINES: Final = 12
 _LINE_BYTES: Final = 1_000_000
 
 # prctl(PR_SET_PDEATHSIG) must run in the child and outlives exec. A preexec_fn would run between fork and exec, where a
-# process with the SDK's threads may deadlock; a small interpreter of its own cannot.
-_LEASH: Final = """
+# process with the SDK's threads may deadlock. So a small interpreter calls it and then execs the program.
+_DIE_WITH_PARENT: Final = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 if os.getppid() != int(sys.argv[1]):
-    sys.exit("the parent is gone")
+    sys.exit("the parent has ended")
 os.execvp(sys.argv[2], sys.argv[2:])
 """
 
 
 class StackError(Exception):
-    """The development stack cannot run; the text says why and what to change."""
+    """The development stack cannot run. The text says why and what to change."""
 
 
 class Child:
-    """A program that runs beside this one, and its last lines of output.
+    """A child process and its last lines of output.
 
     Attributes:
-        name: What messages call it.
+        name: Its name in messages.
         pid: Its process id.
     """
 
@@ -65,35 +64,35 @@ class Child:
         """Start `command`.
 
         Args:
-            name: What messages call it.
+            name: Its name in messages.
             command: Program and arguments.
-            env: Changes to this process' environment; None takes a variable away.
-            on_line: Called with each line that it prints.
+            env: Changes to this process's environment. None removes a variable.
+            on_line: Called with each line of its output.
         """
         process = await asyncio.create_subprocess_exec(
-            *_leashed(command), stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, limit=_LINE_BYTES,
+            *_dying_with_parent(command), stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, limit=_LINE_BYTES,
             env=_environment(env or {}), start_new_session=True,
         )  # fmt: skip
         return cls(name, process, on_line)
 
     @property
     def returncode(self) -> int | None:
-        """Its exit code, None while it runs."""
+        """Its exit code. None while it runs."""
         return self._process.returncode
 
     @property
     def last_lines(self) -> str:
-        """The last lines that it printed."""
+        """The last lines of its output."""
         return "\n".join(self._tail)
 
     async def wait(self) -> int:
-        """Its exit code, once it has ended and its output is read."""
+        """Wait for its end and its output. Returns the exit code."""
         code = await self._process.wait()
         await asyncio.wait([self._reading], timeout=1.0)  # a grandchild may hold the pipe open
         return code
 
     async def stop(self, grace_s: float = GRACE_S) -> int:
-        """Ask it to end with SIGTERM, insist with SIGKILL after `grace_s`; also when cancelled meanwhile."""
+        """End it with SIGTERM, and with SIGKILL after `grace_s` seconds or when this task is cancelled."""
         try:
             self.signal(signal.SIGTERM)
             async with asyncio.timeout(grace_s):
@@ -105,7 +104,7 @@ class Child:
             self.signal(signal.SIGKILL)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal; nothing happens when it has ended."""
+        """Send it a signal, unless it has ended."""
         if self.returncode is None:
             self._process.send_signal(number)
 
@@ -114,7 +113,7 @@ class Child:
         while True:
             try:
                 raw = await self._process.stdout.readline()
-            except ValueError:  # a line beyond the limit is dropped, not the pipe
+            except ValueError:  # drop a line beyond the limit and read on
                 continue
             if not raw:
                 return
@@ -129,31 +128,31 @@ def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in merged.items() if value is not None}
 
 
-def _leashed(command: Sequence[str]) -> list[str]:
-    """`command` with the kernel's promise to end it with us, where the kernel gives one."""
+def _dying_with_parent(command: Sequence[str]) -> list[str]:
+    """`command`, which the kernel kills when this process dies (Linux only)."""
     if sys.platform != "linux":
         return list(command)
-    return [sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), *command]
+    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
 
 
 @contextmanager
 def cancelled_by_signals() -> Iterator[list[signal.Signals]]:
-    """Let the signals that stop a program cancel the current task; yields those that came.
+    """Cancel the current task on SIGINT, SIGTERM and SIGHUP. Yields the signals that came.
 
-    A second one cancels the clean-up too, which then insists instead of waiting.
+    A second signal cancels the clean-up too: it then kills instead of waiting.
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None  # noqa: S101  # coroutines run in tasks
-    came: list[signal.Signals] = []
+    received: list[signal.Signals] = []
 
     def on_signal(number: signal.Signals) -> None:
-        came.append(number)
+        received.append(number)
         task.cancel()
 
     for number in _STOPPING:
         loop.add_signal_handler(number, on_signal, number)
     try:
-        yield came
+        yield received
     finally:
         for number in _STOPPING:
             loop.remove_signal_handler(number)

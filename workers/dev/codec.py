@@ -1,7 +1,7 @@
-"""The development stack's codec server: where encryption keys are set, the UI shows plain text to who logs in.
+"""The development stack's codec server. With encryption keys set, the UI shows plain text after a login.
 
-The token is made once and kept beside the data, readable for its owner alone, so that a browser stays logged in when
-the stack is started again, and no terminal shows it.
+The token is made once and kept in a file beside the data that only its owner can read. So a browser stays logged in
+after a restart, and no terminal shows the token.
 """
 
 import secrets
@@ -25,29 +25,29 @@ CODEC_COMMAND: Final = (sys.executable, "-m", "durable_llm.cli", "codec-server")
 
 @dataclass(frozen=True, kw_only=True)
 class DevCodec:
-    """Where the codec server is to listen, and what lets a browser in."""
+    """The codec server's port, and the file with its token."""
 
     port: int
     token_file: Path
 
     @property
     def address(self) -> str:
-        """What the UI is told."""
+        """Its address for the UI."""
         return f"http://{LOOPBACK}:{self.port}"
 
     @property
     def how_to_log_in(self) -> str:
-        """What the developer is told."""
+        """Instructions for the developer."""
         return f"{self.address}/login, with the token in {self.token_file}"
 
 
 def plan_codec(environment: Mapping[str, str], *, port: int, beside: Path) -> DevCodec | None:
-    """A codec server where there are keys, None where nothing is encrypted.
+    """A codec server if keys are set, None otherwise.
 
     Args:
-        environment: Where the keys are.
-        port: Its port; 0 for any free one.
-        beside: A file in the folder that is to hold the token.
+        environment: The variables with the keys.
+        port: Its port. 0 takes a free one.
+        beside: A file in the folder of the token.
 
     Raises:
         StackError: the keys cannot be used, the port is taken, or a package is missing.
@@ -65,7 +65,7 @@ def plan_codec(environment: Mapping[str, str], *, port: int, beside: Path) -> De
 
 @asynccontextmanager
 async def running_codec(plan: DevCodec | None, ui_url: str | None) -> AsyncIterator[list[Child]]:
-    """The codec server as a child while the context lasts; none without a plan or without a UI."""
+    """The codec server as a child while the context lasts. [] without a plan or a UI."""
     if plan is None or ui_url is None:
         yield []
         return

@@ -1,7 +1,7 @@
-"""TCP ports on loopback: free ones, and who asked for one that is taken.
+"""TCP ports on loopback.
 
-A server that finds its port taken says so in its own words, late, or not at all; here it is found before the start and
-said in terms of what the user can change.
+A server reports a used port late, or not at all. So ports are checked before the start, and the error names the option
+to change.
 """
 
 import socket
@@ -12,7 +12,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """A port that is free now."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
@@ -20,22 +20,24 @@ def free_port() -> int:
 
 
 def claim_port(port: int, *, used_for: str, option: str) -> int:
-    """`port` if it is free, any free one for 0.
+    """`port` if it is free. For 0 any free port.
 
     Raises:
-        StackError: the port is taken; names it and the option that chooses another.
+        StackError: the port is in use; names it and the option for another.
     """
     if port == 0:
         return free_port()
     if not 0 < port < 65_536:
-        raise StackError(f"{option} {port}: a port is a number from 1 to 65535, or 0 for any free one")
+        raise StackError(f"{option} {port}: expected a port from 1 to 65535, or 0 for a free one")
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a closed connection is no owner
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as servers do, so that a closed connection does not count
         try:
             probe.bind((LOOPBACK, port))
         except OSError as error:
             raise StackError(
                 f"port {port} for {used_for} cannot be used ({error.strerror}); is another 'make dev' running? "
-                f"Choose another with {option}, or any free one with {option} 0"
+                f"Choose another with {option}, or a free one with {option} 0"
             ) from None
     return port

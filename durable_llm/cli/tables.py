@@ -37,15 +37,15 @@ def call_view(status: CallStatus, attempts: Sequence[Attempt], cost: float, *, c
 
 def ledger_table(attempts: Iterable[Attempt]) -> Table:
     """A row for each attempt."""
-    names = ("#", "model", "came to", "http", "message", "and then", "waited", "took", "cost")
+    names = ("#", "model", "result", "http", "message", "decision", "waited", "took", "cost")
     return _table(names, (_ledger_cells(entry) for entry in attempts))
 
 
 def _ledger_cells(entry: Attempt) -> Iterable[Text]:
-    came_to = entry.category or entry.outcome or "running"
+    result = entry.category or entry.outcome or "running"
     yield Text(str(entry.number))
     yield Text(plain(entry.model))
-    yield Text(str(came_to), style=_STYLES.get(Outcome(entry.outcome), "") if entry.outcome in set(Outcome) else "")
+    yield Text(str(result), style=_STYLES.get(Outcome(entry.outcome), "") if entry.outcome in set(Outcome) else "")
     yield Text("" if entry.http_status is None else str(entry.http_status))
     yield Text(shortened(entry.message or ""))
     yield Text(str(entry.decision or ""))

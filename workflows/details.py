@@ -6,7 +6,7 @@ The UI gets it by a query, so it costs no event. It is written again whenever th
 from collections.abc import Sequence
 from typing import Final
 
-from durable_llm.contract.ledger import Attempt, clip
+from durable_llm.contract.ledger import Attempt, clip, usd
 
 FIRST_ROWS: Final = 5
 LAST_ROWS: Final = 15
@@ -32,7 +32,7 @@ def current_details(entries: Sequence[Attempt], activity: str) -> str:
 
 def _row(entry: Attempt) -> str:
     waited = f"{entry.delay_s:.1f} s" if entry.delay_s is not None else ""
-    cost = f"${entry.cost:.2g}" if entry.cost is not None else "unknown" if entry.outcome else ""
+    cost = usd(entry.cost) if entry.outcome else ""
     cells = (str(entry.number), entry.model, _result(entry), entry.decision or "", waited, cost)
     return f"| {' | '.join(_plain(cell) for cell in cells)} |\n"
 

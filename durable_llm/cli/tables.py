@@ -11,7 +11,7 @@ from rich.text import Text
 from durable_llm.cli.listing import CallRow
 from durable_llm.cli.output import plain
 from durable_llm.contract.categories import Outcome
-from durable_llm.contract.ledger import Attempt
+from durable_llm.contract.ledger import Attempt, usd
 from durable_llm.contract.result import CallStatus, LLMResult
 
 _MESSAGE_LENGTH: Final = 100
@@ -51,7 +51,7 @@ def _ledger_cells(entry: Attempt) -> Iterable[Text]:
     yield Text(str(entry.decision or ""))
     yield Text(_seconds(entry.delay_s))
     yield Text(_seconds(entry.duration_s))
-    yield Text(money(entry.cost) if entry.outcome else "")
+    yield Text(usd(entry.cost) if entry.outcome else "")
 
 
 def calls_table(rows: Iterable[CallRow]) -> Table:
@@ -63,7 +63,7 @@ def calls_table(rows: Iterable[CallRow]) -> Table:
 def _call_cells(row: CallRow) -> Iterable[Text]:
     for value in (row.call_id, row.outcome, row.model, row.category, row.attempts):
         yield Text(plain("" if value is None else str(value)))
-    yield Text(money(row.cost))
+    yield Text(usd(row.cost))
     yield Text(plain(row.session or ""))
     yield Text(f"{row.started_at.astimezone():%Y-%m-%d %H:%M:%S}")
 
@@ -87,17 +87,8 @@ def shortened(message: str) -> str:
 
 def totals_line(attempts: int, cost: float, *, complete: bool) -> str:
     """How many attempts, and their cost."""
-    known = money(cost) if complete else f"{money(cost)} known, the rest unknown"
+    known = usd(cost) if complete else f"{usd(cost)} known, the rest unknown"
     return f"{attempts} attempt{'' if attempts == 1 else 's'}, {known}"
-
-
-def money(cost: float | None) -> str:
-    """An amount in USD; "?" where it is unknown."""
-    if cost is None:
-        return "?"
-    if 0 < cost < 1e-6:
-        return "<$0.000001"
-    return f"${cost:.6f}".rstrip("0").rstrip(".")
 
 
 def _seconds(seconds: float | None) -> str:

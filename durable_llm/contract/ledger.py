@@ -132,3 +132,12 @@ def bounded_entries(entries: Sequence[Attempt]) -> list[Attempt]:
     if len(entries) <= FIRST_ENTRIES + LAST_ENTRIES:
         return list(entries)
     return [*entries[:FIRST_ENTRIES], *entries[-LAST_ENTRIES:]]
+
+
+def usd(cost: float | None) -> str:
+    """An amount in USD for people, "?" if it is unknown."""
+    if cost is None:
+        return "?"
+    if 0 < cost < 1e-6:
+        return "<$0.000001"
+    return f"${cost:.6f}".rstrip("0").rstrip(".")

@@ -15,9 +15,9 @@ from durable_llm.cli.output import plain
 from durable_llm.cli.parse import deadline, duration, json_or_text, pairs, read_config
 from durable_llm.cli.program import _wants_json
 from durable_llm.cli.prompt_options import PromptOptions
-from durable_llm.cli.tables import money
 from durable_llm.client.new_call import to_config
 from durable_llm.contract.categories import CallOutcome
+from durable_llm.contract.ledger import usd
 from durable_llm.errors import CALL_ENDINGS, DurableLLMError
 from tests.support import ROOT
 
@@ -221,5 +221,5 @@ def test_json_is_wanted_where_the_option_stands() -> None:
 
 def test_unknown_is_not_nothing_and_nothing_steers_a_terminal() -> None:
     """Costs are shown as they are known; control characters are not shown at all."""
-    assert [money(cost) for cost in (None, 0.0, 0.01, 1e-8, 12.5)] == ["?", "$0", "$0.01", "<$0.000001", "$12.5"]
+    assert [usd(cost) for cost in (None, 0.0, 0.01, 1e-8, 12.5)] == ["?", "$0", "$0.01", "<$0.000001", "$12.5"]
     assert plain("a\x1b[2Jb\x07\tc\nd") == "a[2Jb\tc\nd"

@@ -1,8 +1,8 @@
 """The activity `provider_attempt`: one order in, one request out, an answer or facts back.
 
 The steps are in `_ask` and `_accept`: check the order, resolve its key, build the request, send it, read the response,
-accept the answer. The outcome is held until the Temporal server can take it. Temporal never retries this activity; what
-a failure means is the workflow's to decide.
+accept the answer. The attempt holds its outcome until the Temporal server is reachable. Temporal never retries this
+activity: the workflow decides what a failure means.
 """
 
 import asyncio
@@ -46,13 +46,13 @@ class ProviderAttempts:
 
     Args:
         keys: The worker's keys and the rules for them.
-        heartbeat_interval: Between two heartbeats of one attempt; stretched when many are in flight.
+        heartbeat_interval: Between two heartbeats of one attempt. It grows when many attempts are in flight.
         also_allowed: Names of provider parameters that the operator added to the contract's list.
-        server: The Temporal server; by default the one that the running activity came from.
-        store: Where clients put prompts that are too large for Temporal; None: this worker has no such store.
-        registry: The worker's validators and tool parsers; by default those that every worker has.
-        validator_timeout: How long one of them may take.
-        converter: What decodes prompts; None: the converter of the worker's client.
+        server: The Temporal server. None: the server of the running activity.
+        store: The store of prompts that are too large for Temporal. None: this worker has none.
+        registry: The worker's validators and tool parsers. None: those that every worker has.
+        validator_timeout: Time limit of one validator or tool parser.
+        converter: Decodes prompts. None: the converter of the worker's client.
     """
 
     def __init__(
@@ -79,27 +79,27 @@ class ProviderAttempts:
     async def provider_attempt(self, order: AttemptOrder, prompt: Prompt | PromptReference | None) -> Answer:
         """Ask one model once.
 
-        Heartbeats from its start until its completion; the details are an AttemptHeartbeat once there is a background
-        response to follow. Completes only while the server answers.
+        It heartbeats from start to completion. With a background response, the heartbeat details are an
+        AttemptHeartbeat. It completes only while the server answers.
 
         Args:
             order: What to ask.
-            prompt: The prompt, or where it is in the store; None: it is read from the call's history.
+            prompt: The prompt, or its place in the store. None: it is read from the call's history.
 
         Raises:
-            ApplicationError: of type ATTEMPT_FAILED, with FailureFacts as its details; not retryable.
-            asyncio.CancelledError: the call was cancelled; the connection is closed.
+            ApplicationError: type ATTEMPT_FAILED, not retryable, with FailureFacts as details.
+            asyncio.CancelledError: the call was cancelled, and the connection is closed.
         """
         async with self._heartbeats.beating() as heartbeat:
             outcome = await self._outcome(order, prompt, heartbeat)
             await self._hold()
         if isinstance(outcome, FailureFacts):
-            # `from None`: litellm's exceptions must not follow into history, they hold keys.
+            # `from None`: litellm's exceptions hold keys and must not get into the history.
             raise _failed(outcome) from None
         return outcome
 
     async def _hold(self) -> None:
-        """Wait until the server can take a completion; a stopping worker tries its luck at once."""
+        """Wait until the server is reachable. A stopping worker does not wait."""
         try:
             if not worker_stops():
                 await self._server.reachable()
@@ -110,7 +110,7 @@ class ProviderAttempts:
     async def _outcome(
         self, order: AttemptOrder, given: Prompt | PromptReference | None, heartbeat: Heartbeat
     ) -> Answer | FailureFacts:
-        """An answer or the facts of a failure, with the time that it took."""
+        """An answer or the facts of a failure, with its duration."""
         started = time.monotonic()
         exchange = Exchange()
         if order.resume is not None:
@@ -131,7 +131,7 @@ class ProviderAttempts:
     async def _within_timeout(
         self, order: AttemptOrder, given: Prompt | PromptReference | None, exchange: Exchange, heartbeat: Heartbeat
     ) -> Answer | FailureFacts:
-        """The answer that was asked for, or facts. The timeout is the provider's: an answer that came is checked."""
+        """An accepted answer, or facts. The timeout limits the provider, not the checks of an answer."""
         scope = asyncio.timeout(order.timeout_s)
         prompt: Prompt | None = None
         try:
@@ -139,7 +139,7 @@ class ProviderAttempts:
                 prompt = await self._prompts.find(given, order.timeout_s)
                 checks = await self._validation.prepare(order.spec, prompt)
                 outcome = await self._ask(order, prompt, exchange, heartbeat)
-        except Exception as error:  # litellm raises classes of its own, of openai's, of httpx's and plain ones
+        except Exception as error:  # litellm raises its own classes, openai's, httpx's and built-in ones
             return self._facts_of_exception(None if scope.expired() else error, order, prompt, exchange)
         return await self._accept(outcome, checks, exchange, prompt) if isinstance(outcome, Answer) else outcome
 
@@ -159,7 +159,7 @@ class ProviderAttempts:
     async def _accept(
         self, answer: Answer, checks: AnswerChecks, exchange: Exchange, prompt: Prompt
     ) -> Answer | FailureFacts:
-        """The answer at a size that Temporal stores, if it is the one that was asked for."""
+        """The answer, cut to a size that Temporal stores, or facts if it fails the checks."""
         scrubber = self._keys.scrubber(prompt.messages)
         try:
             accepted = await checks.accept(answer)
@@ -172,16 +172,17 @@ class ProviderAttempts:
     def _facts_of_exception(
         self, error: Exception | None, order: AttemptOrder, prompt: Prompt | None, exchange: Exchange
     ) -> FailureFacts:
-        """The facts of a failure, None for the timeout. Where reading them fails in turn, what is known without them.
+        """The facts of a failure, or of the timeout if `error` is None.
 
-        No exception may leave from here: Temporal would store the one that it began with, litellm's, which holds keys.
+        If reading them fails too, the facts hold what is known without them. No exception may leave this method:
+        Temporal would store litellm's exception as its cause, and that holds keys.
         """
         try:
             scrubber = self._keys.scrubber(prompt.messages if prompt else None)
             if error is None:
                 return facts_of_timeout(order.timeout_s, exchange, scrubber)
             return facts_of_exception(error, exchange, scrubber, _now())
-        except Exception as fault:  # a body that nobody thought of, or a fault of ours
+        except Exception as fault:  # a body of unexpected shape, or a bug here
             text = f"the failure cannot be read: {type(fault).__name__}"
             return FailureFacts(text=text, http_status=exchange.status, request_sent=exchange.sent)
 

@@ -1,13 +1,13 @@
-"""The one exception for what our own side finds wrong with an attempt before anything is sent."""
+"""The exception for a fault on our own side, found before anything is sent."""
 
 from durable_llm.contract.facts import LocalFault
 
 
 class LocalFaultError(Exception):
-    """Nothing was sent; the text says why and what to set, and holds no key.
+    """Nothing was sent. The text says why and what to set. It holds no key.
 
     Args:
-        fault: What the facts of the attempt will name.
+        fault: The fault for the attempt's facts.
         text: The same in words.
     """
 

@@ -1,8 +1,8 @@
 """litellm, imported once and set up for a worker: the only module that imports it.
 
-Imported anyhow, litellm fetches a price list over HTTP, prints to stdout at each error, sends telemetry and queues the
-requests of a busy worker behind a connection limit. Each setting here switches one of those off; some are read only
-while litellm is imported, so they stand before the import.
+By default litellm fetches a price list over HTTP, prints to stdout at each error, sends telemetry and queues requests
+behind a connection limit. Each setting here switches one of these off. litellm reads some of them only during its
+import, so they stand before it.
 """
 
 import logging
@@ -12,14 +12,16 @@ import types
 import warnings
 from typing import Any, Final
 
-# litellm ships the same price list; fetching it delays the start and fails where there is no way out.
+# litellm ships the same price list. Fetching it delays the start, and fails without internet access.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-os.environ["LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS"] = "True"  # so is the list of headers, in the middle of an attempt
-# litellm fetches images and files for providers that do not: a caller would choose what the worker's network is asked.
+os.environ["LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS"] = (
+    "True"  # the same holds for its list of headers, which it fetches during an attempt
+)
+# litellm fetches images and files for providers that cannot: a caller could make the worker request any address.
 os.environ["MAX_IMAGE_URL_DOWNLOAD_SIZE_MB"] = "0"
 os.environ.setdefault("LITELLM_MODE", "PRODUCTION")  # anything else reads .env files into the worker's environment
-# litellm's limits (1,000 connections, 500 a host) would queue attempts inside their own timeout; the worker's number of
-# slots is the limit. 0 leaves aiohttp's own default: 100 in all, unlimited for a host.
+# With litellm's limits (1,000 connections, 500 per host) attempts would wait inside their own timeout. The worker's
+# slots are the limit. 0 means aiohttp's default: 100 in all, no limit per host.
 os.environ.setdefault("AIOHTTP_CONNECTOR_LIMIT", "100000")
 os.environ.setdefault("AIOHTTP_CONNECTOR_LIMIT_PER_HOST", "0")
 
@@ -36,29 +38,29 @@ from .faults import LocalFaultError
 
 
 class _NoGateway:
-    """Stands in for litellm's tool gateway, which no worker is."""
+    """Replaces litellm's MCP gateway, which a worker does not run."""
 
     @staticmethod
     def should_use_litellm_mcp_gateway(tools: Any) -> bool:  # noqa: ARG004  # litellm's signature
-        """Answer no."""
+        """Always False."""
         return False
 
 
-# On its way to the Responses API litellm imports its gateway, only to learn that it is not wanted; the gateway would
-# need the package `mcp`.
+# For the Responses API litellm imports its gateway, just to find that it is not used. The gateway needs the package
+# `mcp`.
 _gateway = types.ModuleType("litellm.responses.mcp.litellm_proxy_mcp_handler")
 _gateway.__dict__["LiteLLM_Proxy_MCP_Handler"] = _NoGateway
 sys.modules[_gateway.__name__] = _gateway
 
-# LiteLLM writes two lines for each request; OPENAI_LOG and LITELLM_LOG make all of them write prompts, headers, and
-# addresses with keys in them, whatever the worker's own log level is.
+# litellm logs two lines per request. With OPENAI_LOG and LITELLM_LOG the libraries log prompts, headers and addresses
+# with keys, regardless of the worker's log level.
 for _talker in ("LiteLLM", "openai", "httpx"):
     logging.getLogger(_talker).setLevel(logging.WARNING)
-# What a provider sent in the place of something else is quoted there, and warnings go to the worker's stderr.
+# These warnings quote what a provider sent, and they go to the worker's stderr.
 warnings.filterwarnings("ignore", message="Pydantic serializer warnings")
 litellm.suppress_debug_info = True
 litellm.telemetry = False
-litellm.drop_params = False  # a parameter that a model cannot take is a failure that the caller should see
+litellm.drop_params = False  # the caller should see that a model does not take a parameter
 litellm.num_retries = 0
 litellm.disable_end_user_cost_tracking = True
 
@@ -76,41 +78,40 @@ __all__ = [
 ]
 
 FIXED_ARGUMENTS: Final[dict[str, Any]] = {
-    # Retries have one owner, the call's workflow. Unset, OpenAI's client sends three requests.
+    # Only the workflow retries. By default OpenAI's client sends three requests.
     "max_retries": 0,
     "num_retries": 0,
-    # One number for all: litellm opens new connections for each timeout that it has not seen. What ends an attempt is
-    # its own deadline.
+    # One number for all: litellm opens new connections for each new timeout. The attempt has its own timeout.
     "timeout": 86_400.0,
-    # Else litellm looks through the tools for those of its own gateway, which takes the package `mcp` and, where it
-    # finds one, calls it and asks the model again.
+    # Otherwise litellm searches the tools for those of its gateway. That needs the package `mcp`, and litellm would
+    # call such a tool and ask the model again.
     "_skip_mcp_handler": True,
-    # Nothing of ours listens to litellm's log; without this it still builds a record of each call, a fifth of its time.
+    # Nobody reads litellm's log. Without this it still builds a record of each call, a fifth of its time.
     "no-log": True,
 }
-"""Passed with every call of litellm."""
+"""Arguments of every call of litellm."""
 
 
 RESPONSES_PARAMETERS: Final = frozenset(ResponsesAPIOptionalRequestParams.__annotations__)
-"""What litellm passes to the Responses API by name; the rest it drops, unless it comes in `extra_body`."""
+"""Parameters that litellm passes on to the Responses API. It drops others, unless they are in `extra_body`."""
 
 
 def provider_of(model: str, api_base: str | None) -> str:
     """Return litellm's name of the provider that serves `model`.
 
     Raises:
-        LocalFaultError: litellm knows no such provider; says how a model is written.
+        LocalFaultError: litellm does not know the provider; says how to write a model.
     """
     try:
         _, provider, _, _ = litellm.get_llm_provider(model=model, api_base=api_base)
-    except Exception:  # BadRequestError, or whatever the lookup of a strange name runs into
+    except Exception:  # BadRequestError, or any error in the lookup of a strange name
         text = f"no provider is known for the model {model!r}; write 'provider/model'"
         raise LocalFaultError(LocalFault.UNKNOWN_PROVIDER, text) from None
     return str(provider)
 
 
 def price(response: Any, model: str) -> float | None:
-    """What `response` cost in USD; None when litellm has no price for its model."""
+    """Cost of `response` in USD. None: litellm has no price for its model."""
     if getattr(response, "usage", None) is None or not response.usage.total_tokens:
         return None
     cost = response._hidden_params.get("response_cost")
@@ -119,7 +120,7 @@ def price(response: Any, model: str) -> float | None:
             cost = litellm.completion_cost(completion_response=response, model=model)
         except Exception:  # a model without a price: several exception classes
             return None
-    # litellm prices what it does not know at 0.0; an entry in its list says that a model is free indeed.
+    # litellm prices unknown models at 0.0. Only an entry in its list means that a model is free.
     return float(cost) if cost or _is_listed(model, str(response.model)) else None
 
 

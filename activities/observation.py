@@ -1,7 +1,7 @@
-"""What an attempt shows to the worker's telemetry.
+"""What the worker's telemetry sees of a running attempt.
 
-The attempt finds out its provider, its host and a large prompt only on its way. It records them here, so that it needs
-to know nothing of spans. Where nobody observes it, nothing is recorded.
+The attempt learns its provider, its host and a large prompt while it runs. It records them here and knows nothing about
+spans. Without an observer nothing is recorded.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -16,19 +16,19 @@ from .wire.exchange import Exchange
 
 @dataclass
 class Observation:
-    """What is known of an attempt beside its order and its outcome."""
+    """What is known about an attempt beside its order and its outcome."""
 
     provider: str | None = None
     """litellm's name of the provider."""
     prompt: Prompt | None = None
     exchange: Exchange | None = None
     secrets: Callable[[], Collection[str]] | None = None
-    """Tells the credential values that the worker knows, to be kept out of what is exported; asked at the end, since a
-    secret file may be read on the way. None: the attempt ended before it looked, and nothing of it may be shown."""
+    """Returns the credential values that the worker knows, which must not be exported. Called at the end, because the
+    attempt may read a secret file. None: the attempt ended before it read any, so no text of it may be shown."""
 
     @property
     def host(self) -> str | None:
-        """Host and port that were asked, if the request was made."""
+        """Host and port of the request, if it was made."""
         return self.exchange.host if self.exchange else None
 
 
@@ -38,7 +38,7 @@ _current: ContextVar[Observation | None] = ContextVar("observation", default=Non
 def record_observation(
     *, provider: str, prompt: Prompt, exchange: Exchange, secrets: Callable[[], Collection[str]]
 ) -> None:
-    """Record what the running attempt has found out, where somebody observes it."""
+    """Record what the running attempt has learned, if it is observed."""
     seen = _current.get()
     if seen is not None:
         seen.provider, seen.prompt, seen.exchange, seen.secrets = provider, prompt, exchange, secrets

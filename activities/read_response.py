@@ -1,7 +1,7 @@
-"""Reading a response: an answer, or the facts of why it is none.
+"""Read a response into an answer, or into facts that say why it is not one.
 
-litellm's return value does not decide: litellm makes up an empty answer from a body without choices, and a cut answer
-from one kind of 400. What was on the wire decides.
+The bytes on the wire decide, not litellm's return value: litellm makes an empty answer of a body without choices, and a
+cut answer of one kind of 400.
 """
 
 from collections.abc import Mapping
@@ -27,24 +27,26 @@ _COUNTS: Final = ("usage", "usageMetadata", "prompt_eval_count")
 def read_response(
     response: Any, request: ProviderRequest, exchange: Exchange, scrubber: Scrubber, now: datetime
 ) -> Answer | FailureFacts:
-    """The answer that a response is, or the facts of why it is none.
+    """The answer in a response, or the facts that say why it is not one.
 
     Args:
-        response: What litellm made of it.
-        request: What was asked.
-        exchange: What was on the wire.
+        response: litellm's return value.
+        request: The request.
+        exchange: The record of the wire.
         scrubber: Cleans every text.
-        now: When the response was there.
+        now: When the response arrived.
 
     Raises:
-        LocalFaultError: no request was seen, so nothing is known of where the response is from.
+        LocalFaultError: no request was recorded, so the origin of the response is unknown.
     """
     if exchange.status is None:
-        raise LocalFaultError(LocalFault.UNSUPPORTED, "litellm asks this provider on a way that cannot be observed")
+        raise LocalFaultError(
+            LocalFault.UNSUPPORTED, "litellm sends requests to this provider in a way that cannot be observed"
+        )
     if not exchange.succeeded:
         return facts_of_response(exchange, scrubber, now)
     value = exchange.json()
-    answer = without_keys(_as_told_on_the_wire(read_answer(response, exchange, request.spec.name), exchange), scrubber)
+    answer = without_keys(_corrected_by_wire(read_answer(response, exchange, request.spec.name), exchange), scrubber)
     defect = _defect(answer, request, exchange, value)
     if defect is None:
         usable = keep_usable_choices(answer, choice_ends(value))
@@ -58,13 +60,13 @@ def read_response(
 def facts_of_rejected_answer(
     defect: Defect, answer: Answer, exchange: Exchange, scrubber: Scrubber, now: datetime
 ) -> FailureFacts:
-    """The facts of an answer that will not do, with what it cost."""
+    """The facts of an answer with a defect, with its cost."""
     facts = facts_of_defect(defect, exchange, scrubber, now)
     return facts.model_copy(update={"model": answer.model, "usage": answer.usage, "cost": answer.cost})
 
 
 def facts_of_unchecked_answer(text: str, answer: Answer, exchange: Exchange, scrubber: Scrubber) -> FailureFacts:
-    """The facts of an answer that a broken validator could not check. The answer is kept: it was paid for."""
+    """The facts of an answer that a broken validator could not check. They keep the answer, which was paid for."""
     return FailureFacts(
         http_status=exchange.status,
         text=scrubber.clean(text),
@@ -78,21 +80,21 @@ def facts_of_unchecked_answer(text: str, answer: Answer, exchange: Exchange, scr
     )
 
 
-def _as_told_on_the_wire(answer: Answer, exchange: Exchange) -> Answer:
-    """With the model that the wire names, and without litellm's own guesses of usage and cost."""
+def _corrected_by_wire(answer: Answer, exchange: Exchange) -> Answer:
+    """The answer with the model from the wire, and without usage and cost that litellm guessed."""
     value = exchange.json()
     known = isinstance(value, Mapping)
     if exchange.streamed and not (known and any(value.get(name) for name in _COUNTS)):
         answer = answer.model_copy(update={"usage": None, "cost": None})
     if known and value.get("object") == "response" and isinstance(value.get("model"), str) and value["model"]:
-        answer = answer.model_copy(update={"model": value["model"]})  # litellm repeats the one that was asked
+        answer = answer.model_copy(update={"model": value["model"]})  # litellm repeats the requested one
     if uses_hosted_tools(value):
-        answer = answer.model_copy(update={"cost": None})  # they are billed beside the tokens
+        answer = answer.model_copy(update={"cost": None})  # hosted tools are billed in addition to tokens
     return answer
 
 
 def _defect(answer: Answer, request: ProviderRequest, exchange: Exchange, value: Any) -> Defect | None:
-    """What is wrong with the whole answer; an error that the body names comes before all else."""
+    """The defect of the answer as a whole. An error in the body comes first."""
     defect = _defect_of_choices(answer, exchange, value)
     if defect is not None and defect.kind is AnswerDefect.ERROR_BODY:
         return defect
@@ -104,12 +106,12 @@ def _defect_of_choices(answer: Answer, exchange: Exchange, value: Any) -> Defect
         return defect
     defect = choices_defect(answer.choices, choice_ends(value))
     if defect and defect.kind is AnswerDefect.EMPTY and value is None:
-        return body_defect(exchange.body, value)  # nothing was said because nothing could be read
+        return body_defect(exchange.body, value)  # the choices are empty because the body is unreadable
     return defect
 
 
 def _forgotten(request: ProviderRequest, value: Any) -> Defect | None:
-    """An answer without the conversation: the server took the stored response's id and ignores it."""
+    """An answer without the conversation: the server ignored the id of the stored response."""
     previous = request.parameters.get("previous_response_id")
     if previous is None or not forgets(value):
         return None
@@ -117,14 +119,14 @@ def _forgotten(request: ProviderRequest, value: Any) -> Defect | None:
 
 
 def _unanswerable(value: Any) -> Defect | None:
-    """A response that waits for what no caller can say here, whatever else it says."""
+    """A response that waits for something that no caller can give here."""
     kind = unanswerable(value)
     text = f"the response asks for {kind}, which a call cannot answer; offer tools of type 'function' instead"
     return Defect(AnswerDefect.EMPTY, None, text) if kind else None
 
 
 def _too_few_choices(request: ProviderRequest, answer: Answer) -> Defect | None:
-    """One choice where several were asked for: a provider that ignores `n`. Several, but fewer, are an answer."""
+    """One choice instead of several: the provider ignores `n`. Two or more choices are an answer."""
     if request.choices == 1 or len(answer.choices) != 1:
         return None
     text = f"the provider gave one choice where n asked for {request.choices}; leave n out of this spec"

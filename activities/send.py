@@ -1,8 +1,8 @@
-"""Sending the attempt's one request: by Chat Completions or the Responses API, streamed or whole, or in the background.
+"""Send the attempt's one request: to Chat Completions or the Responses API, streamed or not, or in the background.
 
-A background response outlives the worker that asked for it. Heartbeats carry its id as soon as it is known, so that the
-attempt after a lost worker's follows the same response: asked once, paid once. Only the first request is billed; a
-question about how far the response is may fail without the attempt failing.
+A background response outlives its worker. Heartbeats carry its id as soon as it is known. So after a lost worker the
+next attempt polls the same response, and it is paid for once. Only the first request is billed. A failed poll does not
+fail the attempt.
 """
 
 import asyncio
@@ -28,17 +28,17 @@ from .temporal.server import given_up
 from .wire.exchange import Exchange, recording
 
 FIRST_PAUSE_S: Final = 0.5
-"""Between the first two questions; each pause after it is longer by half."""
+"""Seconds between the first two polls. Each pause is longer by half."""
 
 LONGEST_PAUSE_S: Final = 10.0
 POLL_TIMEOUT_S: Final = 30.0
-"""A question that takes longer is asked again."""
+"""A poll that takes longer is repeated."""
 
 CANCEL_TIMEOUT_S: Final = 2.0
-"""How long the end of an attempt may wait for the provider to stop working on it."""
+"""Seconds that the end of an attempt waits for the provider to stop."""
 
 _ID: Final = re.compile(r"(?!\.+$)[A-Za-z0-9_.=:-]{1,300}")
-"""What an id is: a gateway's are longer than OpenAI's, and encoded."""
+"""An id of a response. Those of gateways are longer than OpenAI's, and encoded."""
 
 _ENDED: Final = frozenset({"completed", "failed", "incomplete", "cancelled"})
 _GONE: Final = frozenset({404, 410})
@@ -50,13 +50,13 @@ async def send(request: ProviderRequest, exchange: Exchange, heartbeat: Heartbea
     """Send the attempt's one request and read its response to the end.
 
     Args:
-        request: What to ask.
-        exchange: The attempt's record; it names the background response to follow, if there is one.
+        request: The request.
+        exchange: The attempt's record. It names the background response to follow, if there is one.
         heartbeat: Carries the id of a background response as soon as it is known.
-        scrubber: Knows the worker's keys, which no id that is followed may hold.
+        scrubber: Knows the worker's keys. The id of a response must not hold one.
 
     Returns:
-        litellm's chat completion; what the exchange recorded says whether it is an answer.
+        litellm's chat completion. The exchange's record says whether it is an answer.
     """
     with recording(exchange):
         if not request.spec.responses_api:
@@ -70,7 +70,7 @@ async def send(request: ProviderRequest, exchange: Exchange, heartbeat: Heartbea
 
 
 async def _collect_stream(response: Any) -> Any:
-    """What litellm gave; a stream is read to its end and put together."""
+    """The response of litellm. A stream is read to its end and joined."""
     if not hasattr(response, "__aiter__"):
         return response
     try:
@@ -84,7 +84,7 @@ async def _collect_stream(response: Any) -> Any:
 
 
 def _streamed_logprobs(chunks: list[Any]) -> list[Any]:
-    """The tokens of all chunks, which litellm's builder drops."""
+    """The log probabilities of all chunks, which litellm's builder drops."""
     pieces = (plain_logprobs(getattr(choice, "logprobs", None)) for chunk in chunks for choice in chunk.choices)
     return [token for piece in pieces if piece for token in piece.get("content") or ()]
 
@@ -92,7 +92,7 @@ def _streamed_logprobs(chunks: list[Any]) -> list[Any]:
 async def _send_to_responses(request: ProviderRequest, exchange: Exchange) -> None:
     """Send the one request that is billed.
 
-    Raises whatever litellm does, unless the record holds a whole answer: that litellm cannot read it loses nothing.
+    Raises litellm's errors, except when the record holds a complete answer that only litellm cannot read.
     """
     try:
         response = await litellm.aresponses(**request.arguments)
@@ -106,7 +106,7 @@ async def _send_to_responses(request: ProviderRequest, exchange: Exchange) -> No
 
 @dataclass
 class _BackgroundResponse:
-    """A response on which the provider works by itself."""
+    """A response that the provider works on in the background."""
 
     request: ProviderRequest
     exchange: Exchange
@@ -115,10 +115,10 @@ class _BackgroundResponse:
     missed: int = 0
 
     async def follow(self) -> None:
-        """Begin the response, or go on with the one that there is, and return when the record holds its end."""
+        """Start the response or continue with an existing one. Returns when the record holds its end."""
         if self.exchange.response_id is None:
             await _send_to_responses(self.request, self.exchange)
-            if (response_id := self._id()) is None:  # nothing to follow: what came is read
+            if (response_id := self._id()) is None:  # no response to follow: read what came
                 return
             self.exchange.follow(response_id)
             self.heartbeat.send_details(AttemptHeartbeat(response_id=response_id))
@@ -130,7 +130,7 @@ class _BackgroundResponse:
             raise
 
     def _id(self) -> str | None:
-        """The response's id, if it may stand in heartbeats, orders and addresses: the provider chose it."""
+        """The response's id, if it is safe in heartbeats, orders and URLs. The provider chooses it."""
         value = self.exchange.json()
         response_id = value.get("id") if isinstance(value, Mapping) else None
         if not isinstance(response_id, str) or not _ID.fullmatch(response_id):
@@ -139,31 +139,31 @@ class _BackgroundResponse:
 
     @property
     def _access(self) -> dict[str, Any]:
-        """Arguments that every question about the response needs."""
+        """Arguments of every poll."""
         arguments = self.request.arguments
         access = {name: arguments[name] for name in _ACCESS if name in arguments}
         return {**access, "custom_llm_provider": self.request.provider, "response_id": self.exchange.response_id}
 
     async def _poll_until_ended(self) -> None:
         backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S, factor=1.5)
-        if self.exchange.status is None:  # another attempt began it
+        if self.exchange.status is None:  # another attempt started it
             await self._poll()
-        while self._goes_on():
-            await backoff.pause(at_least_s=self._asked_pause())
+        while self._in_progress():
+            await backoff.pause(at_least_s=self._requested_pause())
             await self._poll()
 
     async def _poll(self) -> None:
-        """Ask once how far it is; the record holds what came, or that nothing did."""
+        """Poll once. The record holds the result."""
         polls = self.exchange.polls
         try:
             async with asyncio.timeout(POLL_TIMEOUT_S):
                 await litellm.aget_responses(**self._access)
         except Exception:
-            if self.exchange.polls == polls:  # nothing was sent, and the next one would not be either
+            if self.exchange.polls == polls:  # nothing was sent, and the next poll would not be sent either
                 raise
 
-    def _goes_on(self) -> bool:
-        """Whether the response may still be under way, as far as the last poll tells."""
+    def _in_progress(self) -> bool:
+        """Whether the response may still be in progress, by the last poll."""
         exchange = self.exchange
         if exchange.status is None or exchange.error is not None:
             return True
@@ -172,18 +172,18 @@ class _BackgroundResponse:
             return not isinstance(value, Mapping) or value.get("status") not in _ENDED
         if exchange.status in _GONE:
             self.missed += 1
-            return self.missed < 2  # one may be a replica that has not heard of it yet
+            return self.missed < 2  # the first may come from a replica that does not know it yet
         return exchange.status in _PASSING or exchange.status >= 500
 
-    def _asked_pause(self) -> float:
-        """Seconds that a provider asked to wait when it did not answer."""
+    def _requested_pause(self) -> float:
+        """Seconds that the provider asked to wait before the next poll."""
         if self.exchange.succeeded:
             return 0.0
         wait = retry_after.parse(self.exchange.headers, self.exchange.json(), "", datetime.now(UTC))
         return wait.seconds if wait else 0.0
 
     async def _cancel(self) -> None:
-        """Tell the provider to stop; whether it does is its own affair, and the record stays as it is."""
+        """Ask the provider to stop. Its reply does not matter and is not recorded."""
         with recording(replace(self.exchange)), contextlib.suppress(Exception):
             async with asyncio.timeout(CANCEL_TIMEOUT_S):
                 await litellm.acancel_responses(**self._access)

@@ -1,1 +1,1 @@
-"""Reading a response that succeeded: what it says, what is wrong with it, and how much of it can be stored."""
+"""Read a successful response: its content, its defects, and how much of it Temporal can store."""

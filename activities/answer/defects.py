@@ -1,7 +1,7 @@
 """Whether an HTTP 200 is an answer, read from the bytes on the wire.
 
-litellm invents finish reasons ("stop" for a cut answer and for an upstream error) and turns a
-blocked prompt into an empty answer. The provider's own words decide here, in whichever of its formats they are.
+litellm invents finish reasons ("stop" for a cut answer and for an upstream error) and turns a blocked prompt into an
+empty answer. So the provider's own fields decide, in each provider's format.
 """
 
 import json
@@ -41,7 +41,7 @@ _REFUSED: Final = frozenset({"refusal"})
 
 
 class ChoiceEnd(NamedTuple):
-    """One choice's end as its provider told it."""
+    """The end of one choice in its provider's words."""
 
     finish_reason: str | None = None
     refusal: str | None = None
@@ -58,11 +58,11 @@ class Defect(NamedTuple):
 
 
 def body_defect(body: bytes, value: Any) -> Defect | None:
-    """What can be said of a 200 by its body alone; None when nothing is wrong yet.
+    """The defect that the body of a 200 shows by itself.
 
     Args:
         body: The bytes.
-        value: Their JSON value; None when there is none.
+        value: Their JSON value. None: they have none.
     """
     if value is None:
         return Defect(_unreadable(body))
@@ -77,14 +77,14 @@ def body_defect(body: bytes, value: Any) -> Defect | None:
     end = choice_ends(value)
     if len(end) == 1 and (defect := _by_finish(end[0])):
         return defect
-    if value.get("output") == []:  # of a Response; litellm raises there
+    if value.get("output") == []:  # a Response without output, for which litellm raises
         finish = end[0].finish_reason if end else None
         return Defect(AnswerDefect.LENGTH if finish in _LENGTH else AnswerDefect.EMPTY, finish)
     return None
 
 
 def choices_defect(choices: list[Choice], ends: list[ChoiceEnd]) -> Defect | None:
-    """What is wrong with all of `choices`; None when one of them is an answer."""
+    """The defect of all `choices`. None: one of them is an answer."""
     if not choices:
         return Defect(AnswerDefect.EMPTY, ends[0].finish_reason if ends else None)
     defects = [choice_defect(choice, _end_of(ends, index)) for index, choice in enumerate(choices)]
@@ -92,7 +92,7 @@ def choices_defect(choices: list[Choice], ends: list[ChoiceEnd]) -> Defect | Non
 
 
 def choice_defect(choice: Choice, end: ChoiceEnd) -> Defect | None:
-    """What is wrong with one choice; None when it is an answer."""
+    """The defect of one choice. None: it is an answer."""
     if defect := _by_finish(end):
         return defect
     finish = end.finish_reason or choice.finish_reason
@@ -105,7 +105,7 @@ def choice_defect(choice: Choice, end: ChoiceEnd) -> Defect | None:
 
 
 def choice_ends(value: Any) -> list[ChoiceEnd]:
-    """How each choice ended, in OpenAI's, Anthropic's, Google's, Cohere's, Amazon's or Ollama's words."""
+    """The end of each choice, in the format of OpenAI, Anthropic, Google, Cohere, Amazon or Ollama."""
     if not isinstance(value, Mapping):
         return []
     for name in ("choices", "candidates"):
@@ -133,7 +133,7 @@ def _of_choice(choice: Mapping[str, Any]) -> ChoiceEnd:
 
 
 def _of_response(value: Mapping[str, Any]) -> ChoiceEnd:
-    """OpenAI's Responses API, which litellm uses by itself for some models."""
+    """The end of a Response of OpenAI's Responses API."""
     contents = [item.get("content") for item in value["output"] if isinstance(item, Mapping)]
     parts = [part for content in contents if isinstance(content, list) for part in content]
     refusal = next((part.get("refusal") for part in parts if isinstance(part, Mapping) and part.get("refusal")), None)
@@ -143,7 +143,7 @@ def _of_response(value: Mapping[str, Any]) -> ChoiceEnd:
 
 
 def _generic(choice: Mapping[str, Any]) -> bool:
-    """Whether a gateway's own reason says less than the end one beside it."""
+    """Whether a gateway's finish reason says less than the native one."""
     return choice.get("finish_reason") in (None, "stop", "error")
 
 
@@ -178,7 +178,7 @@ def _is_object(arguments: str) -> bool:
 
 
 def _unreadable(body: bytes) -> AnswerDefect:
-    """A JSON text that stops before its end was cut; everything else was never JSON."""
+    """CUT for JSON that stops before its end, UNREADABLE for everything else."""
     text = body.decode(errors="ignore").strip()
     return (
         AnswerDefect.CUT
@@ -192,6 +192,6 @@ def _stops_early(text: str) -> bool:
         json.loads(text)
     except json.JSONDecodeError as error:
         return text[:1] in ("{", "[") and error.pos >= len(text) - 1
-    except (ValueError, RecursionError):  # a number or a depth that no answer has
+    except (ValueError, RecursionError):  # a huge number or too much depth
         return False
     return False

@@ -1,7 +1,7 @@
-"""From litellm's response to the contract's `Answer`: plain data that Temporal can store.
+"""Turn litellm's response into the contract's `Answer`: plain data that Temporal can store.
 
-litellm's own objects hold clients, change from version to version and price what they do not know at zero; a stored
-result must be readable for ever.
+litellm's objects hold clients, change between versions and price unknown models at zero. A stored result must stay
+readable.
 """
 
 from collections.abc import Collection
@@ -24,11 +24,11 @@ _LABEL_BYTES: Final = 1000
 _CONTINUES: Final = ("thought_signatures", "reasoning_details")
 _SIGNS_CALL: Final = ("thought_signature",)
 _RUN_BY_PROVIDER: Final = "srvtoolu_"
-"""How the ids begin of tools that Claude's server ran itself; litellm lists them among the caller's calls."""
+"""Prefix of the ids of tools that Claude's server ran. litellm lists them among the caller's calls."""
 
 
 def read_answer(response: Any, exchange: Exchange, model: str) -> Answer:
-    """What `response` says, with usage and cost; nothing is judged here."""
+    """The content of `response`, with usage and cost. Defects are not looked for here."""
     return Answer(
         choices=[_choice(choice) for choice in response.choices],
         model=_label(response.model),
@@ -42,7 +42,7 @@ def read_answer(response: Any, exchange: Exchange, model: str) -> Answer:
 
 
 def read_usage(response: Any) -> Usage | None:
-    """Tokens as the provider counted them; None when it did not."""
+    """Tokens as the provider counted them. None: it did not."""
     usage = getattr(response, "usage", None)
     if usage is None or not (usage.prompt_tokens or usage.completion_tokens):
         return None
@@ -58,7 +58,7 @@ def read_usage(response: Any) -> Usage | None:
 
 
 def storable(answer: Answer) -> tuple[Answer, str]:
-    """`answer` in characters that UTF-8 has, and its JSON."""
+    """`answer` without lone surrogates, and its JSON."""
     try:
         return answer, answer.model_dump_json()
     except PydanticSerializationError:
@@ -67,7 +67,7 @@ def storable(answer: Answer) -> tuple[Answer, str]:
 
 
 def without_keys(answer: Answer, scrubber: Scrubber) -> Answer:
-    """`answer` as it can be stored, without this worker's keys, which a provider may echo anywhere."""
+    """`answer` in a form that can be stored, without this worker's keys: a provider may echo them anywhere."""
     answer, document = storable(answer)
     cleaned = scrubber.clean_document(document)
     if cleaned != document:
@@ -97,24 +97,24 @@ def _choice(choice: Any) -> Choice:
 
 
 def _label(text: str | None) -> str | None:
-    """A name or an id, which a provider may make as long as it likes."""
+    """A name or an id, cut: a provider may send a long one."""
     return clip(text, _LABEL_BYTES) if text else None
 
 
 def _specific(item: Any, names: Collection[str]) -> dict[str, Any] | None:
-    """Those of an item's provider-specific fields that the next call needs; None without any."""
+    """The provider-specific fields of an item that the next call needs. None: it has none."""
     fields = getattr(item, "provider_specific_fields", None) or {}
     return {name: fields[name] for name in names if fields.get(name)} or None
 
 
 def plain_logprobs(logprobs: Any) -> dict[str, Any] | None:
-    """Litellm's log probabilities as plain data, in OpenAI's shape."""
+    """Log probabilities of litellm as plain data, in OpenAI's shape."""
     plain = logprobs.model_dump() if isinstance(logprobs, BaseModel) else logprobs
     return plain if isinstance(plain, dict) else None
 
 
 def _is_done(call: Any) -> bool:
-    """Whether the provider ran a call's tool itself: nobody is to answer it, and no schema is skipped for it."""
+    """Whether the provider ran the tool itself, so that the caller has nothing to do."""
     return (call.id or "").startswith(_RUN_BY_PROVIDER)
 
 

@@ -1,7 +1,7 @@
-"""A Response of OpenAI's as the chat completion that says the same.
+"""Convert a Response of OpenAI's Responses API into a chat completion.
 
-From here on a Response is an answer like any other: the same code reads it, judges it and prices it. It is read from
-the wire, since a background response comes by another request than the one that litellm converts.
+So the same code reads every answer, finds its defects and prices it. The Response is read from the wire, because a
+background response does not come with the request that litellm converts.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,18 +12,18 @@ from ..litellm_setup import litellm
 _WAITING: Final = frozenset({
     "custom_tool_call", "mcp_approval_request", "computer_call", "local_shell_call", "shell_call", "apply_patch_call",
 })  # fmt: skip
-"""Items that the provider wants answered by something that is neither a message nor a function's result."""
+"""Items that wait for something that is neither a message nor a function's result."""
 
 _BILLED: Final = frozenset({
     "web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "shell_call",
 })  # fmt: skip
-"""Items of tools that the provider runs by itself and bills by the call, the session or the picture."""
+"""Items of tools that the provider runs and bills by call, session or picture."""
 
 _ENDS: Final = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
 
 def completion_of(value: Any) -> Any:
-    """The Response `value` as litellm's chat completion; one without choices when it is no Response."""
+    """The Response `value` as litellm's chat completion. It has no choices if `value` is not a Response."""
     if not isinstance(value, Mapping) or not isinstance(value.get("output"), list):
         return litellm.ModelResponse(choices=[])
     items = [item for item in value["output"] if isinstance(item, Mapping)]
@@ -37,23 +37,23 @@ def completion_of(value: Any) -> Any:
 
 
 def forgets(value: Any) -> bool:
-    """Whether a Response says that it goes on from none; what a gateway calls another one is left to it."""
+    """Whether a Response says that it continues no other. An id that differs may be a gateway's, and does not count."""
     return isinstance(value, Mapping) and "previous_response_id" in value and not value["previous_response_id"]
 
 
 def unanswerable(value: Any) -> str | None:
-    """What a Response waits for that is no function's result: an item's type; None without any."""
+    """The type of an item that waits for something else than a function's result. None: no such item."""
     kinds = _kinds(value)
     return next((kind for kind in kinds if kind in _WAITING and f"{kind}_output" not in kinds), None)
 
 
 def uses_hosted_tools(value: Any) -> bool:
-    """Whether a Response cost more than its tokens."""
+    """Whether a Response used tools that are billed in addition to tokens."""
     return any(kind in _BILLED for kind in _kinds(value))
 
 
 def _kinds(value: Any) -> list[str]:
-    """Types of a Response's items."""
+    """The types of a Response's items."""
     return [str(item.get("type")) for item in _mappings(value.get("output"))] if isinstance(value, Mapping) else []
 
 
@@ -76,13 +76,13 @@ def _choice(items: list[Mapping[str, Any]], value: Mapping[str, Any]) -> dict[st
 
 
 def _call(item: Mapping[str, Any]) -> dict[str, Any]:
-    """The call under the id that its result must name."""
+    """A tool call with the id that its result must name."""
     function = {"name": item.get("name"), "arguments": item.get("arguments") or ""}
     return {"id": item.get("call_id") or item.get("id"), "type": "function", "function": function}
 
 
 def _reasoning(items: list[Mapping[str, Any]]) -> Iterator[str]:
-    """Summaries of the model's reasoning; open models tell the reasoning itself."""
+    """Summaries of the model's reasoning, or the reasoning itself from open models."""
     for item in items:
         if item.get("type") == "reasoning":
             for part in (*_mappings(item.get("summary")), *_mappings(item.get("content"))):

@@ -1,7 +1,6 @@
-"""Halves of characters, which models make where a token limit cuts an emoji's JSON escape in two.
+"""Replace lone surrogates: halves of characters, left where a token limit cuts an emoji's JSON escape.
 
-Python reads such an escape as a lone surrogate, which no UTF-8 has. Such an answer could not be stored: paid for, it
-would be thrown away and asked again.
+UTF-8 cannot encode them, so an answer with one could not be stored. It would be paid for and lost.
 """
 
 from typing import Any
@@ -10,7 +9,7 @@ _UTF_16 = "utf-16-le"
 
 
 def without_surrogates(value: Any) -> Any:
-    """JSON's `value` with U+FFFD for each lone surrogate; two halves of a character become the character."""
+    """The JSON `value` with U+FFFD for each lone surrogate. Two halves of a character become the character."""
     match value:
         case str():
             return value if value.isascii() else value.encode(_UTF_16, "surrogatepass").decode(_UTF_16, "replace")

@@ -1,7 +1,7 @@
-"""An answer cut to what Temporal stores: it was paid for, so what fits is kept and marked, and nothing asked again.
+"""Cut an answer to a size that Temporal stores. It was paid for, so as much as possible is kept.
 
-What goes first is what is missed least: log probabilities, the reasoning, choices and tool calls beyond any use, and
-the ends of the longest texts and arguments. Short ones stay whole.
+Log probabilities go first, then the reasoning, choices and tool calls beyond a limit, and the ends of the longest texts
+and arguments. Short texts are not cut.
 """
 
 import json
@@ -12,19 +12,19 @@ from durable_llm.contract.request import MAX_ANSWER_BYTES
 from durable_llm.contract.result import Answer, Choice
 
 MOST_CHOICES: Final = 128
-"""As many as OpenAI gives at most."""
+"""OpenAI's limit."""
 
 MOST_TOOL_CALLS: Final = 32
-"""Of each choice, where an answer is too large; without their texts all of them fit."""
+"""Per choice of an answer that is too large. Without their texts they fit."""
 
 _SAFETY: Final = 0.9
-"""Part of the allowed size that cut texts fill."""
+"""Part of the allowed size for cut texts."""
 
 _MARK: Final = "…"
 
 
 def truncate(answer: Answer, limit: int = MAX_ANSWER_BYTES) -> Answer:
-    """`answer` in at most `limit` bytes of JSON, with `truncated` set where something had to go."""
+    """`answer` in at most `limit` bytes of JSON. `truncated` says whether something is missing."""
     for step in (_without_logprobs, _without_reasoning, _with_fewer_parts, _with_short_texts):
         if _size(answer) <= limit:
             return answer
@@ -52,7 +52,7 @@ def _with_fewer_parts(answer: Answer, _limit: int) -> Answer:
 
 
 def _with_short_texts(answer: Answer, limit: int) -> Answer:
-    """With each text, argument and id of the choices no longer than it takes for all of them to fit."""
+    """The choices with each text, argument and id cut so that all of them fit."""
     choices = [choice.model_dump() for choice in answer.choices]
     weights = [_weight(text) for text in _texts(choices)]
     most = _level(weights, (limit - (_size(answer) - sum(weights))) * _SAFETY)
@@ -60,7 +60,7 @@ def _with_short_texts(answer: Answer, limit: int) -> Answer:
 
 
 def _level(weights: Sequence[int], room: float) -> float:
-    """What each may weigh at most for all to fit into `room`: the light ones leave theirs to the heavy ones."""
+    """The largest size of one text so that all fit into `room` bytes. Short texts leave room for long ones."""
     left = len(weights)
     for weight in sorted(weights):
         if weight * left > room:
@@ -87,7 +87,7 @@ def _cut(value: Any, most: float) -> Any:
 
 
 def _start(text: str, room: float) -> str:
-    """The start of `text` that weighs at most `room`, with a mark where it was cut."""
+    """The start of `text` in at most `room` bytes, with a mark if it is cut."""
     end = len(text)
     while (weight := _weight(text[:end])) > room and end:
         end = min(end - 1, int(end * max(room, 0) / weight))
@@ -95,5 +95,5 @@ def _start(text: str, room: float) -> str:
 
 
 def _weight(text: str) -> int:
-    """Bytes that `text` takes inside JSON."""
+    """Bytes of `text` inside JSON."""
     return len(json.dumps(text, ensure_ascii=False).encode(errors="replace"))

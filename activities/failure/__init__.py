@@ -1,1 +1,1 @@
-"""Reading a failure: the facts that the workflow classifies."""
+"""Read a failure into the facts that the workflow classifies."""

@@ -1,7 +1,7 @@
-"""From an exception and the record of its exchange to `FailureFacts`.
+"""Turn an exception and the record of its exchange into `FailureFacts`.
 
-The record is the truth: status, headers and body as they came. litellm's exception gives its class name, and its text
-where there was no response. Exceptions themselves must not leave the activity: they hold keys and cannot be unpickled.
+Status, headers and body come from the record. litellm's exception only gives its class name, and its text if there was
+no response. Exceptions must not leave the activity: they hold keys and cannot be unpickled.
 """
 
 import re
@@ -22,21 +22,21 @@ from . import retry_after
 
 _PREFIX = re.compile(r"^(?:litellm\.)?(?:\w+(?:Error|Exception)\s*[:-]\s*)+")
 _ADVICE: Final = "To drop these, set "
-"""Where litellm begins to advise the operator of its proxy."""
+"""Start of litellm's advice for its proxy."""
 
 _FETCHES: Final = (litellm.ImageFetchError, SSRFError)
 _UNSUPPORTED: Final = (litellm.UnsupportedParamsError, NotImplementedError, *_FETCHES)
-_REDIRECTED: Final = "the provider redirects to another address; that is not followed, since the key would go along."
+_REDIRECTED: Final = "the provider redirects to another address; it is not followed, because the key would go along."
 
 
 def facts_of_exception(error: BaseException, exchange: Exchange, scrubber: Scrubber, now: datetime) -> FailureFacts:
     """The facts of an attempt that ended with `error`.
 
     Args:
-        error: What litellm or our own code raised.
-        exchange: What happened on the wire.
+        error: The exception of litellm or of our code.
+        exchange: The record of the wire.
         scrubber: Cleans every text.
-        now: When the failure was seen, for waits that end at a moment.
+        now: The time of the failure, for waits that end at a moment.
     """
     if exchange.status is not None:
         return _facts_of_recorded_response(exchange, scrubber, now).model_copy(update={"exception": _class_name(error)})
@@ -50,7 +50,9 @@ def facts_of_exception(error: BaseException, exchange: Exchange, scrubber: Scrub
 def facts_of_timeout(timeout_s: float, exchange: Exchange, scrubber: Scrubber) -> FailureFacts:
     """The facts of an attempt that its own timeout ended."""
     follows = exchange.response_id is not None
-    received = f"; {len(exchange.raw_body)} bytes of a response had come" if exchange.raw_body and not follows else ""
+    received = (
+        f"; {len(exchange.raw_body)} bytes of a response had arrived" if exchange.raw_body and not follows else ""
+    )
     return FailureFacts(
         http_status=exchange.status,
         text=f"no answer within {timeout_s:g} s{received}",
@@ -61,7 +63,7 @@ def facts_of_timeout(timeout_s: float, exchange: Exchange, scrubber: Scrubber) -
 
 
 def facts_of_defect(defect: Defect, exchange: Exchange, scrubber: Scrubber, now: datetime) -> FailureFacts:
-    """The facts of a 200 that is no answer."""
+    """The facts of a 200 with a defect."""
     if defect.kind is AnswerDefect.ERROR_BODY:
         facts = _facts_of_error(read_error_json(exchange.json()), exchange, scrubber, now)
     else:
@@ -78,7 +80,7 @@ def facts_of_defect(defect: Defect, exchange: Exchange, scrubber: Scrubber, now:
 
 
 def _facts_of_recorded_response(exchange: Exchange, scrubber: Scrubber, now: datetime) -> FailureFacts:
-    """What a response says where litellm raised after it, or because of it."""
+    """The facts of a response after which litellm raised."""
     if exchange.error is not None:
         facts = facts_of_response(exchange, scrubber, now)
         text = facts.text if not exchange.succeeded else scrubber.clean(_text_of(exchange.error))
@@ -90,7 +92,7 @@ def _facts_of_recorded_response(exchange: Exchange, scrubber: Scrubber, now: dat
 
 
 def facts_of_response(exchange: Exchange, scrubber: Scrubber, now: datetime) -> FailureFacts:
-    """The facts of a response that is no success."""
+    """The facts of a response whose status is not a success."""
     said = read_error(exchange.headers, exchange.body)
     if exchange.status is not None and 300 <= exchange.status < 400:
         said = said._replace(message=f"{_REDIRECTED} {said.message}".strip())
@@ -129,7 +131,7 @@ def _block_reason(exchange: Exchange) -> list[str]:
 
 
 def _local_fault(error: BaseException, exchange: Exchange) -> LocalFault:
-    """What our side knows of a failure without a response."""
+    """Our own side's fault, for a failure without a response."""
     if exchange.refused is not None:
         return exchange.refused
     if isinstance(error, LocalFaultError):
@@ -148,19 +150,19 @@ def _before_sending(error: BaseException) -> LocalFault:
         return LocalFault.MISSING_PACKAGE
     if any(isinstance(link, _UNSUPPORTED) for link in chain):
         return LocalFault.UNSUPPORTED
-    if any(isinstance(link, litellm.AuthenticationError) for link in chain) or _speaks_of_keys(error):
+    if any(isinstance(link, litellm.AuthenticationError) for link in chain) or _misses_key(error):
         return LocalFault.MISSING_KEY
     return LocalFault.REQUEST_NOT_BUILT
 
 
-def _speaks_of_keys(error: BaseException) -> bool:
-    """Whether a text says that a credential is missing; nothing was sent, so no provider wrote it."""
+def _misses_key(error: BaseException) -> bool:
+    """Whether litellm says that a credential is missing. Nothing was sent, so the text is not a provider's."""
     low = str(error).lower()
     return any(word in low for word in ("api_key", "api key", "credential", "access token", "_api_key"))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The exception and what led to it, also where that is suppressed."""
+    """The exception and its causes, suppressed ones too."""
     seen: set[int] = set()
     link: Any = error
     while link is not None and id(link) not in seen:
@@ -177,6 +179,6 @@ def _class_name(error: BaseException) -> str | None:
 def _text_of(error: BaseException) -> str:
     """The exception's text without litellm's prefixes, advice and tracebacks."""
     if any(isinstance(link, _FETCHES) for link in _chain(error)):
-        return f"the provider's adapter would fetch an address of the prompt by itself; {INLINE}"
+        return f"litellm would fetch an address of the prompt; {INLINE}"
     text = str(error).partition("Traceback (most recent call last)")[0].partition(_ADVICE)[0].strip()
     return _PREFIX.sub("", text) or type(error).__name__

@@ -1,7 +1,7 @@
-"""How long a provider asked to wait: one parser for every place where providers say so.
+"""Parse how long a provider asked to wait, from every place where providers say it.
 
-It is total: whatever a provider writes, the result is a finite number of seconds from 0 to LONGEST_WAIT_S, or None. Two
-parsers of one header would disagree one day, and a wait of NaN seconds is a stuck call.
+The result is always a finite number of seconds from 0 to LONGEST_WAIT_S, or None. A wait of NaN seconds would block a
+call forever.
 """
 
 import math
@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final, NamedTuple
 
 LONGEST_WAIT_S: Final = 30 * 86_400.0
-"""Longer waits are cut to this. No call waits so long; what counts is that the wait is too long for any policy."""
+"""Longer waits are cut to this, which is too long for any policy."""
 
 _EPOCH_S: Final = 1e9
 _EPOCH_MS: Final = 1e12
@@ -30,20 +30,20 @@ _FIELDS: Final = ("retryDelay", "retry_after_ms", "retry_after_seconds", "retry_
 
 
 class Wait(NamedTuple):
-    """Seconds, and where they were said: a header's name, a body field, or "text"."""
+    """Seconds, and their source: a header's name, a body field, or "text"."""
 
     seconds: float
     source: str
 
 
 def parse(headers: Mapping[str, str], body: Any, text: str, now: datetime) -> Wait | None:
-    """The wait that a failed response asks for; the most explicit place wins.
+    """The wait that a failed response asks for. The most explicit source wins.
 
     Args:
         headers: With lower-case names.
-        body: The body's JSON value; None when it is none.
+        body: The body's JSON value. None: it has none.
         text: The provider's message.
-        now: An aware moment; dates count from it.
+        now: The current time, with a time zone. Dates count from it.
     """
     candidates = (_headers, _body, _text, _resets)
     for look in candidates:
@@ -53,13 +53,13 @@ def parse(headers: Mapping[str, str], body: Any, text: str, now: datetime) -> Wa
 
 
 def delay_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers that speak of waiting, as they came: at most 20, each cut to 100 characters."""
+    """The raw headers about waiting: at most 20, each cut to 100 characters."""
     named = {name: value[:100] for name, value in headers.items() if "retry" in name or "ratelimit" in name}
     return dict(list(named.items())[:20])
 
 
 def seconds_of(value: Any, now: datetime) -> float | None:
-    """Seconds of a number, a duration ("6m0s"), an HTTP date, an RFC 3339 date or an epoch; None when it is none."""
+    """Seconds of a number, a duration ("6m0s"), an HTTP date, an RFC 3339 date or an epoch. None: none of these."""
     text = str(value).strip().strip('"')[:100]
     if _NUMBER.fullmatch(text):
         return _from_number(float(text), now)
@@ -70,7 +70,7 @@ def seconds_of(value: Any, now: datetime) -> float | None:
 
 
 def _from_number(number: float, now: datetime) -> float | None:
-    """A number of the size of an epoch is one."""
+    """Seconds of a number. A number of an epoch's size is an epoch."""
     if not math.isfinite(number):
         return None
     if number >= _EPOCH_MS:
@@ -104,7 +104,7 @@ def _headers(headers: Mapping[str, str], _body: Any, _text: str, now: datetime) 
 
 
 def _body(_headers: Mapping[str, str], body: Any, _text: str, now: datetime) -> Iterator[Wait]:
-    """Google's RetryInfo, and the fields that others use, wherever they are in an error body."""
+    """Google's RetryInfo, and the fields of others, anywhere in an error body."""
     for name, value in _leaves(body, depth=6):
         if name in _FIELDS and isinstance(value, str | int | float) and not isinstance(value, bool):
             seconds = seconds_of(value, now)
@@ -131,7 +131,7 @@ def _text(_headers: Mapping[str, str], _body: Any, text: str, now: datetime) -> 
 
 
 def _resets(headers: Mapping[str, str], body: Any, _text: str, now: datetime) -> Iterator[Wait]:
-    """The end of a rate limit's window: of the used-up ones the last; of unknown ones only a single one counts."""
+    """The end of a rate limit's window. The last of the used-up windows counts, or a single window of unknown state."""
     known = {**_nested_headers(body), **headers}
     windows = [window for name in known if (window := _window(known, name, now)) is not None]
     spent = [wait for wait, remaining in windows if remaining == "0"]
@@ -143,7 +143,7 @@ def _resets(headers: Mapping[str, str], body: Any, _text: str, now: datetime) ->
 
 
 def _window(headers: Mapping[str, str], name: str, now: datetime) -> tuple[Wait, str | None] | None:
-    """A reset header's wait and what its window has left; None when it is no such header or lies in the past."""
+    """A reset header's wait and what its window has left. None: another header, or a time in the past."""
     if "ratelimit" not in name or "reset" not in name:
         return None
     seconds = seconds_of(headers[name], now)
@@ -154,7 +154,7 @@ def _window(headers: Mapping[str, str], name: str, now: datetime) -> tuple[Wait,
 
 
 def _nested_headers(body: Any) -> dict[str, str]:
-    """The headers that OpenRouter repeats inside its error bodies."""
+    """Headers that OpenRouter repeats in its error bodies."""
     error = body.get("error") if isinstance(body, dict) else None
     metadata = error.get("metadata") if isinstance(error, dict) else None
     nested = metadata.get("headers") if isinstance(metadata, dict) else None

@@ -1,1 +1,1 @@
-"""Building a provider's request from an order and a prompt."""
+"""Build a provider's request from an order and a prompt."""

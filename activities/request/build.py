@@ -1,7 +1,7 @@
-"""From an order and a prompt to the provider's request, step by step.
+"""Build the provider's request from an order and a prompt, step by step.
 
-litellm decides by its arguments what it sends. So what a caller wrote is checked here again: a client can be older than
-the rules, or not ours at all.
+litellm's arguments decide what it sends. So the spec is checked again here: the client may be older than the rules, or
+another program.
 """
 
 from collections.abc import Collection
@@ -27,11 +27,11 @@ _BINARY_STREAMS: Final = frozenset({"bedrock", "bedrock_converse", "sagemaker", 
 
 
 def check_spec(spec: ModelSpecOnWire, also_allowed: Collection[str]) -> str:
-    """Refuse what no client of ours would have sent, and a provider that cannot be asked this way.
+    """Check a spec as the client does, and whether its provider can be asked this way.
 
     Args:
-        spec: Which model is to be asked, and how.
-        also_allowed: Names of parameters that the operator added.
+        spec: The model and its parameters.
+        also_allowed: Names of parameters that the operator allows in addition.
 
     Returns:
         litellm's name of the spec's provider.
@@ -55,7 +55,7 @@ def check_spec(spec: ModelSpecOnWire, also_allowed: Collection[str]) -> str:
 
 
 def _unsupported(provider: str, spec: ModelSpecOnWire) -> str | None:
-    """Why this provider cannot be asked as the spec says; None when it can."""
+    """Why the provider cannot be asked as the spec says. None: it can."""
     if spec.responses_api and provider not in _WITH_RESPONSES:
         return f"responses_api: {provider} is asked by Chat Completions; leave it out"
     try:
@@ -72,14 +72,14 @@ def _unsupported(provider: str, spec: ModelSpecOnWire) -> str | None:
 def build_request(
     spec: ModelSpecOnWire, provider: str, prompt: Prompt, api_key: str | None, *, all_messages: bool = False
 ) -> ProviderRequest:
-    """The request that asks `prompt` of the spec's model.
+    """The request to the spec's model with `prompt`.
 
     Args:
-        spec: Which model to ask, and how; checked.
+        spec: The checked spec.
         provider: litellm's name of its provider.
-        prompt: What to ask.
-        api_key: The key to ask with; None: litellm takes the provider's own variables.
-        all_messages: Whether to send messages that a stored response stands for.
+        prompt: The prompt.
+        api_key: The key. None: litellm takes the provider's own variables.
+        all_messages: Whether to send the messages that a stored response replaces.
 
     Raises:
         LocalFaultError: the request cannot be expressed for this provider.
@@ -104,7 +104,7 @@ def build_request(
 
 
 def _put_effort_for_openrouter(request: ProviderRequest) -> ProviderRequest:
-    """OpenRouter takes the effort inside its own `reasoning` object; litellm drops it at the top level."""
+    """OpenRouter takes the effort in its own `reasoning` object. litellm drops it at the top level."""
     effort = request.parameters.get("reasoning_effort")
     if not request.spec.name.startswith("openrouter/") or "reasoning_effort" not in request.parameters:
         return request
@@ -114,17 +114,17 @@ def _put_effort_for_openrouter(request: ProviderRequest) -> ProviderRequest:
 
 
 def _ask_for_streamed_usage(request: ProviderRequest) -> ProviderRequest:
-    """Without this option a provider does not say how many tokens a streamed answer took."""
+    """Ask for usage. Without this option a provider does not count the tokens of a streamed answer."""
     if not request.parameters.get("stream") or "stream_options" in request.parameters:
         return request
     return request.with_parameters(stream_options={"include_usage": True})
 
 
 def _check_logprobs(request: ProviderRequest) -> None:
-    """Refuse what litellm refuses on chat; on the way to the Responses API it looks at no model's abilities.
+    """Check log probabilities as litellm does for chat. For the Responses API it does not check them.
 
     Raises:
-        LocalFaultError: the model is known to give no log probabilities.
+        LocalFaultError: the model has no log probabilities.
     """
     taken = litellm.get_supported_openai_params(model=request.model, custom_llm_provider=request.provider)
     refused = [name for name in _LOGPROBS if request.parameters.get(name) and taken and name not in taken]

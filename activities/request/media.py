@@ -1,7 +1,7 @@
-"""The images and files of a prompt, as media_fragments that its request must show.
+"""Fragments of a prompt's images and files, which its request must contain.
 
-litellm drops what it cannot express for a provider: an image for a model without eyes, a video, a PDF. The model then
-answers another question than the one that was asked, and nobody would know.
+litellm silently drops what it cannot express for a provider: an image for a text model, a video, a PDF. The model would
+then answer another question.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 _TRACE_CHARS: Final = 200
 _READERS: Final = frozenset({"user", "tool"})
-"""Whose messages are looked at; what a model made itself may well stay behind."""
+"""Roles whose media must arrive. A model's own may be dropped."""
 
 _FIELDS: Final = ("url", "file_data", "file_id", "data")
 _SAME_IN_JSON: Final = re.compile(r"[\w/+=.:?&%,;~@-]+", re.ASCII)
@@ -18,7 +18,7 @@ _DATA_URL: Final = re.compile(r"data:[^,]*,")
 
 
 def media_fragments(messages: Iterable[Mapping[str, Any]]) -> list[str]:
-    """For each image or file in `messages`, a piece of it that any request which carries it shows."""
+    """A fragment of each image and file in `messages`. Every request that carries it contains the fragment."""
     return [trace for message in messages if message.get("role") in _READERS for trace in _of_content(message)]
 
 
@@ -31,7 +31,7 @@ def _of_content(message: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _address(part: Mapping[str, Any]) -> str | None:
-    """Where a part's media are, or the media themselves; None for a part without."""
+    """The address or the data of a part's media. None: it has none."""
     inside = part.get(str(part.get("type"))) or part.get("source")
     if isinstance(inside, Mapping):
         inside = next((inside[field] for field in _FIELDS if inside.get(field)), None)

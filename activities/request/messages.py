@@ -1,9 +1,9 @@
-"""A transcript as one provider takes it.
+"""Convert a transcript for one provider.
 
-What an earlier model answered is bound to its provider: signed thinking, thought signatures, ids in its own shape, and
-the notes that `LLMResult.message()` leaves beside them. litellm passes nearly all of it on (measured: to OpenAI, Groq,
-DeepSeek and most others every key, known or not), and a provider answers 400 to a key or a signature that is not its
-own. Without this module a chain that moves to another provider would end there, at the hop that was to save the call.
+An earlier model's answer is bound to its provider: signed thinking, thought signatures, ids in its own format, and the
+fields that `LLMResult.message()` adds. litellm passes nearly all of them on (measured: to OpenAI, Groq, DeepSeek and
+most others every key, known or not), and a provider answers 400 to another provider's key or signature. Without this
+module the fallback to another provider would fail.
 """
 
 import hashlib
@@ -19,14 +19,14 @@ _CLAUDE: Final = "claude"
 _GOOGLE: Final = "google"
 
 _RESPONSES: Final = "responses"
-"""OpenAI's other API: what is sent to it is rewritten from messages, and it takes longer ids."""
+"""The Responses API: its input is built from messages, and it takes longer ids."""
 
 _CLAUDES_CLOUDS: Final = frozenset({"bedrock", "bedrock_converse", "vertex_ai", "azure_ai", "databricks"})
-"""Who serves Claude beside others' models; Anthropic's signatures hold on each of them."""
+"""Providers that serve Claude beside other models. Anthropic's signatures are valid on each."""
 
 _GOOGLES: Final = frozenset({"gemini", "vertex_ai", "vertex_ai_beta"})
 _OF_MANY: Final = _CLAUDES_CLOUDS | {"vertex_ai_beta"}
-"""Providers whose name alone does not tell which family's model wrote."""
+"""Providers that serve models of several families."""
 
 _COMMON: Final = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "function_call"})
 _ALSO: Final[Mapping[str, frozenset[str]]] = {
@@ -39,17 +39,17 @@ _ALSO: Final[Mapping[str, frozenset[str]]] = {
     "dashscope": frozenset({"cache_control"}),
     "minimax": frozenset({"cache_control"}),
     "mistral": frozenset({"prefix"}),
-    # These want their reasoning back after a tool call, and read anybody's.
+    # These need the reasoning back after a tool call, and accept that of other models.
     "deepseek": frozenset({"reasoning_content", "prefix"}),
     "moonshot": frozenset({"reasoning_content", "partial"}),
     "zai": frozenset({"reasoning_content", "cache_control"}),
     "xiaomi_mimo": frozenset({"reasoning_content"}),
     "hosted_vllm": frozenset({"reasoning_content"}),
 }
-"""Keys of a message that a provider takes beyond the common ones."""
+"""Keys of a message that only some providers take."""
 
 _BOUND: Final = frozenset({"thinking_blocks", "provider_specific_fields", "reasoning_details", "audio"})
-"""Keys that only the provider that wrote them understands."""
+"""Keys that only their own provider understands."""
 
 _CALL: Final = frozenset({"id", "type", "function", "custom"})
 _THINKING: Final = frozenset({"thinking", "redacted_thinking"})
@@ -60,9 +60,9 @@ _MISTRAL_ID: Final = re.compile(r"[a-zA-Z0-9]{9}")
 
 
 def adapt_messages(request: ProviderRequest) -> ProviderRequest:
-    """With the messages that the provider understands.
+    """The request with messages that its provider understands.
 
-    Empty lists of tool calls go: OpenAI refuses them, and for Anthropic litellm makes a tool up.
+    Empty lists of tool calls are removed: OpenAI refuses them, and for Anthropic litellm invents a tool.
     """
     adapted = for_provider(request.messages, request.provider, request.spec.name)
     messages = [
@@ -72,23 +72,22 @@ def adapt_messages(request: ProviderRequest) -> ProviderRequest:
 
 
 def for_provider(messages: Iterable[Mapping[str, Any]], provider: str, model: str) -> list[dict[str, Any]]:
-    """`messages` with what `provider` understands, and nothing else.
+    """`messages` with only what `provider` understands.
 
-    Kept are the keys of OpenAI's shape and those that the provider has beside them; dropped is everything that another
-    provider signed, that is of no use to this one, or that nobody knows.
+    It keeps the keys of OpenAI's format and the provider's own. It drops unknown keys and what another provider signed.
 
     Args:
-        messages: In OpenAI's shape; not changed. `provider` and `model`, where an assistant's message has them, say who
+        messages: In OpenAI's format. They are not changed. `provider` and `model` of an assistant's message say who
             wrote it.
-        provider: litellm's name of the provider to ask.
-        model: The model to ask.
+        provider: litellm's name of the provider.
+        model: The model.
     """
     family = _family(provider, model)
     return [_message(message, family) for message in messages]
 
 
 def for_responses(messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """`messages` with what the Responses API has a counterpart for, and which stored response they are."""
+    """`messages` with what the Responses API can express, and the ids of their stored responses."""
     return [
         {**_message(message, _RESPONSES), **{name: message[name] for name in _GOING_ON if name in message}}
         for message in messages
@@ -96,7 +95,7 @@ def for_responses(messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]
 
 
 def without_cache_marks(tools: Iterable[Any], provider: str, model: str) -> list[Any]:
-    """`tools` without the cache's marks, unless the provider reads them."""
+    """`tools` without cache marks, unless the provider reads them."""
     taken = _ALSO.get(_family(provider, model), frozenset())
     return [_tool(tool, taken) for tool in tools]
 
@@ -108,7 +107,7 @@ def _family(provider: str, model: str) -> str:
 
 
 def _wrote(message: Mapping[str, Any], family: str) -> bool:
-    """Whether a model of this family wrote the message, as far as it tells; one without a writer is anybody's own."""
+    """Whether a model of this family may have written the message. A message without a writer may be anyone's."""
     provider, model = message.get("provider"), message.get("model")
     if provider is None:
         return True
@@ -123,19 +122,19 @@ def _message(message: Mapping[str, Any], family: str) -> dict[str, Any]:
     message = _unpacked(message)
     parts = {name: _converted(name, value, taken, family) for name, value in message.items() if name in taken}
     kept = {name: value for name, value in parts.items() if value not in (None, [], {}) or name == "content"}
-    if not kept.get("content") and (said := _said_elsewhere(message, kept)):
+    if not kept.get("content") and (said := _text_of_other_key(message, kept)):
         kept["content"] = said
     return kept
 
 
 def _unpacked(message: Mapping[str, Any]) -> dict[str, Any]:
-    """OpenRouter wants at the top what litellm packs among the provider's fields."""
+    """OpenRouter needs at the top level what litellm puts among the provider's fields."""
     details = (message.get("provider_specific_fields") or {}).get("reasoning_details")
     return {"reasoning_details": details, **message}
 
 
-def _said_elsewhere(message: Mapping[str, Any], kept: Mapping[str, Any]) -> str | None:
-    """What an answer without content said, where the key that holds it is not sent."""
+def _text_of_other_key(message: Mapping[str, Any], kept: Mapping[str, Any]) -> str | None:
+    """The text of an answer without content, from a key that is not sent."""
     if "refusal" not in kept and isinstance(message.get("refusal"), str):
         return str(message["refusal"])
     audio = message.get("audio")
@@ -160,7 +159,7 @@ def _converted(name: str, value: Any, taken: frozenset[str], family: str) -> Any
 
 
 def _part(part: Any, taken: frozenset[str]) -> Any:
-    """A part of a content, or a tool, without the cache's mark, unless the provider reads it."""
+    """A part of a content, or a tool, without its cache mark, unless the provider reads it."""
     if "cache_control" in taken or not isinstance(part, Mapping):
         return part
     return {name: value for name, value in part.items() if name != "cache_control"}
@@ -189,17 +188,17 @@ def _call(call: Mapping[str, Any], taken: frozenset[str], family: str) -> dict[s
 
 
 def _signature(call: Mapping[str, Any]) -> str | None:
-    """Gemini's signature of a tool call: among its fields, or, as litellm spells it, in its id."""
+    """Gemini's signature of a tool call: in its fields, or in its id, as litellm writes it."""
     fields = call.get("provider_specific_fields")
     signed = fields.get("thought_signature") if isinstance(fields, Mapping) else None
     return signed or str(call.get("id") or "").partition(THOUGHT_SEPARATOR)[2] or None
 
 
 def _call_id(call_id: str, family: str) -> str:
-    """An id that the provider takes; the same for a call and for its result.
+    """An id that the provider accepts, the same for a call and its result.
 
-    Mistral wants nine letters and digits, OpenAI at most 40 characters, or 64; litellm sees to Anthropic's and Amazon's
-    rules.
+    Mistral needs nine letters and digits. OpenAI takes at most 40 characters, its Responses API 64. litellm follows the
+    rules of Anthropic and Amazon.
     """
     plain = call_id.partition(THOUGHT_SEPARATOR)[0]
     if family == "mistral" and not _MISTRAL_ID.fullmatch(plain):

@@ -1,4 +1,4 @@
-"""What goes through the pipeline that builds a provider's request."""
+"""The value that each step of the request pipeline takes and returns."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -13,10 +13,10 @@ class ProviderRequest:
     """The request to one provider. Each step of `build_request` takes one and returns one.
 
     Attributes:
-        spec: Which model is asked, and how.
+        spec: The model and its parameters.
         provider: litellm's name of its provider.
-        messages: The conversation, in OpenAI's shape; the Responses API has it among the parameters.
-        parameters: litellm's other arguments; they hold the API key.
+        messages: The conversation in OpenAI's format. For the Responses API it is among the parameters.
+        parameters: litellm's other arguments. They hold the API key.
     """
 
     spec: ModelSpecOnWire
@@ -26,23 +26,23 @@ class ProviderRequest:
 
     @property
     def model(self) -> str:
-        """The provider's own name of the model."""
+        """The provider's name of the model."""
         return self.spec.name.removeprefix(f"{self.provider}/").removeprefix("responses/")
 
     @property
     def choices(self) -> int:
-        """How many choices the spec asks for."""
+        """Number of choices that the spec asks for."""
         asked = self.spec.extra_params.get("n")
         return asked if isinstance(asked, int) else 1
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Arguments for `litellm.acompletion`, or for `litellm.aresponses` where the spec asks by that API."""
+        """Arguments for `litellm.acompletion`, or for `litellm.aresponses` if the spec uses that API."""
         if self.spec.responses_api:
             return {"model": f"{self.provider}/{self.model}", **self.parameters, **FIXED_ARGUMENTS}
         return {"model": self.spec.name, "messages": self.messages, **self.parameters, **FIXED_ARGUMENTS}
 
     def with_parameters(self, *dropped: str, **changed: Any) -> Self:
-        """With these parameters changed, and those of these names gone."""
+        """The request with changed parameters, and without those named in `without`."""
         kept = {name: value for name, value in self.parameters.items() if name not in dropped}
         return replace(self, parameters={**kept, **changed})

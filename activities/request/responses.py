@@ -1,8 +1,8 @@
-"""A chat request in the words of OpenAI's Responses API.
+"""Convert a chat request into one for OpenAI's Responses API.
 
-litellm has a bridge between the two, and it loses what a durable call must keep: parameters without a counterpart are
-dropped in silence, a system prompt is lost where a conversation goes on from a stored response, and call ids of some
-servers are exchanged for others. So the request is written here; litellm sends it.
+litellm's own conversion loses too much: it silently drops parameters without a counterpart, it loses the system prompt
+when a conversation continues from a stored response, and it replaces the call ids of some servers. So the request is
+built here, and litellm only sends it.
 """
 
 import json
@@ -31,23 +31,23 @@ Item = dict[str, Any]
 
 
 class Conversation(NamedTuple):
-    """A conversation as that API takes it."""
+    """A conversation in the format of the Responses API."""
 
     input: list[Item]
     instructions: str | None = None
-    """The system prompt. It is sent each time: a stored response does not hand it on."""
+    """The system prompt. It is sent each time, because a stored response does not keep it."""
     previous_response_id: str | None = None
 
 
 def to_responses(request: ProviderRequest, *, all_messages: bool = False) -> ProviderRequest:
-    """The same question for `litellm.aresponses`.
+    """The same request for `litellm.aresponses`.
 
-    A parameter without a counterpart is sent as it is: the provider refuses it, where dropping it would change the
-    answer without a word.
+    A parameter without a counterpart is sent unchanged. The provider refuses it, and that is better than an answer
+    without it.
 
     Args:
-        request: The question for `litellm.acompletion`.
-        all_messages: Whether to leave stored responses alone and send every message.
+        request: The request for `litellm.acompletion`.
+        all_messages: Whether to send every message instead of using stored responses.
 
     Raises:
         LocalFaultError: a message has no counterpart.
@@ -71,7 +71,7 @@ def to_responses(request: ProviderRequest, *, all_messages: bool = False) -> Pro
 
 
 def _word_for_json(parameters: Mapping[str, Any], items: list[Item], instructions: Sequence[str]) -> list[Item]:
-    """JSON mode wants its name in the input; the system prompt, where chat found it, is no part of the input here."""
+    """JSON mode needs the word JSON in the input, and here the system prompt is not part of the input."""
     format_ = parameters.get("text", {}).get("format")
     asked = isinstance(format_, Mapping) and format_.get("type") == "json_object"
     if not asked or _JSON not in "".join(instructions).lower() or _JSON in json.dumps(items).lower():
@@ -80,7 +80,7 @@ def _word_for_json(parameters: Mapping[str, Any], items: list[Item], instruction
 
 
 def to_conversation(messages: Sequence[Mapping[str, Any]], provider: str | None) -> Conversation:
-    """The conversation: from the newest response that `provider` keeps, or all of it with None.
+    """The conversation since the newest response that `provider` keeps. `provider` None: the whole conversation.
 
     Raises:
         LocalFaultError: a message has no counterpart.
@@ -89,14 +89,14 @@ def to_conversation(messages: Sequence[Mapping[str, Any]], provider: str | None)
     kept = _newest_kept(messages, provider) if provider else None
     first = len(system) if kept is None else kept + 1
     items = [item for index in range(first, len(messages)) for item in _items(index, messages[index])]
-    if not items:  # that API wants some input; a system prompt alone is one
+    if not items:  # the API needs some input, and a system prompt is enough
         return Conversation([item for index, message in enumerate(messages) for item in _items(index, message)])
     previous = None if kept is None else messages[kept]["response_id"]
     return Conversation(items, "\n\n".join(system) or None, previous)
 
 
 def _leading_system(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Texts of the system messages before all others."""
+    """Texts of the leading system messages."""
     for message in messages:
         content = message.get("content")
         if message["role"] not in _SYSTEM or not isinstance(content, str | list):
@@ -108,7 +108,7 @@ def _leading_system(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _newest_kept(messages: Sequence[Mapping[str, Any]], provider: str) -> int | None:
-    """Index of the last message whose response the provider can know, and that something follows."""
+    """Index of the last message with a response that the provider may have, and with a message after it."""
     for index in range(len(messages) - 2, -1, -1):
         message = messages[index]
         response_id = message.get("response_id")
@@ -125,7 +125,7 @@ def _items(index: int, message: Mapping[str, Any]) -> Iterator[Item]:
             output = content if isinstance(content, str) else _parts(content, "input_text")
             yield {"type": "function_call_output", "call_id": message.get("tool_call_id"), "output": output}
         case "assistant" if not message.get("function_call"):
-            yield from _said(message)
+            yield from _assistant_items(message)
         case "assistant" | "function" as role:
             name = "role 'function'" if role == "function" else "'function_call'"
             text = f"messages[{index}]: the Responses API has no {name}; write a tool call and its result"
@@ -134,8 +134,8 @@ def _items(index: int, message: Mapping[str, Any]) -> Iterator[Item]:
             yield {"type": "message", "role": role, "content": _parts(message.get("content"), "input_text")}
 
 
-def _said(message: Mapping[str, Any]) -> Iterator[Item]:
-    """What an assistant said and which tools it called."""
+def _assistant_items(message: Mapping[str, Any]) -> Iterator[Item]:
+    """Items of an assistant's message: its text and its tool calls."""
     parts = _parts(message.get("content"), "output_text")
     if message.get("refusal"):
         parts.append({"type": "refusal", "refusal": message["refusal"]})
@@ -167,13 +167,13 @@ def _part(part: Any, text_type: str) -> Item | None:
             return {"type": "input_image", "image_url": url, "detail": rest.get("detail") or "auto"}
         case {"type": "file", "file": dict(file)}:
             return {"type": "input_file", **file}
-        case {"type": "thinking" | "redacted_thinking"}:  # another provider's; its signature means nothing here
+        case {"type": "thinking" | "redacted_thinking"}:  # another provider's signature is not valid here
             return None
     return dict(part)
 
 
 def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Chat's parameters under that API's names."""
+    """Chat's parameters under the names of the Responses API."""
     rest = {name: value for name, value in given.items() if name not in _CONVERTED}
     return {**rest, **_limits(given), **_sampling(given), **_text(given), **_reasoning(given), **_tools(given)}
 
@@ -186,7 +186,7 @@ def _limits(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sampling(given: Mapping[str, Any]) -> dict[str, Any]:
-    """`logprobs` is something to include there; one choice is all that there is; usage is always told."""
+    """In the Responses API, `logprobs` is a value of `include`, there is one choice, and usage is always returned."""
     options = {name: value for name, value in given.get("stream_options", {}).items() if name != "include_usage"}
     include = [*given.get("include", ()), *([_LOGPROBS] if given.get("logprobs") else [])]
     return {
@@ -197,7 +197,7 @@ def _sampling(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer's format and its verbosity are one object there."""
+    """In the Responses API, format and verbosity of the answer are one object."""
     asked = given.get("response_format")
     schema = asked.get("json_schema") if isinstance(asked, Mapping) else None
     format_ = {"type": "json_schema", **schema} if isinstance(schema, Mapping) else asked
@@ -221,7 +221,7 @@ def _tools(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tool(tool: Mapping[str, Any]) -> Item:
-    """A function's fields are the tool's own there, and strict unless it says otherwise; in chat it is the reverse."""
+    """In the Responses API, a function's fields are the tool's, and strict is the default. In chat it is not."""
     function = tool.get("function")
     return {"type": "function", "strict": False, **function} if isinstance(function, Mapping) else dict(tool)
 

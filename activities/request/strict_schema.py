@@ -1,8 +1,8 @@
-"""A JSON Schema in the form that strict modes take, where it has one.
+"""Convert a JSON Schema into the form of strict modes, if it has one.
 
-A strict mode decodes along the schema, so that an answer can only fit; for that it wants every object closed and every
-property demanded, and knows a part of the keywords. What is sent may say less than the caller's schema (a length limit
-becomes a word in the description), never anything else: the answer is checked against the caller's own.
+A strict mode decodes along the schema, so every answer follows it. It needs closed objects with every property
+required, and it knows only some keywords. The converted schema may be weaker than the caller's (a length limit becomes
+part of the description), never different. The answer is checked against the caller's schema.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _KEPT: Final = frozenset({
 })  # fmt: skip
 _FORMATS: Final = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
 _SAID: Final = ("minLength", "maxLength", "uniqueItems", "format")
-"""Limits that a strict mode refuses: the description tells the model of them."""
+"""Limits that a strict mode refuses. They become part of the description."""
 
 _OF_NO_USE: Final = frozenset({
     "default", "examples", "discriminator", "deprecated", "readOnly", "writeOnly", "$schema", "$id", "$comment",
@@ -23,14 +23,14 @@ _DEFINITIONS: Final = ("$defs", "definitions")
 
 
 class _UnfitError(Exception):
-    """The schema says what no strict mode can."""
+    """No strict mode can express the schema."""
 
 
 def strict_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    """`schema` closed, with every property demanded; None where that would change what it means.
+    """`schema` with closed objects and every property required. None: that would change its meaning.
 
-    A property that is not demanded becomes so if it has a default or may be null: the model then writes that. One whose
-    absence means something, an object with free keys, and the combining keywords have no strict form.
+    An optional property becomes required if it has a default or may be null, because the model can then write that.
+    Other optional properties, objects with free keys and the combining keywords have no strict form.
     """
     try:
         root = _without_root_reference(schema)
@@ -40,12 +40,12 @@ def strict_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def is_object_schema(schema: Mapping[str, Any]) -> bool:
-    """Whether every value of the schema is a JSON object, which is all that a JSON mode gives."""
+    """Whether every value of the schema is a JSON object. A JSON mode returns nothing else."""
     return _without_root_reference(schema).get("type") == "object"
 
 
 def _without_root_reference(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A recursive pydantic model is a reference at its root; strict modes want the object itself there."""
+    """Replace a reference at the root, as of a recursive pydantic model: strict modes need the object itself."""
     reference = schema.get("$ref")
     if not isinstance(reference, str):
         return schema
@@ -59,7 +59,7 @@ def _closed(schema: Any) -> dict[str, Any]:
     if not isinstance(schema, Mapping):
         raise _UnfitError
     if "$ref" in schema:
-        return {"$ref": schema["$ref"]}  # strict modes take no word beside it
+        return {"$ref": schema["$ref"]}  # strict modes allow no keyword beside it
     closed: dict[str, Any] = {}
     for keyword, value in schema.items():
         closed.update(_keyword(keyword, value))
@@ -76,7 +76,7 @@ def _keyword(keyword: str, value: Any) -> dict[str, Any]:
         return {keyword: value}
     if keyword in _DEFINITIONS:
         return {keyword: {name: _closed(inner) for name, inner in value.items()}}
-    if keyword in ("anyOf", "oneOf"):  # strict modes know one of the two; which fits, the check sees
+    if keyword in ("anyOf", "oneOf"):  # strict modes know only anyOf; the check of the answer sees the difference
         return {"anyOf": [_closed(inner) for inner in value]}
     if keyword == "items":
         return {keyword: _closed(value)}
@@ -90,7 +90,7 @@ def _closed_object(schema: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(properties, Mapping) or schema.get("additionalProperties", False) is not False:
         raise _UnfitError  # free keys
     demanded = schema.get("required", ())
-    if any(name not in demanded and not _may_be_demanded(inner) for name, inner in properties.items()):
+    if any(name not in demanded and not _may_be_required(inner) for name, inner in properties.items()):
         raise _UnfitError
     return {
         "properties": {name: _closed(inner) for name, inner in properties.items()},
@@ -99,8 +99,8 @@ def _closed_object(schema: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _may_be_demanded(schema: Any) -> bool:
-    """Whether writing the property always says the same as leaving it out."""
+def _may_be_required(schema: Any) -> bool:
+    """Whether the property can be written without changing the meaning of leaving it out."""
     return isinstance(schema, Mapping) and ("default" in schema or _may_be(schema, "null"))
 
 

@@ -1,7 +1,7 @@
-"""How a model is asked for JSON: by its strict mode if it has one, else by JSON mode and a word in the system prompt.
+"""Ask a model for JSON: by its strict mode if it has one, otherwise by JSON mode and the system prompt.
 
-Which models have one, litellm's table says; the corrections to it below were seen on the wire or in the provider's own
-words. Whatever the way, the answer is checked against the schema when it is there.
+litellm's table says which models have a strict mode. The corrections below were seen on the wire or in a provider's
+documentation. In each case the answer is checked against the schema.
 """
 
 import json
@@ -14,10 +14,10 @@ from .provider_request import ProviderRequest
 from .strict_schema import is_object_schema, strict_schema
 
 _ANY_MODEL: Final = frozenset({"hosted_vllm", "ollama", "ollama_chat", "lm_studio"})
-"""Servers that decode along any schema, whatever the model; litellm's table knows models only."""
+"""Servers that decode along any schema with every model. litellm's table only knows models."""
 
 _JSON_MODE_ONLY: Final = frozenset({"deepseek"})
-"""Listed by litellm, refused by the provider: "This response_format type is unavailable now"."""
+"""Listed by litellm, but the provider refuses it: "This response_format type is unavailable now"."""
 
 _OFTEN_BY_TOOL: Final = frozenset({"anthropic", "bedrock"})
 _CLAUDE_ELSEWHERE: Final = frozenset({"vertex_ai", "azure_ai"})
@@ -26,7 +26,7 @@ _SYSTEM_ROLES: Final = ("system", "developer")
 
 
 def schema_of(response_format: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The JSON Schema in a `response_format`; {} for any JSON object, None where no JSON is asked for."""
+    """The JSON Schema in a `response_format`. {}: any JSON object. None: no JSON is asked for."""
     kind = response_format.get("type") if response_format else None
     if response_format is None or kind not in ("json_schema", "json_object"):
         return None
@@ -36,7 +36,7 @@ def schema_of(response_format: Mapping[str, Any] | None) -> dict[str, Any] | Non
 
 
 def ask_for_json(request: ProviderRequest) -> ProviderRequest:
-    """`request` as this model is asked for JSON that follows a schema; unchanged where no schema is asked for."""
+    """`request` in this model's way to ask for JSON with a schema. Unchanged without a schema."""
     asked = request.parameters.get("response_format")
     if asked is None or asked.get("type") != "json_schema":
         return request
@@ -50,7 +50,7 @@ def ask_for_json(request: ProviderRequest) -> ProviderRequest:
 
 
 def _native(asked: Mapping[str, Any], model: str, provider: str) -> dict[str, Any] | None:
-    """What to send to a model that takes a schema; None where it takes none, or not this one."""
+    """The `response_format` for a model with a strict mode. None: it has none, or not for this schema."""
     inner = asked["json_schema"]
     if provider in _ANY_MODEL:
         return dict(asked)
@@ -65,8 +65,8 @@ def _native(asked: Mapping[str, Any], model: str, provider: str) -> dict[str, An
 def _takes_schemas(model: str, provider: str) -> bool:
     """Whether the model decodes along a schema.
 
-    Of these families litellm also lists models for which it makes a tool of the schema and forces that: such a model
-    could call no tool of the caller's any more.
+    litellm also lists models of some families for which it turns the schema into a forced tool. Such a model could no
+    longer call the caller's tools.
     """
     made_up = provider in _OFTEN_BY_TOOL or ("claude" in model and provider in _CLAUDE_ELSEWHERE)
     known = litellm.utils.supports_native_structured_output if made_up else litellm.supports_response_schema
@@ -79,9 +79,9 @@ def _has_json_mode(model: str, provider: str) -> bool:
 
 
 def _instructed(messages: Sequence[dict[str, Any]], schema: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Messages whose leading system prompt tells of the schema.
+    """Messages with the schema in the leading system prompt.
 
-    One in mid-conversation would not do: it is not sent where a conversation goes on from a stored response.
+    A later system message would not be sent if the conversation continues from a stored response.
     """
     text = (
         "Respond with JSON that follows this JSON schema, and with nothing beside it:\n\n"

@@ -1,6 +1,6 @@
-"""Tools on their way to a provider.
+"""Tools in a provider's request.
 
-litellm drops what some providers would take: Mistral's choice of one tool, and any choice where it does not see the
+litellm drops values that some providers accept: Mistral's choice of one tool, and every choice if it does not see the
 tools.
 """
 
@@ -16,13 +16,13 @@ _DROPS_NAMED_CHOICE: Final = frozenset({"mistral"})
 _OWN_WORDS: Final = frozenset({
     "anthropic", "bedrock", "bedrock_converse", "cohere", "cohere_chat", "gemini", "ollama", "ollama_chat", "vertex_ai",
 })  # fmt: skip
-"""Providers with a word of their own for a choice, which litellm puts it into, wherever the tools are."""
+"""Providers with their own format for a choice, into which litellm converts it in every case."""
 
 
 def adapt_tools(request: ProviderRequest) -> ProviderRequest:
-    """With the tools as this provider takes them.
+    """The request with tools in the provider's form.
 
-    Options of tools go where there are no tools: OpenAI answers them with a 400.
+    Without tools their options are removed: OpenAI answers them with a 400.
     """
     parameters = request.parameters
     if tools := parameters.get("tools"):
@@ -36,14 +36,14 @@ def adapt_tools(request: ProviderRequest) -> ProviderRequest:
 
 
 def _drops_choice(provider: str, parameters: Mapping[str, Any]) -> bool:
-    """Whether litellm leaves a choice out: one tool's for Mistral, any where it does not see the tools."""
+    """Whether litellm drops the choice: of one tool for Mistral, and every choice if it does not see the tools."""
     if provider in _DROPS_NAMED_CHOICE and isinstance(parameters["tool_choice"], Mapping):
         return True
     return not parameters.get("tools") and provider not in _OWN_WORDS
 
 
 def tool_name(value: Any) -> str | None:
-    """The name in a tool, or in a choice of one: of its function as in Chat Completions, or its own as in Responses."""
+    """The name in a tool or in a choice of one, in the format of Chat Completions or of Responses."""
     if not isinstance(value, Mapping):
         return None
     inner = next((value[kind] for kind in CALLERS_KINDS if isinstance(value.get(kind), Mapping)), value)
@@ -52,6 +52,6 @@ def tool_name(value: Any) -> str | None:
 
 
 def tools_in_body(parameters: Mapping[str, Any]) -> Any:
-    """Tools that are sent as they are, beside what litellm knows of."""
+    """Tools in `extra_body`, which litellm does not read."""
     body = parameters.get("extra_body")
     return body.get("tools") if isinstance(body, Mapping) else None

@@ -1,1 +1,1 @@
-"""Which key goes with a request, and which texts must lose the keys that they hold."""
+"""Find the key for a request, and remove keys from texts."""

@@ -1,7 +1,7 @@
-"""Which key goes with a request: references resolved under the operator's rules.
+"""Resolve key references under the operator's rules.
 
-A caller names models, addresses and keys, and anyone who may start a workflow is a caller. Without these rules one
-could have the worker send its keys to an address of one's own.
+Everyone who may start a workflow is a caller, and callers name models, addresses and keys. Without these rules a caller
+could make the worker send its keys to any address.
 """
 
 from collections.abc import Collection, Mapping
@@ -20,17 +20,17 @@ from .providers import is_own, key_variables, looks_like_credential
 from .scrub import Scrubber
 
 DUMMY_KEY: Final = "no-key"
-"""Sent to an `api_base` that no key was asked for: without one litellm would take the worker's own."""
+"""Key for an `api_base` without a key. Otherwise litellm would take the worker's own."""
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What one request may carry."""
+    """The credentials that one request may carry."""
 
     api_key: str | None = field(default=None, repr=False)
-    """To be given to litellm; None: litellm takes the provider's own variables."""
+    """The key for litellm. None: litellm takes the provider's own variables."""
     forbidden: frozenset[str] = field(default=frozenset(), repr=False)
-    """All other credentials of this worker."""
+    """All other credentials of this worker, which the request must not carry."""
 
 
 class KeyRing:
@@ -38,9 +38,9 @@ class KeyRing:
 
     Args:
         environment: The worker's variables.
-        pairs: What `parse_keys` returns: which key may go to which provider or host beyond a provider's own.
-        hosts: What `parse_hosts` returns: which hosts an `api_base` may name.
-        secrets_dir: Directory of the files that "secrets/NAME" references mean; None: there are none.
+        pairs: Result of `parse_keys`: which key may go to which provider or host, beyond a provider's own keys.
+        hosts: Result of `parse_hosts`: hosts that an `api_base` may name.
+        secrets_dir: Directory of the files for "secrets/NAME" references. None: no files.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class KeyRing:
         self._hosts = frozenset(hosts)
         self._secrets_dir = secrets_dir
         self._secrets = self._in_environment()
-        self.secrets()  # what a rotation replaces was seen before it
+        self.secrets()  # the old value was read before the rotation
 
     @classmethod
     def from_settings(cls, environment: Mapping[str, str], *, keys: str, hosts: str, secrets_dir: Path | None) -> Self:
-        """Build a ring from the operator's texts.
+        """Build a ring from the operator's settings.
 
         Raises:
-            ValueError: naming the setting that cannot be parsed.
+            ValueError: a setting cannot be parsed; names it.
         """
         return cls(environment, pairs=parse_keys(keys), hosts=parse_hosts(hosts), secrets_dir=secrets_dir)
 
@@ -71,23 +71,23 @@ class KeyRing:
         return f"KeyRing({len(self._secrets)} secrets)"
 
     def secrets(self) -> frozenset[str]:
-        """Every credential value that this worker knows or has known; files are read anew, since they are rotated."""
+        """Every credential value that this worker knows or has known. Files are read again: they may be rotated."""
         for path in self._secret_files():
             self._remember(_content(path))
         return self._secrets
 
     def scrubber(self, messages: Any = None) -> Scrubber:
-        """What cleans texts of every key that this worker knows, and of these messages of a prompt."""
+        """A scrubber for every key that this worker knows, and for these messages of a prompt."""
         return Scrubber(self.secrets(), messages)
 
     def _remember(self, value: str) -> None:
         self._secrets |= secrets_in(value)
 
     def resolve(self, provider: str, api_base: str | None, reference: str | None) -> Credentials:
-        """What a request to `provider` at `api_base` may carry.
+        """The credentials for a request to `provider` at `api_base`.
 
         Raises:
-            LocalFaultError: the host is not listed, the key is missing, or it may not go there.
+            LocalFaultError: the host is not listed, or the key is missing or not allowed there.
         """
         if api_base is not None:
             host = self._listed_host(api_base)
@@ -101,7 +101,7 @@ class KeyRing:
         return Credentials(key, self.secrets() - own - secrets_in(key))
 
     def _listed_host(self, api_base: str) -> set[str]:
-        """The two spellings of a listed host, without and with its port."""
+        """A listed host without its port and with it."""
         parts = urlsplit(api_base)
         host = (parts.hostname or "").lower()
         bracketed = f"[{host}]" if ":" in host else host
@@ -168,15 +168,15 @@ class KeyRing:
         return any(name == variable for name, _ in self._pairs)
 
     def _secret_files(self) -> list[Path]:
-        """The files beside each other; Kubernetes' are links into a folder that a rotation replaces as a whole."""
+        """The files of the directory. In Kubernetes they are links into a folder that a rotation replaces."""
         try:
             return [path for path in self._secrets_dir.iterdir() if path.is_file()] if self._secrets_dir else []
-        except OSError:  # there is none, or it may not be listed; a file in it may still be read by its name
+        except OSError:  # missing or not listable; a file in it may still be readable
             return []
 
 
 def _content(path: Path) -> str:
-    """A secret file's text without the line break that editors put at its end; "" where there is none."""
+    """A secret file's text, stripped. "" if it cannot be read."""
     try:
         return path.read_text().strip()
     except (OSError, UnicodeDecodeError):

@@ -1,7 +1,7 @@
-"""Keys that this worker knows, found in a text however the text spells them.
+"""Find the worker's keys in a text, in every spelling.
 
-A provider that refuses a key likes to repeat it: whole, escaped for an address or for JSON, in Basic authorization, cut
-short, or with its middle masked. Whoever looks for the key itself finds the first of these only.
+A provider that refuses a key often repeats it: complete, escaped for a URL or for JSON, in Basic authorization, cut, or
+with a masked middle. A plain search finds only the first.
 """
 
 import base64
@@ -16,14 +16,14 @@ from urllib.parse import quote, quote_plus
 KEY_MARK: Final = "[key]"
 
 SHORTEST_SECRET: Final = 8
-"""Characters from which a value is treated as a secret; shorter ones are parts of ordinary words."""
+"""Minimum characters of a secret. Shorter values occur in ordinary words."""
 
 LONG_SECRET: Final = 20
-"""Characters from which a secret is looked for in requests and answers too, and a part of it in error texts: a shorter
-one may be an ordinary word."""
+"""Minimum characters of a secret that is searched for in requests and answers too, and in part in error texts. A
+shorter one may be an ordinary word."""
 
 SHORTEST_PART: Final = 12
-"""Characters of a long secret that count as the secret."""
+"""Characters of a long secret that count as the secret itself."""
 
 _RUN = re.compile(r"[A-Za-z0-9+/=_-]{40,}")
 _PASSWORD = re.compile(r"://[^/@\s]*:([^/@\s]+)@")
@@ -33,12 +33,12 @@ _MASKED = re.compile(r"(?<![\w+~-])([\w+~-]{4,}+)(?:\*{2,}|\.{2,}|…+|•+|\Z)(
 
 
 def secrets_in(value: str) -> set[str]:
-    """What has to stay secret of a credential: itself, and the long pieces of a document like Google's JSON."""
+    """The secret parts of a credential: the value, and the long words of a document like Google's JSON."""
     return _worth({value, *_RUN.findall(value.replace("\\n", "\n"))})
 
 
 def passwords_in(value: str) -> set[str]:
-    """The passwords of addresses: a database's, a proxy's."""
+    """The passwords in URLs, such as a database's or a proxy's."""
     return _worth(set(_PASSWORD.findall(value)))
 
 
@@ -50,23 +50,23 @@ class KnownSecrets:
     """Secrets to look for.
 
     Args:
-        secrets: The values, each of SHORTEST_SECRET characters at least.
+        secrets: The values, of at least SHORTEST_SECRET characters.
     """
 
     def __init__(self, secrets: Collection[str]) -> None:
-        self._secrets = sorted(secrets, key=len, reverse=True)  # one that holds another goes first
-        # Those of which a part counts as the whole: parts of paths and of documents are ordinary words.
+        self._secrets = sorted(secrets, key=len, reverse=True)  # a secret may contain another
+        # Secrets of which a part counts too. Parts of paths and documents are ordinary words.
         self.long_words = [s for s in self._secrets if len(s) >= LONG_SECRET and _ONE_WORD.fullmatch(s)]
 
     def cut_whole(self, text: str, shortest: int = 0) -> str:
-        """`text` without whole secrets of at least `shortest` characters, in any spelling."""
+        """`text` without complete secrets of at least `shortest` characters, in any spelling."""
         for secret in self._secrets:
             if len(secret) >= shortest:
                 text = _without(secret, text)
         return text
 
     def cut_masked(self, text: str) -> str:
-        """`text` without what is left of a secret whose middle is masked or whose end is cut off."""
+        """`text` without secrets that have a masked middle or a missing end."""
         return _MASKED.sub(self._masked, text)
 
     def _masked(self, found: re.Match[str]) -> str:
@@ -80,14 +80,14 @@ def _without(secret: str, text: str) -> str:
     for spelling in plain:
         text = text.replace(spelling, KEY_MARK)
     for core in encoded:
-        if core in text:  # with what was encoded together with it: a user's name, a colon
+        if core in text:  # and what was encoded with it, such as a user name and a colon
             text = re.sub(f"{_BASE64}*{re.escape(core)}{_BASE64}*={{0,2}}", KEY_MARK, text)
     return text
 
 
 @lru_cache(maxsize=1000)
 def _spellings(secret: str) -> tuple[Collection[str], Collection[str]]:
-    """A secret as addresses, JSON and HTML write it, the longest first; and what of it any base64 shows."""
+    """Spellings of a secret in URLs, JSON and HTML, the longest first; and its part in any base64."""
     return sorted(set(_escaped(secret)), key=len, reverse=True), set(_encoded(secret.encode()))
 
 
@@ -102,7 +102,7 @@ def _escaped(secret: str) -> Iterator[str]:
 
 
 def _encoded(secret: bytes) -> Iterator[str]:
-    """The letters that do not depend on what stands before and after it, wherever in a group of three it begins."""
+    """Its base64 letters that do not depend on the bytes around it, for each offset in a group of three."""
     for before in range(3):
         letters = base64.b64encode(bytes(before) + secret).decode()
         certain = letters[-(-before * 8 // 6) : (before + len(secret)) * 8 // 6]

@@ -1,7 +1,7 @@
-"""Which variables of the environment are a provider's own, and which providers do without.
+"""Which environment variables belong to a provider, and which providers need none.
 
-litellm knows it, but spread over a hundred modules, and its one table of them covers half. The rule covers the rest: a
-variable that starts with the provider's name and looks like a credential is the provider's own.
+litellm knows this in a hundred modules, and its one table covers half of them. For the rest there is a rule: a variable
+belongs to a provider if it starts with the provider's name and looks like a credential.
 """
 
 import re
@@ -41,7 +41,7 @@ _OWN: Final[Mapping[str, tuple[str, ...]]] = {
     "nebius": ("NEBIUS_API_KEY",),
     "sambanova": ("SAMBANOVA_API_KEY",),
 }
-"""Any one of these opens the provider; without all of them it is not asked."""
+"""The provider needs one of these. Without any it is not asked."""
 
 _FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
     "bedrock": ("AWS",), "bedrock_converse": ("AWS",), "bedrock_mantle": ("AWS",), "sagemaker": ("AWS",),
@@ -51,10 +51,10 @@ _FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
     "github_copilot": ("GITHUB",), "github": ("GITHUB",), "databricks": ("DATABRICKS",), "snowflake": ("SNOWFLAKE",),
     "meta_llama": ("LLAMA",), "sap": ("AICORE",), "oci": ("OCI",), "cloudflare": ("CLOUDFLARE",),
 }  # fmt: skip
-"""Providers whose variables do not start with their name."""
+"""Prefixes of variables that differ from the provider's name."""
 
 UNOBSERVED: Final = frozenset({"aiohttp_openai"})
-"""Providers that litellm asks past the observed transport: how often and with which key nobody would know."""
+"""Providers that litellm does not ask through the observed transport, so requests and keys are unknown."""
 
 _CREDENTIAL = re.compile(
     r"(?:^|_)(?:[A-Z0-9]*KEY|[A-Z0-9]*TOKEN|[A-Z0-9]*SECRET|[A-Z0-9]*PASSWORD|PASSWD|PASS|PAT|JWT|CREDENTIALS?|AUTH|BEARER)(?:_\d+)?$"
@@ -68,12 +68,12 @@ def looks_like_credential(variable: str) -> bool:
 
 
 def key_variables(provider: str) -> tuple[str, ...]:
-    """The variables of which the provider needs one; () when that is not known or it needs none."""
+    """The variables of which the provider needs one. (): unknown, or it needs none."""
     return _OWN.get(provider, ())
 
 
 def is_own(variable: str, provider: str) -> bool:
-    """Whether `variable` is the provider's own credential."""
+    """Whether `variable` is a credential of the provider."""
     if variable in _OWN.get(provider, ()):
         return True
     families = _FAMILIES.get(provider, (re.sub(r"\W", "_", provider.upper()),))

@@ -1,7 +1,7 @@
-"""What must not reach Temporal's history: keys, and the prompt, which error texts like to repeat.
+"""Remove keys and the prompt from texts that go into Temporal's history.
 
-A provider's message is worth reading for an operator, but it comes from outside and may echo the key it was called
-with, an address with a key in it, or half of the prompt. History is readable by everyone with access to the namespace.
+Operators need a provider's message, but it may repeat the key, an address with a key, or half of the prompt. Everyone
+with access to the namespace can read the history.
 """
 
 import re
@@ -16,7 +16,7 @@ from .known_secrets import KEY_MARK, LONG_SECRET, SHORTEST_PART, KnownSecrets
 
 PROMPT_MARK: Final = "[prompt]"
 ECHO_CHARS: Final = 24
-"""Characters that a text must share with the prompt to count as an echo of it."""
+"""Characters that a text shares with the prompt to count as its echo."""
 
 NAME_LIMIT: Final = 200
 _PROMPT_CHARS: Final = 256 * 1024
@@ -25,7 +25,7 @@ _VALUE = r"[^\s\"'&,;)}\]]{4,}"
 _SIGN = r"[\"']?\s*[=:]\s*[\"']?"
 _NAME = r"(?:api[-_]?key|(?<=[?&])key|access[-_]?token|[?&]token|secret|password|signature|x-goog-api-key|x-api-key)"
 _PATTERNS: Final = (
-    (re.compile(rf"(?i)({_NAME}{_SIGN}){_VALUE}"), rf"\1{KEY_MARK}"),  # in addresses, in JSON and in prose
+    (re.compile(rf"(?i)({_NAME}{_SIGN}){_VALUE}"), rf"\1{KEY_MARK}"),  # in URLs, in JSON and in prose
     (re.compile(rf"(?i)(authorization{_SIGN}(?:bearer|basic|token)?\s*){_VALUE}"), rf"\1{KEY_MARK}"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=*-]{8,}"), rf"\1 {KEY_MARK}"),
     # A masked key: a few characters, stars or dots, a few characters ("sk-ab***yz", "AIza...Qx8c").
@@ -39,7 +39,7 @@ class Scrubber:
 
     Args:
         secrets: Credential values that the worker knows.
-        prompt: The prompt's messages; their texts are what is recognised as echoed.
+        prompt: The prompt's messages. Their texts are removed.
     """
 
     def __init__(self, secrets: Collection[str] = (), prompt: Any = None) -> None:
@@ -53,11 +53,11 @@ class Scrubber:
         return clip(self._without_prompt(self._without_keys(text)), limit)
 
     def clean_name(self, name: str) -> str:
-        """An id or a name that a provider gave, without keys."""
+        """A provider's id or name without keys."""
         return clip(self._without_keys(name), NAME_LIMIT)
 
     def finds_key(self, name: str) -> bool:
-        """Whether an id or a name that a provider gave holds a key, or a part of one."""
+        """Whether a provider's id or name holds a key or a part of one."""
         return self._without_keys(name) != name
 
     def clean_all(self, texts: Collection[str], limit: int = 200) -> list[str]:
@@ -65,11 +65,11 @@ class Scrubber:
         return [self.clean(text, limit) for text in texts]
 
     def clean_document(self, document: str) -> str:
-        """A JSON document without the worker's long keys; its values may be anybody's words, so nothing else is cut."""
+        """A JSON document without the worker's long keys. Nothing else is cut, because its values may be any text."""
         return self._known.cut_whole(document, shortest=LONG_SECRET)
 
     def _without_keys(self, text: str) -> str:
-        text = self._known.cut_whole(text)  # before the cut, which could leave a part of one that nobody recognises
+        text = self._known.cut_whole(text)  # before the cut, which could leave an unrecognisable part of a key
         return self._without_key_shapes(self._without_parts(text[:_TEXT_CHARS]))
 
     def _without_parts(self, text: str) -> str:
@@ -90,7 +90,7 @@ class Scrubber:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """The strings in messages that are long enough to be recognised."""
+    """The strings in messages that are long enough to recognise."""
     if isinstance(value, str):
         if len(value) >= ECHO_CHARS:
             yield value
@@ -103,10 +103,10 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _echoes(text: str, source: str, shortest: int) -> Iterator[tuple[int, int]]:
-    """Spans of `text` that are in `source`, of `shortest` characters at least.
+    """Spans of `text` that occur in `source`, of at least `shortest` characters.
 
-    Of a shared substring of that length at least one aligned block of the source, half as long, is wholly inside it;
-    looking blocks up costs milliseconds where comparing all windows would cost seconds.
+    Every such substring contains at least one aligned block of the source of half its length. Looking blocks up takes
+    milliseconds. Comparing all windows would take seconds.
     """
     size = shortest // 2
     blocks: dict[str, list[int]] = {}
@@ -124,7 +124,7 @@ def _echoes(text: str, source: str, shortest: int) -> Iterator[tuple[int, int]]:
 
 
 def _extend(text: str, at: int, source: str, start: int, size: int) -> tuple[int, int]:
-    """The longest span of `text` around `at` that equals the source around `start`, where `size` characters do."""
+    """The longest span of `text` around `at` that equals the source around `start`, from `size` equal characters."""
     before = 0
     while before < min(at, start) and text[at - before - 1] == source[start - before - 1]:
         before += 1

@@ -1,1 +1,1 @@
-"""What an attempt needs of Temporal: its prompt, its heartbeats, and a server that takes its completion."""
+"""What an attempt needs from Temporal: its prompt, heartbeats, and a server that takes its completion."""

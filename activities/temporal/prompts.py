@@ -1,4 +1,4 @@
-"""Where an attempt finds its prompt: with its order, in the call's history, or in the store of large prompts."""
+"""Find an attempt's prompt: beside its order, in the call's history, or in the store of large prompts."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -26,7 +26,7 @@ from ..faults import LocalFaultError
 from .server import Server
 
 _STORE_SHARE: Final = 0.5
-"""Part of an attempt's time that its store may take; the other part is the provider's."""
+"""Part of an attempt's time for the store. The rest is for the provider."""
 
 
 class Prompts:
@@ -34,8 +34,8 @@ class Prompts:
 
     Args:
         server: The Temporal server.
-        store: The store for large prompts; None: this worker has none.
-        converter: What decodes prompts; None: the converter of the worker's client.
+        store: The store of large prompts. None: this worker has none.
+        converter: Decodes prompts. None: the converter of the worker's client.
     """
 
     def __init__(self, server: Server, store: Store | None, converter: DataConverter | None = None) -> None:
@@ -47,11 +47,11 @@ class Prompts:
         """The attempt's prompt.
 
         Args:
-            given: What came with the order; None: the prompt is in the history.
-            timeout_s: Seconds that the attempt may take in all.
+            given: The prompt beside the order. None: it is in the history.
+            timeout_s: Seconds for the whole attempt.
 
         Raises:
-            LocalFaultError: the prompt cannot be had, or not now.
+            LocalFaultError: the prompt is missing, unreadable or not available now.
         """
         match given:
             case Prompt():
@@ -75,7 +75,7 @@ class Prompts:
             return await from_content(self._converter or activity.client().data_converter, content)
         except DecryptionError as error:
             raise LocalFaultError(LocalFault.UNDECIPHERED, error.message) from None
-        except Exception as error:  # whatever a codec or a converter raises
+        except Exception as error:  # codecs and converters raise anything
             raise _unreadable(
                 f"the prompt in {store.place} cannot be decoded ({type(error).__name__}); client and worker need the "
                 "same data converter and keys"
@@ -83,11 +83,11 @@ class Prompts:
 
 
 async def _in_time(store: Store, reference: PromptReference, within_s: float) -> bytes:
-    """The content, asked for again with growing delays while the store does not answer.
+    """The content, with retries while the store does not answer.
 
     Raises:
-        StoreUnavailableError: it did not within `within_s`.
-        StoreError: asking again would not help.
+        StoreUnavailableError: the store did not answer within `within_s`.
+        StoreError: a retry does not help.
     """
     told = [StoreUnavailableError(f"{store.place} did not answer")]
     try:
@@ -101,7 +101,7 @@ async def _in_time(store: Store, reference: PromptReference, within_s: float) ->
 
 
 def _advice(error: StoreError) -> str:
-    """What to look at where asking again does not help."""
+    """What to check if a retry does not help."""
     match error:
         case StoreRefusedError():
             return f"check {STORE_VARIABLE} of this worker and what it may read there"

@@ -1,7 +1,7 @@
-"""What an attempt needs of the Temporal server: the call's prompt, and word that a completion will be taken.
+"""What an attempt needs from the Temporal server: the call's prompt, and whether it is reachable.
 
-The SDK gives a completion ten seconds to reach the server and then drops it. The answer was paid for, so an attempt
-waits until the server can be reached before it completes.
+The SDK tries for ten seconds to deliver a completion and then drops it. The answer was paid for, so an attempt waits
+until the server is reachable before it completes.
 """
 
 import asyncio
@@ -27,22 +27,22 @@ _LONGEST_DELAY_S: Final = 1.0
 
 
 class Server(Protocol):
-    """The server as an attempt sees it."""
+    """The server, for an attempt."""
 
     async def prompt(self) -> Prompt:
-        """The prompt of the call that this attempt belongs to."""
+        """The prompt of the attempt's call."""
         ...
 
     async def reachable(self) -> None:
-        """Return once the server answers."""
+        """Return when the server answers."""
         ...
 
 
 class TemporalServer:
-    """The server that the running activity came from.
+    """The server of the running activity.
 
     Args:
-        converter: What decodes prompts; None: the converter of the worker's client.
+        converter: Decodes prompts. None: the converter of the worker's client.
     """
 
     def __init__(self, converter: DataConverter | None = None) -> None:
@@ -53,7 +53,7 @@ class TemporalServer:
         """The second argument of the call's workflow, from the first event of its history.
 
         Raises:
-            LocalFaultError: it cannot be found or decoded.
+            LocalFaultError: it is missing or cannot be decoded.
         """
         client, info = activity.client(), activity.info()
         handle = client.get_workflow_handle(info.workflow_id or "", run_id=info.workflow_run_id)
@@ -71,12 +71,12 @@ class TemporalServer:
                     raise _unreadable(error) from None
             except DecryptionError as error:
                 raise LocalFaultError(LocalFault.UNDECIPHERED, error.message) from None
-            except Exception as error:  # whatever a codec or a converter raises
+            except Exception as error:  # codecs and converters raise anything
                 raise _unreadable(error) from None
             await backoff.pause()
 
     async def reachable(self) -> None:
-        """Return once the server answers; attempts that wait at the same moment share one question."""
+        """Return when the server answers. Attempts that wait at the same time share one request."""
         if self._check is None or self._check.done():
             self._check = asyncio.create_task(_until_healthy(activity.client()))
         await asyncio.shield(self._check)
@@ -92,16 +92,16 @@ async def _until_healthy(client: Client) -> None:
 
 
 def worker_stops() -> bool:
-    """Whether the running attempt was cancelled because its worker shuts down."""
+    """Whether the attempt was cancelled because its worker shuts down."""
     details = activity.cancellation_details()
     return details is not None and details.worker_shutdown
 
 
 async def given_up() -> bool:
-    """Whether the attempt that ends was given up: by its own timeout, or together with its call.
+    """Whether the attempt was abandoned: by its own timeout, or because its call has ended.
 
-    One that the server no longer knows may have been replaced by another, after late heartbeats. What it began
-    is that one's then, unless the call itself has ended.
+    An attempt that the server no longer knows may have been replaced after late heartbeats. The new attempt then
+    follows its response, unless the call has ended.
     """
     details = activity.cancellation_details()
     if details is None or details.cancel_requested:
@@ -114,7 +114,7 @@ async def _call_runs() -> bool:
     handle = activity.client().get_workflow_handle(info.workflow_id or "", run_id=info.workflow_run_id)
     try:
         return (await handle.describe(rpc_timeout=_CHECK)).status is WorkflowExecutionStatus.RUNNING
-    except RPCError:  # nobody can tell
+    except RPCError:  # unknown
         return True
 
 

@@ -18,12 +18,12 @@ _ARGUMENTS: Final = ("arguments", "parameters")
 
 @validator("non_empty")
 def non_empty(candidate: Candidate) -> None:
-    """The answer has text; a tool call alone is not enough."""
+    """The answer has text. A tool call is not enough."""
     if not (candidate.text or "").strip():
         raise Rejected("there is no text")
 
 
-def _check_regex(pattern: str, full: bool = False) -> None:  # noqa: ARG001  # gets what the validator gets
+def _check_regex(pattern: str, full: bool = False) -> None:  # noqa: ARG001  # takes the same parameters as the validator
     try:
         regex.compile(pattern)
     except (regex.error, TypeError) as error:
@@ -32,7 +32,7 @@ def _check_regex(pattern: str, full: bool = False) -> None:  # noqa: ARG001  # g
 
 @validator("regex", check=_check_regex)
 def matches(candidate: Candidate, *, pattern: str, full: bool = False) -> None:
-    """`pattern` is found in the text, or is the whole of it if `full`."""
+    """`pattern` matches in the text, or the complete text if `full`."""
     if not search(rf"\A(?:{pattern})\Z" if full else pattern, candidate.text or ""):
         raise Rejected(f"the text does not match {pattern!r}")
 
@@ -54,16 +54,16 @@ def _check_length(characters: int) -> None:
 
 @validator("max_length", check=_check_length)
 def max_length(candidate: Candidate, *, characters: int) -> None:
-    """The text has at most so many characters."""
+    """The text is not longer than the limit, in characters."""
     if (length := len(candidate.text or "")) > characters:
         raise Rejected(f"the text has {length:,} characters and the limit is {characters:,}")
 
 
 @tool_parser("json")
 def from_json(text: str, tools: list[dict[str, Any]]) -> list[ToolCall]:
-    """The whole text is a call {"name": ..., "arguments": {...}} of one of the tools, or a list of them.
+    """The text is a call {"name": ..., "arguments": {...}} of one of the tools, or a list of calls.
 
-    Any other text is an answer: it may well be the JSON of somebody's name.
+    Any other text is an answer, even other JSON with a name.
     """
     try:
         _, value = read_json(text)
@@ -76,7 +76,7 @@ def from_json(text: str, tools: list[dict[str, Any]]) -> list[ToolCall]:
 
 
 @tool_parser("hermes")
-def from_hermes(text: str, tools: list[dict[str, Any]]) -> list[ToolCall]:  # noqa: ARG001  # every parser gets them
+def from_hermes(text: str, tools: list[dict[str, Any]]) -> list[ToolCall]:  # noqa: ARG001  # every parser takes them
     """Each call is JSON between <tool_call> and </tool_call>, as Hermes, Qwen and others write it."""
     return list(_tagged(text))
 

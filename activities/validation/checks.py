@@ -1,6 +1,6 @@
-"""Whether an answer is the one that was asked for: its tool calls, its schema, its validators, in that order.
+"""Check an answer: its tool calls, its schema and its validators, in this order.
 
-Of several choices those that pass are kept. Where none passes, the first choice's reason is the answer's.
+Of several choices those that pass are kept. If none passes, the first choice's defect is the answer's.
 """
 
 import uuid
@@ -30,11 +30,11 @@ class _RefusedChoiceError(Exception):
 
 
 class Validation:
-    """What a worker checks answers with.
+    """The checks of one worker.
 
     Args:
-        registry: Its validators and tool parsers; None: those that every worker has.
-        timeout_s: Seconds that one of them may take.
+        registry: Its validators and tool parsers. None: those that every worker has.
+        timeout_s: Time limit in seconds of one of them.
     """
 
     def __init__(self, registry: Registry | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
@@ -42,10 +42,10 @@ class Validation:
         self._runner = Runner(timeout_s)
 
     async def prepare(self, spec: ModelSpecOnWire, prompt: Prompt) -> "AnswerChecks":
-        """What `prompt` asks of an answer, found before anything is sent.
+        """The checks that `prompt` asks for, prepared before anything is sent.
 
         Raises:
-            LocalFaultError: this worker lacks a validator or parser, or cannot use it, or the schema is none.
+            LocalFaultError: this worker lacks a validator or parser or cannot use it, or the schema is invalid.
         """
         parser = self._registry.tool_parser(prompt.tool_parser) if prompt.tool_parser else None
         validators = [(self._registry.validator(wanted), wanted.parameters) for wanted in prompt.validators]
@@ -65,7 +65,7 @@ class Validation:
 
 @dataclass(frozen=True)
 class AnswerChecks:
-    """What the answers of one call must pass."""
+    """The checks of one call's answers."""
 
     runner: Runner
     offered: OfferedTools
@@ -76,10 +76,10 @@ class AnswerChecks:
     validators: Sequence[tuple[Registered, Mapping[str, Any]]] = ()
 
     async def accept(self, answer: Answer) -> Answer | Defect:
-        """The answer with those of its choices that pass, or why none does.
+        """The answer with its choices that pass, or the defect if none passes.
 
         Raises:
-            BrokenFunctionError: a validator or parser failed instead of giving an opinion.
+            BrokenFunctionError: a validator or parser failed.
         """
         passed: list[Choice] = []
         refused: list[Defect] = []
@@ -106,7 +106,7 @@ class AnswerChecks:
         return choice
 
     async def _with_parsed_calls(self, choice: Choice) -> Choice:
-        """With the calls that the model wrote as text, where it made none of its provider's kind."""
+        """The choice with tool calls that the model wrote as text, if it has no others."""
         if self.parser is None or choice.tool_calls or not choice.text:
             return choice
         function, label = self.parser.function, self.parser.label
@@ -117,7 +117,7 @@ class AnswerChecks:
         return choice
 
     async def _with_bare_json(self, choice: Choice) -> tuple[Choice, Any]:
-        """With the JSON alone as its text, and its value; a tool call instead of it is the model's right."""
+        """The choice with only the JSON as its text, and its value. A tool call instead of JSON is allowed."""
         if self.schema is None or choice.tool_calls:
             return choice, None
         text, value = await self._run(
@@ -129,7 +129,7 @@ class AnswerChecks:
         try:
             return await self.runner.run(label, *call, **parameters)
         except RejectedAnswerError as error:
-            # JSON that stops because the budget was spent stops again: another model has another budget.
+            # JSON that stops at the token limit would stop there again. Another model has another limit.
             spent = defect is AnswerDefect.NOT_THE_SCHEMA and choice.finish_reason == "length"
             raise _RefusedChoiceError(
                 Defect(AnswerDefect.LENGTH if spent else defect, choice.finish_reason, str(error))
@@ -148,7 +148,7 @@ class AnswerChecks:
 
 
 async def _check_parameters(validator: Registered, parameters: Mapping[str, Any], runner: Runner) -> None:
-    """Have a validator's own check look at its parameters; it may do anything, as the validator may."""
+    """Run a validator's own check of its parameters. It is foreign code, like the validator."""
     if validator.check is None:
         return
     try:
@@ -159,7 +159,7 @@ async def _check_parameters(validator: Registered, parameters: Mapping[str, Any]
 
 
 async def _schema(prompt: Prompt, runner: Runner) -> AnswerSchema | None:
-    """Compiled outside the event loop, where a large schema would hold up every attempt's heartbeats for seconds."""
+    """Compile a schema off the event loop: a large one would delay every heartbeat by seconds."""
     schema = schema_of(prompt.response_format)
     if schema is None:
         return None
@@ -177,14 +177,14 @@ def _read_and_check(text: str, schema: AnswerSchema) -> tuple[str, Any]:
 
 
 def _calling(choice: Choice, calls: list[ToolCall]) -> Choice:
-    """With a parser's calls, and the reason to stop that a provider would have told of its own."""
+    """The choice with a parser's calls, and with the finish reason of tool calls."""
     stopped = bool(calls) and choice.finish_reason == "stop"
     finish_reason = "tool_calls" if stopped else choice.finish_reason
     return choice.model_copy(update={"tool_calls": calls, "finish_reason": finish_reason})
 
 
 def _with_ids(calls: Any, label: str) -> list[ToolCall]:
-    """A parser's calls, each with an id that its result can name, and that no provider is asked about."""
+    """A parser's calls with ids for their results. No provider knows these ids."""
     listed = list(calls) if isinstance(calls, Sequence) else [calls]
     if not all(isinstance(call, ToolCall) for call in listed):
         raise BrokenFunctionError(f"{label} returned something else than a list of ToolCall")

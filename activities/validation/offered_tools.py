@@ -1,4 +1,4 @@
-"""Which tools an answer may call. A model may call what nobody offered, or none where a call was demanded."""
+"""Which tools an answer may call. A model may call unknown tools, or none although a call is required."""
 
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
@@ -12,22 +12,22 @@ from ..answer.defects import Defect
 from ..request.tools import CALLERS_KINDS, tool_name, tools_in_body
 
 _PROVIDERS_OWN: Final = ("web_search_options",)
-"""Parameters with which a provider offers tools of its own, whose calls litellm lists among the others."""
+"""Parameters that switch on a provider's own tools. litellm lists their calls among the others."""
 
 
 class OfferedTools(NamedTuple):
     """The tools that an answer may call."""
 
     names: frozenset[str] | None
-    """None: not all of them are known here."""
+    """Names. None: not all of them are known here."""
     required: bool = False
-    """Whether there must be a call."""
+    """Whether a call is required."""
     forbidden: bool = False
-    """Whether there must be none."""
+    """Whether a call is forbidden."""
 
 
 def offered_tools(spec: ModelSpecOnWire, prompt: Prompt) -> OfferedTools:
-    """What a model is offered: the prompt's tools, else its spec's own."""
+    """The tools that a model is offered: the prompt's, or its spec's."""
     parameters = spec.extra_params
     choice = prompt.tool_choice if prompt.tool_choice is not None else parameters.get("tool_choice")
     if choice == "none":
@@ -44,12 +44,12 @@ def offered_tools(spec: ModelSpecOnWire, prompt: Prompt) -> OfferedTools:
 
 
 def callers_tools(spec: ModelSpecOnWire, prompt: Prompt) -> list[dict[str, Any]]:
-    """The tools of a model that the caller runs, in the shape of Chat Completions."""
+    """The tools that the caller runs, in the format of Chat Completions."""
     return [_as_in_chat(tool) for tool in _all_tools(spec, prompt) if _is_callers(tool)]
 
 
 def tool_call_defect(choice: Choice, offered: OfferedTools) -> Defect | None:
-    """What is wrong with a choice's tool calls; None when nothing is."""
+    """The defect of a choice's tool calls, if there is one."""
     if offered.required and not choice.tool_calls:
         return Defect(AnswerDefect.NO_TOOL_CALL, choice.finish_reason, "a tool call was demanded; the model made none")
     if offered.names is None:
@@ -63,12 +63,12 @@ def tool_call_defect(choice: Choice, offered: OfferedTools) -> Defect | None:
 
 
 def _is_callers(tool: Any) -> bool:
-    """Whether the caller runs a tool; the others a provider runs itself, and says nothing of a call."""
+    """Whether the caller runs a tool. The provider runs the others and reports no call."""
     return tool_name(tool) is not None and tool.get("type", "function") in CALLERS_KINDS
 
 
 def _all_tools(spec: ModelSpecOnWire, prompt: Prompt) -> list[Any]:
-    """What is sent as tools, in whichever shape it was written."""
+    """All tools in the request, in any format."""
     own = spec.extra_params.get("tools") if prompt.tools is None else prompt.tools
     tools = tools_in_body(spec.extra_params) or own
     return tools if isinstance(tools, list) else []

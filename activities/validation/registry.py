@@ -1,4 +1,4 @@
-"""The validators and tool parsers that a worker has: its own and those of its plugins, by name."""
+"""The validators and tool parsers of a worker, its own and those of its plugins, by name."""
 
 import importlib
 import inspect
@@ -15,15 +15,15 @@ from ..faults import LocalFaultError
 from . import builtin
 
 ENTRY_POINTS: Final = "durable_llm.validators"
-"""Group of entry points, each a module with decorated functions or one such function."""
+"""Group of entry points. Each is a module with decorated functions, or one such function."""
 
 
 class PluginError(ValueError):
-    """A plugin cannot be loaded; the text names it and says why."""
+    """A plugin cannot be loaded. The text names it and says why."""
 
 
 class Registered(NamedTuple):
-    """A function under its name."""
+    """A function with its name."""
 
     kind: str
     name: str
@@ -32,7 +32,7 @@ class Registered(NamedTuple):
 
     @property
     def label(self) -> str:
-        """What it is called in reasons and errors."""
+        """Its name in reasons and errors."""
         return f"{self.kind} {self.name!r}"
 
 
@@ -43,7 +43,7 @@ class Registry:
         sources: Modules with decorated functions, or such functions.
 
     Raises:
-        PluginError: two have the same name.
+        PluginError: two functions have the same name.
     """
 
     def __init__(self, sources: Iterable[object] = ()) -> None:
@@ -54,20 +54,20 @@ class Registry:
 
     @classmethod
     def load(cls, modules: Iterable[str] = ()) -> "Registry":
-        """With the plugins of this installation's entry points, and of the modules that are named.
+        """The registry with the plugins of entry points and of `modules`.
 
         Raises:
-            PluginError: one cannot be imported, or has nothing to register.
+            PluginError: a plugin cannot be imported, or registers nothing.
         """
         installed = [_loaded(point.name, point.load) for point in entry_points(group=ENTRY_POINTS)]
         named = [_loaded(name, partial(importlib.import_module, name)) for name in modules]
         return cls([*installed, *named])
 
     def validator(self, wanted: ValidatorOnWire) -> Registered:
-        """The validator of that name, which has parameters of those names; its check is still to be asked.
+        """The validator with this name and these parameters. Its own check has not run yet.
 
         Raises:
-            LocalFaultError: there is none, or it does not take them.
+            LocalFaultError: no such validator, or it does not take these parameters.
         """
         found = self._named("validator", wanted.name)
         try:
@@ -77,10 +77,10 @@ class Registry:
         return found
 
     def tool_parser(self, name: str) -> Registered:
-        """The tool parser of that name.
+        """The tool parser with this name.
 
         Raises:
-            LocalFaultError: there is none.
+            LocalFaultError: no such parser.
         """
         return self._named("tool parser", name)
 
@@ -109,7 +109,7 @@ def _found_in(source: object) -> Iterator[Registered]:
 def _loaded(name: str, load: Callable[[], object]) -> object:
     try:
         source = load()
-    except Exception as error:  # whatever a module of somebody else's raises while it is imported
+    except Exception as error:  # a foreign module may raise anything
         raise PluginError(f"plugin {name!r} cannot be loaded: {type(error).__name__}: {error}") from None
     if not any(True for _ in _found_in(source)):
         raise PluginError(f"plugin {name!r} has no function that is decorated with @validator or @tool_parser")

@@ -1,8 +1,8 @@
-"""Runs validators and tool parsers, which are other people's code, so that an attempt goes on whatever they do.
+"""Run validators and tool parsers, which are foreign code, away from the worker's event loop.
 
-Plain functions get a thread, async ones an event loop of their own: neither can hold up the heartbeats, without which
-Temporal takes the worker for dead and the answer is bought again. Only code that holds Python's lock from within C (a
-runaway `re`, say) still can.
+Plain functions get a thread, async ones a separate event loop. So they cannot block heartbeats; without heartbeats
+Temporal counts the worker as lost, and the answer is paid for again. C code that holds the GIL (a runaway `re`) still
+can.
 """
 
 import asyncio
@@ -22,18 +22,18 @@ _Outcome = tuple[Any, BaseException | None]
 
 
 class RejectedAnswerError(Exception):
-    """A function rejected the answer; the text names it and says why."""
+    """A function rejected the answer. The text names it and says why."""
 
 
 class BrokenFunctionError(Exception):
-    """A function failed instead of judging; the text names it and says how."""
+    """A function failed. The text names it and says how."""
 
 
 class Runner:
     """Runs functions with a time limit.
 
     Args:
-        timeout_s: Seconds that one function may take.
+        timeout_s: Time limit of one function in seconds.
     """
 
     def __init__(self, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
@@ -41,10 +41,10 @@ class Runner:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self, label: str, function: Callable[..., Any], *arguments: Any, **parameters: Any) -> Any:
-        """What `function` returns.
+        """The result of `function`.
 
         Args:
-            label: What it is called in reasons: "validator 'regex'".
+            label: Its name in reasons: "validator 'regex'".
             function: Plain or async.
             *arguments: Its arguments.
             **parameters: Its keyword arguments.
@@ -68,7 +68,7 @@ class Runner:
         return value
 
     def _in_loop(self, work: Callable[[], Awaitable[Any]]) -> "concurrent.futures.Future[_Outcome]":
-        """Start an async function in the loop that all of them share, in a thread of its own."""
+        """Start an async function in the shared loop, which has its own thread."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             threading.Thread(target=self._loop.run_forever, name="async-validators", daemon=True).start()
@@ -78,14 +78,14 @@ class Runner:
                 return await work(), None
             except asyncio.CancelledError:
                 raise
-            except BaseException as error:  # even SystemExit is a validator's failure, not ours
+            except BaseException as error:  # SystemExit too is a failure of the validator
                 return None, error
 
         return asyncio.run_coroutine_threadsafe(settled(), self._loop)
 
 
 def _in_thread(work: Callable[[], Any]) -> "concurrent.futures.Future[_Outcome]":
-    """Start a plain function in a thread of its own: one that never ends takes no place from the next."""
+    """Start a plain function in a new thread, so that one that never ends does not block the next."""
     future: concurrent.futures.Future[_Outcome] = concurrent.futures.Future()
     future.set_running_or_notify_cancel()
 
@@ -101,7 +101,7 @@ def _in_thread(work: Callable[[], Any]) -> "concurrent.futures.Future[_Outcome]"
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # asks of what kind, not whether
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # asks for its kind
 
 
 def _because(label: str, error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""An answer held against the JSON Schema that it was asked to follow."""
+"""Check an answer against its JSON Schema."""
 
 import json
 import re
@@ -18,17 +18,17 @@ from durable_llm.contract.ledger import clip
 from durable_llm.contract.validation import Rejected
 
 PATTERN_TIMEOUT_S: Final = 5.0
-"""Seconds that one regular expression may take: with Python's own, a caller's could stop the whole worker."""
+"""Time limit in seconds of one regular expression. A caller's could block the worker otherwise."""
 
 _REASON_BYTES: Final = 200
 _FENCED = re.compile(r"```[A-Za-z0-9_-]*[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL)
 
 
 def search(pattern: str, text: str) -> bool:
-    """Whether `pattern` is found in `text`.
+    """Whether `pattern` matches in `text`.
 
     Raises:
-        TimeoutError: nobody knows; the search took too long.
+        TimeoutError: the search took too long.
     """
     return regex.search(pattern, text, timeout=PATTERN_TIMEOUT_S, concurrent=True) is not None
 
@@ -36,11 +36,10 @@ def search(pattern: str, text: str) -> bool:
 def read_json(text: str) -> tuple[str, Any]:
     """The JSON in an answer, as text and as value.
 
-    A text that is one JSON value is taken as it is; else the one fenced block in it is, as models without a JSON mode
-    like to write it.
+    It is the complete text, or the one fenced block in it, which models without a JSON mode often write.
 
     Raises:
-        Rejected: there is none, or more than one.
+        Rejected: no JSON, or more than one block.
     """
     fenced = _FENCED.findall(text)
     for candidate in (text, *(fenced if len(fenced) == 1 else ())):
@@ -52,21 +51,21 @@ def read_json(text: str) -> tuple[str, Any]:
 
 
 class AnswerSchema:
-    """A JSON Schema that is one.
+    """A valid JSON Schema.
 
     Raises:
-        ValueError: it is none, or refers to what it does not hold; says where.
+        ValueError: it is invalid, or a reference leads outside it; says where.
     """
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._validator = _compiled(json.dumps(schema))
 
     def check(self, value: Any) -> None:
-        """Hold a JSON value against the schema.
+        """Check a JSON value against the schema.
 
         Raises:
-            Rejected: it does not fit; says where and why, without repeating the value. So does one that is nested too
-                deeply, or that keeps a pattern busy too long: the model wrote it, and its next answer may be simpler.
+            Rejected: it does not follow the schema, is nested too deeply, or takes a pattern too long. Says where and
+                why, without the value.
         """
         try:
             error = best_match(self._validator.iter_errors(value))
@@ -81,7 +80,7 @@ class AnswerSchema:
 
 @lru_cache(maxsize=256)
 def _compiled(text: str) -> Validator:
-    """Compiled once for all attempts of a call, and of calls like it."""
+    """The compiled schema, cached for all attempts and calls with the same schema."""
     schema = json.loads(text)
     kind = validators.validator_for(schema, default=Draft202012Validator)
     error = best_match(kind(kind.META_SCHEMA).iter_errors(schema))
@@ -89,13 +88,13 @@ def _compiled(text: str) -> Validator:
         raise ValueError(f"{error.json_path}: {clip(error.message, _REASON_BYTES)}")
     _check_strings(schema)
     ours = validators.extend(kind, {"pattern": _pattern})  # type: ignore[no-untyped-call]  # its stub has no types
-    # With a registry of its own it fetches nothing: a reference to an address would have the worker ask it.
+    # With this registry it fetches nothing. Otherwise a reference to an address would make the worker request it.
     compiled: Validator = ours(schema, registry=Registry())
     return compiled
 
 
 def _check_strings(schema: Any) -> None:
-    """See that references lead somewhere inside the schema, and that patterns can be searched for."""
+    """Check that references stay inside the schema and that patterns are valid."""
     resolver = Registry().with_resource("", DRAFT202012.create_resource(schema)).resolver()
     for keyword, value in _strings(schema):
         try:

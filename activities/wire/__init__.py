@@ -1,1 +1,1 @@
-"""One HTTP request: sent once, recorded, and its bytes read."""
+"""Send one HTTP request, record it, and read its bytes."""

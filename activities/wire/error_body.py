@@ -1,7 +1,7 @@
-"""From a failed response's bytes to code, type, parameter, message and details, for every provider's way to say it.
+"""Read code, type, parameter, message and details from the bytes of a failed response, in each provider's format.
 
-litellm keeps the message and drops the rest, yet the rest is what tells a rate limit from a used-up quota. No provider
-is asked for by name: error bodies travel through gateways, so the shape of the body decides.
+litellm keeps only the message, but the rest tells a rate limit from a used-up quota. The shape of the body decides, not
+the provider's name, because gateways pass on error bodies of others.
 """
 
 import html
@@ -24,26 +24,26 @@ _PLAIN_DETAILS: Final = (
 
 
 class ProviderError(NamedTuple):
-    """What a provider said about a failure."""
+    """A provider's description of a failure."""
 
     code: str | None = None
-    """Its own code; a code that only repeats an HTTP status is in `status`."""
+    """The provider's code. A code that only repeats an HTTP status is in `status`."""
     type: str | None = None
     param: str | None = None
     message: str = ""
     details: list[str] = []  # noqa: RUF012 # a NamedTuple's default, never changed
     status: int | None = None
-    """The HTTP status that the body names."""
+    """The HTTP status in the body."""
     said: bool = False
     """Whether the body holds an error at all."""
 
 
 def read_error(headers: Mapping[str, str], body: bytes) -> ProviderError:
-    """What the body of a failed response says; an empty ProviderError when it says nothing.
+    """The error in the body of a failed response. Empty if the body says nothing.
 
     Args:
         headers: With lower-case names.
-        body: Without content encoding; may be cut.
+        body: Without content encoding. May be cut.
     """
     text = body.decode(errors="replace").strip()
     error = read_error_json(_json(text)) if text[:1] in ("{", "[") else ProviderError()
@@ -54,7 +54,7 @@ def read_error(headers: Mapping[str, str], body: bytes) -> ProviderError:
 
 
 def read_error_json(value: Any) -> ProviderError:
-    """What an error body's JSON value says; `said` is False when it holds no error."""
+    """The error in a JSON value. `said` is False if it holds none."""
     outer = value[0] if isinstance(value, list) and value else value
     if not isinstance(outer, dict):
         return ProviderError()
@@ -75,7 +75,7 @@ def read_error_json(value: Any) -> ProviderError:
 
 
 def holds_error(value: Any) -> bool:
-    """Whether the JSON value of a successful response is an error instead of an answer."""
+    """Whether the JSON value of a successful response is an error."""
     outer = value[0] if isinstance(value, list) and value else value
     if not isinstance(outer, dict):
         return False
@@ -109,7 +109,7 @@ def _message(error: Mapping[str, Any]) -> str:
 
 
 def _code(inner: Mapping[str, Any], outer: Mapping[str, Any]) -> tuple[str | None, int | None]:
-    """The provider's own code, and the HTTP status that a numeric code or field names."""
+    """The provider's code, and the HTTP status in a numeric code or field."""
     named: list[str] = []
     status: int | None = None
     for value in (inner.get("code"), inner.get("status"), outer.get("code"), outer.get("status")):
@@ -128,7 +128,7 @@ def _status(value: Any) -> int | None:
 
 
 def _short(value: Any) -> str | None:
-    """A scalar as a short string; None when there is none."""
+    """A scalar as a short string. None: not a scalar."""
     if value is None or isinstance(value, dict | list | bool):
         return None
     return " ".join(str(value).split())[:_DETAIL_CHARS] or None
@@ -165,13 +165,13 @@ def _walk(value: Any, depth: int) -> Iterator[tuple[str, Any]]:
 
 
 def _numbers(message: str) -> Iterator[str]:
-    """What tells "Limit 30000, Requested 30601": whether the request can ever fit."""
+    """Numbers like "Limit 30000, Requested 30601", which say whether the request can ever fit."""
     for match in _NUMBERS.finditer(message):
         yield f"{match.group(1).lower()}={match.group(2).replace(',', '')}"
 
 
 def _plain(text: str) -> str:
-    """A body that is no JSON: the title of an HTML page, else the text without tags."""
+    """The text of a body that is not JSON: the title of an HTML page, or the text without tags."""
     if title := _TITLE.search(text):
         text = title.group(1)
     elif text[:200].lstrip().startswith("<"):

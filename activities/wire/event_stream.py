@@ -1,7 +1,7 @@
-"""An event stream, read to its end, as the one JSON value that its provider would have sent without streaming.
+"""Fold an event stream into the JSON value that the provider would have sent without streaming.
 
-litellm ends a cut stream with a finish reason of its own ("stop") and some SDKs skip an event that they cannot read.
-So a streamed answer is judged by the events on the wire, folded here, with the same rules as every other answer.
+litellm ends a cut stream with an invented finish reason ("stop"), and some SDKs skip events that they cannot read. So
+the defects of a streamed answer are found in the events on the wire, by the same rules as for every answer.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from .error_body import holds_error
 
 _CUT: Final = {"choices": [{"error": True}]}
-"""What a stream that ended before its end was said is folded to, in the words that gateways have for it."""
+"""The folded value of a stream without an end, in the format of gateways."""
 
 _END_MARKER: Final = "[DONE]"
 _ENDS: Final = ("done_reason", "finish_reason", "stop_reason")
@@ -25,21 +25,21 @@ class _Events(NamedTuple):
 
 
 def is_event_stream(content_type: str, start: bytes) -> bool:
-    """Whether a body of this type that starts so is read by this module; some servers give no type."""
+    """Whether a body is an event stream, by its type or its start: some servers send no type."""
     kind = content_type.partition(";")[0].strip().lower()
     named = kind in ("text/event-stream", "application/x-ndjson", "application/stream+json")
     return named or start.lstrip().startswith((b"data:", b"event:"))
 
 
 def fold(body: bytes) -> Any:
-    """The stream's error event if it has one, else the whole answer's ends, refusals and usage.
+    """The stream's error event, or the ends, refusals and usage of the answer.
 
-    Texts are not folded: litellm reads them. A choice without an end is marked as broken. None when there are no
-    events, or one that cannot be read.
+    Texts are not folded, because litellm reads them. A choice without an end is marked as an error. None: no events, or
+    an unreadable one.
     """
     try:
         return _fold(_read(body))
-    except (ValueError, TypeError, AttributeError, RecursionError):  # no JSON, or of a shape that nobody sends
+    except (ValueError, TypeError, AttributeError, RecursionError):  # not JSON, or an unexpected shape
         return None
 
 
@@ -59,20 +59,20 @@ def _fold(events: _Events) -> Any:
 
 
 def _read(body: bytes) -> _Events:
-    """All events that ended.
+    """All complete events.
 
     Raises:
-        ValueError: one of them is no JSON.
+        ValueError: one of them is not JSON.
     """
     text = body.decode(errors="replace").replace("\r\n", "\n")
     if text.lstrip()[:1] == "{":
-        lines = text.split("\n")[:-1]  # what follows the last line's end was cut
+        lines = text.split("\n")[:-1]  # a line without its end was cut
         return _Events([json.loads(line) for line in lines if line.strip()])
     return _Events([_value(name, data) for name, data in _events(text) if data.strip() != _END_MARKER])
 
 
 def _events(text: str) -> Iterator[tuple[str, str]]:
-    """Names and data; a blank line ends an event, and one without it was cut."""
+    """Names and data. A blank line ends an event; an event without it was cut."""
     for block in text.split("\n\n")[:-1]:
         fields = [line.partition(":") for line in block.split("\n")]
         data = [value.removeprefix(" ") for name, _, value in fields if name == "data"]
@@ -81,7 +81,7 @@ def _events(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _value(name: str, data: str) -> Any:
-    """The event's JSON value; an event named "error" is one, whatever its data look like."""
+    """The event's JSON value. An event named "error" is an error, whatever its data."""
     if name != "error":
         return json.loads(data)
     try:
@@ -92,19 +92,19 @@ def _value(name: str, data: str) -> Any:
 
 
 def _fold_choices(events: _Events, listed: str, finish: str) -> Any:
-    """OpenAI's chunks, or Google's. A finish reason is the end: not every compatible server sends `[DONE]` after it."""
+    """Fold chunks of OpenAI or Google. A finish reason is the end: not every server sends `[DONE]` after it."""
     choices: dict[int, dict[str, Any]] = {}
-    whole: dict[str, Any] = {}
+    folded: dict[str, Any] = {}
     for value in events.values:
-        whole.update({name: value[name] for name in ("usage", "usageMetadata", "promptFeedback") if value.get(name)})
+        folded.update({name: value[name] for name in ("usage", "usageMetadata", "promptFeedback") if value.get(name)})
         for choice in value.get(listed) or ():
             _add(choices.setdefault(choice.get("index") or 0, {}), choice)
     for choice in choices.values():
         if not choice.get(finish):
             choice["error"] = True
-    if not choices and "promptFeedback" not in whole:
-        return {**whole, **_CUT}
-    return {**whole, listed: [choices[index] for index in sorted(choices)]}
+    if not choices and "promptFeedback" not in folded:
+        return {**folded, **_CUT}
+    return {**folded, listed: [choices[index] for index in sorted(choices)]}
 
 
 def _add(choice: dict[str, Any], piece: Mapping[str, Any]) -> None:
@@ -117,19 +117,19 @@ def _add(choice: dict[str, Any], piece: Mapping[str, Any]) -> None:
 
 
 def _fold_message(events: _Events) -> Any:
-    """Anthropic's events."""
+    """Fold Anthropic's events."""
     if not events.typed("message_stop"):
         return _CUT
     message = events.typed("message_start")[0].get("message")
-    whole = dict(message) if isinstance(message, Mapping) else {}
+    folded = dict(message) if isinstance(message, Mapping) else {}
     for event in events.typed("message_delta"):
-        whole.update(event.get("delta") or {})
-    return whole if whole.get("stop_reason") else _CUT
+        folded.update(event.get("delta") or {})
+    return folded if folded.get("stop_reason") else _CUT
 
 
 def _fold_others(events: _Events) -> Any:
-    """Ollama's and Cohere's: the last event tells the end."""
+    """Fold events of Ollama or Cohere. The last one has the end."""
     last = events.values[-1]
     delta = last.get("delta")
-    whole = {**last, **(delta if isinstance(delta, Mapping) else {})}
-    return whole if any(whole.get(name) for name in _ENDS) else _CUT
+    folded = {**last, **(delta if isinstance(delta, Mapping) else {})}
+    return folded if any(folded.get(name) for name in _ENDS) else _CUT

@@ -1,8 +1,8 @@
-"""What one attempt does on the wire: the record that failures are judged by, and the guard before it.
+"""The record of one attempt's HTTP exchange, and the guard that admits its request.
 
-litellm guesses a failure's status from its message, hides headers and re-sends by itself. Without this record a call's
-policy would judge litellm's guesses, and without the guard one attempt would be two bills, or a key would follow a
-redirect to another host.
+litellm guesses a failure's status from its message, hides headers and repeats requests. So facts come from this record
+and not from litellm's guesses. The guard makes sure that one attempt is billed once and that no key follows a redirect
+to another host.
 """
 
 import base64
@@ -23,16 +23,16 @@ from ..secrets.known_secrets import LONG_SECRET
 from .event_stream import fold, is_event_stream
 
 FAILURE_BYTES: Final = 64 * 1024
-"""Bytes that are kept of a failure's body, and that litellm gets to see of it: looking for secrets in a page of some
-megabytes keeps it busy for seconds, and every other attempt's heartbeats waiting."""
+"""Bytes of a failure's body that are kept and passed on to litellm. litellm searches it for secrets, and with megabytes
+that would block every heartbeat for seconds."""
 
 ANSWER_BYTES: Final = 64 * 1024 * 1024
-"""Bytes that are kept of an answer's body; a streamed answer takes a few hundred for each token."""
+"""Bytes of an answer's body that are kept. A streamed answer takes a few hundred per token."""
 
 INLINE: Final = (
     "a worker fetches nothing: put images and files into the message, as data URLs (data:image/png;base64,...)"
 )
-"""What to write instead of an address that a provider cannot read by itself."""
+"""What to write instead of an address that a provider cannot fetch."""
 
 
 _REQUEST_IDS: Final = (
@@ -42,26 +42,26 @@ _REQUEST_IDS: Final = (
 
 
 class RefusedError(httpx.RequestError):
-    """The guard did not let a request out."""
+    """The guard refused a request."""
 
 
 @dataclass
 class Exchange:
-    """One attempt's request and response, as they were on the wire."""
+    """One attempt's request and response on the wire."""
 
     only_host: str | None = None
-    """Host and port that may be asked; None: the provider's own."""
+    """The only host and port that may be asked. None: the provider's own."""
     required_fragments: Collection[str] = field(default=(), repr=False)
-    """Pieces of the prompt's images and files: a request without them asks something else."""
+    """Fragments of the prompt's images and files that the request must contain."""
     forbidden: Collection[str] = field(default=(), repr=False)
-    """Credentials of this worker that are not this attempt's."""
+    """Credentials of this worker that the request must not carry."""
     sent: Sent = Sent.NO
     requests: int = 0
-    """Requests that may be billed: one at most."""
+    """Requests that may be billed: at most one."""
     response_id: str | None = None
-    """The background response that is followed: questions about it pass besides the one request, and bill nothing."""
+    """The background response that is followed. Polls of it are admitted too, and are not billed."""
     polls: int = 0
-    """How often that response was asked for."""
+    """How often it was polled."""
     host: str | None = None
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict, repr=False)
@@ -69,31 +69,29 @@ class Exchange:
     complete: bool = False
     """Whether the body was read to its end."""
     error: BaseException | None = None
-    """What broke the exchange, as the transport told it."""
+    """The transport's error that ended the exchange."""
     refused: LocalFault | None = None
-    """Why the guard let nothing out."""
+    """Why the guard refused the request."""
     refusal: str = ""
 
     def admit(self, request: httpx.Request) -> None:
-        """Let the attempt's one request pass, and questions about the response that it began.
+        """Admit the attempt's one request, and polls of the response that it started.
 
-        The record is that of the last one; a key may go nowhere with a question where it may not go with a request.
+        The record holds the last one. The rules for keys hold for polls too.
 
         Raises:
-            RefusedError: it is a second one, asks by another method, goes to another host than the spec's, carries a
-                foreign credential, or lacks a part of the prompt.
+            RefusedError: a second request, another method, another host than the spec's, another credential, or a
+                missing part of the prompt.
         """
         polls = self.response_id is not None and _polls(self.response_id, request)
         if self.requests and not polls:
             raise RefusedError("one attempt is one request", request=request)
         target = request.url.netloc.decode()
         if not polls and request.method != "POST":
-            text = f"the provider's adapter would {request.method} something from {target} beside asking; {INLINE}"
+            text = f"litellm would {request.method} something from {target} in addition; {INLINE}"
             self._refuse(LocalFault.UNSUPPORTED, text, request)
         if self.only_host is not None and not _same_host(self.only_host, request.url):
-            self._refuse(
-                LocalFault.UNSUPPORTED, f"the provider's adapter asks {target}, not the spec's api_base", request
-            )
+            self._refuse(LocalFault.UNSUPPORTED, f"litellm asks {target}, not the spec's api_base", request)
         if _carries(request, self.forbidden):
             text = (
                 f"the request to {target} would carry a credential that is not this spec's; set the spec's api_key to "
@@ -101,10 +99,10 @@ class Exchange:
             )
             self._refuse(LocalFault.KEY_NOT_ALLOWED, text, request)
         if not polls and _lacks(request, self.required_fragments):
-            text = "the provider's adapter leaves out an image or a file of the prompt; ask a model that takes it"
+            text = "litellm leaves out an image or a file of the prompt; use a model that takes it"
             self._refuse(LocalFault.UNSUPPORTED, text, request)
         self.requests, self.host, self.only_host = 1, target, self.only_host or str(request.url)
-        self.refused, self.refusal = None, ""  # a refused question about the model before it does not matter
+        self.refused, self.refusal = None, ""  # an earlier refused request about the model does not matter
         if polls:
             self.polls += 1
             self._forget_response()
@@ -112,16 +110,16 @@ class Exchange:
             self.sent = Sent.UNKNOWN
 
     def follow(self, response_id: str) -> None:
-        """Let questions about this response pass from now on, and nothing else: it was asked for, and is paid for."""
+        """From now on admit only polls of this response. Its request was sent and is paid for."""
         self.response_id, self.requests, self.sent = response_id, 1, Sent.YES
 
     def refuse_unobserved(self, request: httpx.Request) -> None:
-        """Refuse a request on a path that an attempt can neither observe nor cancel.
+        """Refuse a request that an attempt can neither observe nor cancel.
 
         Raises:
             RefusedError: always.
         """
-        self._refuse(LocalFault.UNSUPPORTED, "litellm has no asynchronous way to ask this provider", request)
+        self._refuse(LocalFault.UNSUPPORTED, "litellm cannot ask this provider asynchronously", request)
 
     def answered(self, response: httpx.Response) -> None:
         """Record status and headers."""
@@ -130,14 +128,14 @@ class Exchange:
         self.headers = {name.lower(): value for name, value in response.headers.items()}
 
     def received(self, chunk: bytes) -> bytes:
-        """Record a piece of the body; what of it is within the limit."""
+        """Record a piece of the body. Returns its part within the limit."""
         limit = ANSWER_BYTES if self.succeeded else FAILURE_BYTES
         kept = chunk[: max(0, limit - len(self.raw_body))]
         self.raw_body += kept
         return kept
 
     def broke(self, error: BaseException, *, connected: bool) -> None:
-        """Record that the transport gave up."""
+        """Record an error of the transport."""
         self.error = error
         self.sent = Sent.YES if connected or self.response_id is not None else Sent.NO
 
@@ -153,7 +151,7 @@ class Exchange:
 
     @property
     def body(self) -> bytes:
-        """The body without its content encoding; as it came when it cannot be decoded."""
+        """The body without its content encoding, or as it came if it cannot be decoded."""
         encoding = self.headers.get("content-encoding")
         if not encoding:
             return bytes(self.raw_body)
@@ -168,7 +166,7 @@ class Exchange:
         return is_event_stream(self.headers.get("content-type", ""), bytes(self.raw_body[:100]))
 
     def json(self) -> Any:
-        """The body's JSON value, a stream's events folded into one; None when it is none."""
+        """The body's JSON value, for a stream its folded events. None: not JSON."""
         if self.streamed:
             return fold(self.body)
         try:
@@ -189,7 +187,7 @@ _current: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 
 
 def current() -> Exchange | None:
-    """The exchange of the attempt that this code runs for; None outside of attempts."""
+    """The exchange of the running attempt. None: no attempt is running."""
     return _current.get()
 
 
@@ -204,7 +202,7 @@ def recording(exchange: Exchange) -> Iterator[Exchange]:
 
 
 def _polls(response_id: str, request: httpx.Request) -> bool:
-    """Whether a request only asks how far a response is, or cancels it."""
+    """Whether a request polls or cancels a response."""
     path = f"/responses/{response_id}"
     asks = request.method == "GET" and request.url.path.endswith(path)
     return asks or (request.method == "POST" and request.url.path.endswith(f"{path}/cancel"))
@@ -231,7 +229,7 @@ def _carries(request: httpx.Request, secrets: Collection[str]) -> bool:
 
 
 def _lacks(request: httpx.Request, pieces: Collection[str]) -> bool:
-    """Whether one of `pieces` is missing; a body that cannot be read is not judged."""
+    """Whether one of `pieces` is missing. A body that cannot be read passes."""
     body = _content(request)
     return bool(body) and any(piece.encode() not in body for piece in pieces)
 

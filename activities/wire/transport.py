@@ -1,8 +1,8 @@
 """One observed HTTP request per attempt: the transport under all of litellm's clients.
 
-litellm re-sends a request after a connection reset, provider SDKs retry by themselves, and HTTP clients follow
-redirects with the key in their hands. All of them send through a transport that litellm's one factory makes, and this
-module puts a guard around what that factory makes. Without it a retry would be billed and never seen.
+litellm repeats a request after a connection reset, provider SDKs retry, and HTTP clients follow redirects and send the
+key along. All of them use a transport from litellm's one factory, and this module wraps what the factory makes. Without
+it a retry would be billed and never seen.
 """
 
 import ssl
@@ -18,14 +18,14 @@ from ..litellm_setup import AsyncHTTPHandler, LiteLLMAiohttpTransport, http2_ena
 from .exchange import Exchange, RefusedError, current
 
 CONNECT_TIMEOUT_S: Final = 15.0
-"""A host that does not take a connection by then is a failure of its own, and nothing was sent."""
+"""Seconds to connect. A failure here means that nothing was sent."""
 
 _TIMEOUTS: Final = {"connect": CONNECT_TIMEOUT_S, "read": None, "write": None, "pool": None}
-"""Reading has no timeout of its own: the attempt has one, for the whole of it."""
+"""Reading has no timeout, because the attempt has one."""
 
 
 class ObservedTransport(httpx.AsyncBaseTransport):
-    """A transport that serves the current attempt's one request and records it."""
+    """A transport that sends the current attempt's one request and records it."""
 
     def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
         self.inner = inner
@@ -34,8 +34,8 @@ class ObservedTransport(httpx.AsyncBaseTransport):
         """Send the attempt's request.
 
         Raises:
-            RefusedError: there is no attempt, or it has had its request, or the request may not leave.
-            httpx.TransportError: as the transport underneath does.
+            RefusedError: no attempt is running, it has sent its request, or the request is not allowed.
+            httpx.TransportError: the wrapped transport failed.
         """
         exchange = current()
         if exchange is None:
@@ -55,11 +55,11 @@ class ObservedTransport(httpx.AsyncBaseTransport):
         return response
 
     async def aclose(self) -> None:
-        """Close the transport underneath."""
+        """Close the wrapped transport."""
         await self.inner.aclose()
 
     def _trace(self) -> None:
-        """Have aiohttp tell when a request's head has been written: only then can it have been billed."""
+        """Let aiohttp report when a request's head has been written. Only then may it be billed."""
         if isinstance(self.inner, LiteLLMAiohttpTransport):
             media_fragments = self.inner.get_valid_client_session().trace_configs
             if _HEAD_SENT not in media_fragments:
@@ -85,7 +85,7 @@ class _RecordedStream(httpx.AsyncByteStream):
 
 
 class NoSyncTransport(httpx.BaseTransport):
-    """Refuses: a request in a thread cannot be cancelled, and holds one of litellm's few threads while it waits."""
+    """Refuses every request: one in a thread cannot be cancelled, and blocks one of litellm's few threads."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send nothing.
@@ -99,9 +99,9 @@ class NoSyncTransport(httpx.BaseTransport):
 
 
 def _never_connected(error: Exception) -> bool:
-    """Whether the transport failed before it could send anything.
+    """Whether the transport failed before it sent anything.
 
-    litellm maps aiohttp's write errors to ConnectError too, so its cause decides where there is one.
+    litellm maps aiohttp's write errors to ConnectError too, so the cause decides, if there is one.
     """
     if isinstance(error, RefusedError | httpx.UnsupportedProtocol | httpx.InvalidURL):
         return True
@@ -124,12 +124,12 @@ _original_mounts = AsyncHTTPHandler.create_httpx_proxy_mounts
 
 
 def install_transport() -> None:
-    """Put the guard under every client that litellm makes from now on, and drop those it made before."""
+    """Wrap the transport of every client that litellm makes from now on. Drop its existing clients."""
     if isinstance(getattr(litellm, "sync_transport", None), NoSyncTransport):
         return
     factory: Any = staticmethod(_observed_factory)
     AsyncHTTPHandler.create_async_transport = factory
-    AsyncHTTPHandler._create_async_transport = factory  # litellm's own alias of it
+    AsyncHTTPHandler._create_async_transport = factory  # litellm's alias of it
     AsyncHTTPHandler.create_httpx_proxy_mounts = staticmethod(_observed_mounts)
     litellm.sync_transport = NoSyncTransport()
     litellm.client_session = httpx.Client(transport=NoSyncTransport())
@@ -140,13 +140,13 @@ def _observed_factory(
     ssl_context: ssl.SSLContext | None = None, ssl_verify: bool | None = None, shared_session: Any = None
 ) -> ObservedTransport:
     made = _original_factory(ssl_context=ssl_context, ssl_verify=ssl_verify, shared_session=shared_session)
-    if made is None:  # litellm leaves it to httpx to make one
+    if made is None:  # litellm lets httpx make one
         verify = ssl_context if ssl_context is not None else ssl_verify is not False
         made = httpx.AsyncHTTPTransport(verify=verify, http2=http2_enabled(), limits=httpx.Limits())
     return ObservedTransport(made)
 
 
 def _observed_mounts(transport: Any, verify: Any, cert: Any) -> Mapping[str, ObservedTransport | None] | None:
-    """HTTP(S)_PROXY for httpx's transport; aiohttp's looks them up by itself."""
+    """HTTP(S)_PROXY for httpx's transport. aiohttp's reads them by itself."""
     mounts = _original_mounts(getattr(transport, "inner", transport), verify=verify, cert=cert)
     return mounts and {pattern: inner and ObservedTransport(inner) for pattern, inner in mounts.items()}

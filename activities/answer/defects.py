@@ -50,7 +50,7 @@ class ChoiceEnd(NamedTuple):
 
 
 class Defect(NamedTuple):
-    """What is wrong with an answer, and what the provider said about it."""
+    """What is wrong with an answer, and the provider's words for it."""
 
     kind: AnswerDefect
     finish_reason: str | None = None

@@ -93,21 +93,21 @@ def _facts_of_recorded_response(exchange: Exchange, scrubber: Scrubber, now: dat
 
 def facts_of_response(exchange: Exchange, scrubber: Scrubber, now: datetime) -> FailureFacts:
     """The facts of a response whose status is not a success."""
-    said = read_error(exchange.headers, exchange.body)
+    error = read_error(exchange.headers, exchange.body)
     if exchange.status is not None and 300 <= exchange.status < 400:
-        said = said._replace(message=f"{_REDIRECTED} {said.message}".strip())
-    return _facts_of_error(said, exchange, scrubber, now)
+        error = error._replace(message=f"{_REDIRECTED} {error.message}".strip())
+    return _facts_of_error(error, exchange, scrubber, now)
 
 
-def _facts_of_error(said: ProviderError, exchange: Exchange, scrubber: Scrubber, now: datetime) -> FailureFacts:
-    wait = retry_after.parse(exchange.headers, exchange.json(), said.message, now)
+def _facts_of_error(error: ProviderError, exchange: Exchange, scrubber: Scrubber, now: datetime) -> FailureFacts:
+    wait = retry_after.parse(exchange.headers, exchange.json(), error.message, now)
     return FailureFacts(
-        http_status=said.status if exchange.succeeded and said.status else exchange.status,
-        error_code=_clean(scrubber, said.code),
-        error_type=_clean(scrubber, said.type),
-        error_param=_clean(scrubber, said.param),
-        error_details=scrubber.clean_all(said.details),
-        text=scrubber.clean(said.message),
+        http_status=error.status if exchange.succeeded and error.status else exchange.status,
+        error_code=_clean(scrubber, error.code),
+        error_type=_clean(scrubber, error.type),
+        error_param=_clean(scrubber, error.param),
+        error_details=scrubber.clean_all(error.details),
+        text=scrubber.clean(error.message),
         retry_after_s=wait.seconds if wait else None,
         retry_after_source=wait.source if wait else None,
         delay_headers={

@@ -122,8 +122,8 @@ def _message(message: Mapping[str, Any], family: str) -> dict[str, Any]:
     message = _unpacked(message)
     parts = {name: _converted(name, value, taken, family) for name, value in message.items() if name in taken}
     kept = {name: value for name, value in parts.items() if value not in (None, [], {}) or name == "content"}
-    if not kept.get("content") and (said := _text_of_other_key(message, kept)):
-        kept["content"] = said
+    if not kept.get("content") and (text := _text_of_other_key(message, kept)):
+        kept["content"] = text
     return kept
 
 

@@ -34,7 +34,7 @@ class ProviderError(NamedTuple):
     details: list[str] = []  # noqa: RUF012 # a NamedTuple's default, never changed
     status: int | None = None
     """The HTTP status in the body."""
-    said: bool = False
+    found: bool = False
     """Whether the body holds an error at all."""
 
 
@@ -47,14 +47,14 @@ def read_error(headers: Mapping[str, str], body: bytes) -> ProviderError:
     """
     text = body.decode(errors="replace").strip()
     error = read_error_json(_json(text)) if text[:1] in ("{", "[") else ProviderError()
-    if not error.said:
+    if not error.found:
         error = ProviderError(message=_plain(text))
     amazon = headers.get("x-amzn-errortype", "").partition(":")[0]
     return error._replace(code=error.code or amazon or None)
 
 
 def read_error_json(value: Any) -> ProviderError:
-    """The error in a JSON value. `said` is False if it holds none."""
+    """The error in a JSON value. `found` is False if it holds none."""
     outer = value[0] if isinstance(value, list) and value else value
     if not isinstance(outer, dict):
         return ProviderError()
@@ -70,7 +70,7 @@ def read_error_json(value: Any) -> ProviderError:
         message=message[:_MESSAGE_CHARS],
         details=_details(inner, message),
         status=status,
-        said=True,
+        found=True,
     )
 
 

@@ -115,7 +115,7 @@ def test_error_bodies_are_read_by_their_shape(body, expected):
     error = read_error({}, json.dumps(body).encode())
 
     assert (error.code, error.type, error.param, error.message, error.details, error.status) == expected
-    assert error.said
+    assert error.found
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_other_bodies_are_text(body, message):
     """A page's title, else the text as it came; nothing raises."""
     error = read_error({}, body)
 
-    assert (error.message, error.code, error.said) == (message, None, False)
+    assert (error.message, error.code, error.found) == (message, None, False)
 
 
 def test_amazon_names_the_error_in_a_header():

@@ -96,6 +96,15 @@ def test_every_error_is_described() -> None:
             assert f"| `{name}` |" in DOCUMENTS["docs/calls.md"], name
 
 
+@pytest.mark.parametrize(("begin", "most"), [("submit", 20), ("a failure on the wire", 15)])
+def test_a_newcomers_walk_is_short_and_names_files_that_exist(begin: str, most: int) -> None:
+    """The architecture page leads through the code from end to end, in few files."""
+    section = DOCUMENTS["docs/architecture.md"].partition("## Two walks")[2].partition(f"### From {begin} ")[2]
+    files = re.findall(r"^\| \d+ \| `([\w/.]+)` \|", section.partition("\n#")[0], re.MULTILINE)
+    assert 0 < len(files) <= most
+    assert all((ROOT / file).exists() for file in files)
+
+
 def test_the_policy_page_is_the_policy() -> None:
     """`python -m tests.docs.policy_page > docs/policy.md` has been run since the last change of a rule."""
     assert DOCUMENTS["docs/policy.md"] == policy_page()

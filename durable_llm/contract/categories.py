@@ -24,6 +24,8 @@ class Category(StrEnum):
     LENGTH = "length"
     MISCONFIGURED = "misconfigured"
     INVALID_REQUEST = "invalid_request"
+    UNRECOGNISED = "unrecognised"
+    """The provider blames the request, and nothing that we know says why."""
     WORKER_LOST = "worker_lost"
     CANCELLED = "cancelled"
 

@@ -20,6 +20,7 @@ RuleAction = Literal["retry", "retry_once", "next", "fail"]
 
 
 Duration = Annotated[timedelta, Field(gt=timedelta(0))]
+Patience = Annotated[timedelta, Field(ge=timedelta(0))] | None
 
 
 class PolicyOnWire(Wire):
@@ -35,8 +36,12 @@ class PolicyOnWire(Wire):
     """Upper bound of the first backoff; it doubles with each retry on the same model."""
     backoff_cap: Duration = timedelta(seconds=30)
     """Upper bound of every backoff."""
+    patience: Patience = timedelta(0)
+    """How long the call asks its models again, in growing waits, after all have failed and one of them may soon answer:
+    rate limits, overloads, server errors, lost connections. 0: not at all. None: until the deadline. The preset "lmi"
+    has none."""
     on_exhausted: Literal["fail", "wait"] = "fail"
-    """After the last model: end the call, or wait and start the chain again, until the deadline."""
+    """When patience has ended: end the call, or wait and start the chain again, until the deadline."""
     on_unknown: Literal["resend", "fail"] = "resend"
     """After a lost worker: ask again and perhaps pay twice, or end the call."""
     rules: dict[Category, RuleAction] = Field(default_factory=dict)
@@ -51,6 +56,8 @@ class Policy(PolicyOnWire, Strict):
     """
 
     model_config = Strict.model_config
+
+    patience: Patience = timedelta(minutes=15)
 
     @model_validator(mode="after")
     def _rules_can_be_obeyed(self) -> Self:

@@ -7,7 +7,7 @@ from durable_llm.contract.categories import Category
 from workflows.policy import patterns
 from workflows.policy.decide import ACTIONS, KEY_WAIT_S, LONGEST_KEY_WAIT_S, LOST_PER_MODEL, ROUND_SPACING_S
 from workflows.policy.rules import (
-    _OPEN_4XX,
+    OPEN_4XX,
     _REFUSED_4XX,
     BY_STATUS,
     ERROR_BODY,
@@ -40,7 +40,7 @@ _ALSO = {
 """What a rule's own predicate asks for, in words."""
 
 _PATTERNS = {value: name for name, value in vars(patterns).items() if name.isupper() and isinstance(value, str)}
-_GROUPS = {frozenset(_OPEN_4XX): "a general 4xx", frozenset(_REFUSED_4XX): "a 4xx that may report a filter"}
+_GROUPS = {frozenset(OPEN_4XX): "a general 4xx", frozenset(_REFUSED_4XX): "a 4xx that may report a filter"}
 
 
 def _listed(statuses: Iterable[int]) -> str:
@@ -52,7 +52,7 @@ _SECTIONS = (
     ("A 200 without a usable answer", "Read from the body. litellm's own object is not used, because it invents "
      "finish reasons.", NOT_AN_ANSWER),
     ("The HTTP status", "The status picks the group. The provider's code, structured fields and text refine it. "
-     f"A general 4xx is {_listed(_OPEN_4XX)}. A 4xx that may report a filter is {_listed(_REFUSED_4XX)}.", BY_STATUS),
+     f"A general 4xx is {_listed(OPEN_4XX)}. A 4xx that may report a filter is {_listed(_REFUSED_4XX)}.", BY_STATUS),
     ("An error inside a 200", "These apply where the error names no status of its own.", ERROR_BODY),
     ("No response", "litellm's exception class decides only here.", NO_RESPONSE),
 )  # fmt: skip

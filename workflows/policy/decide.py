@@ -36,6 +36,7 @@ _BY_DEMAND: Final[Mapping[Demand, Collection[Category]]] = {
     "next": (
         Category.QUOTA_EXHAUSTED, Category.AUTH, Category.PERMISSION, Category.NOT_FOUND, Category.CONTEXT_WINDOW,
         Category.TOO_LARGE, Category.REFUSED, Category.PROVIDER_LIMIT, Category.LENGTH, Category.MISCONFIGURED,
+        Category.UNRECOGNISED,
     ),
     "fail": (Category.INVALID_REQUEST, Category.CANCELLED),
     "resend": (Category.WORKER_LOST,),
@@ -91,11 +92,23 @@ class Progress:
     round: int = 1
     retry_after: dict[int, float] = field(default_factory=dict)
     """Models of this round whose failure may clear: seconds until they may answer again, by their index."""
+    failures: dict[int, Category] = field(default_factory=dict)
+    """The last failure of each model, by its index (from version 2 on)."""
+    skipped: frozenset[int] = frozenset()
+    """Models that are left out of this round, because their failure does not clear (from version 2 on)."""
+    patience_began_s: float | None = None
+    """Seconds that were left until the deadline when all models had failed for the first time (from version 2 on)."""
+
+    @property
+    def next_index(self) -> int | None:
+        """The next model of this round."""
+        following = range(self.spec_index + 1, len(self.budgets))
+        return next((index for index in following if index not in self.skipped), None)
 
     @property
     def has_next(self) -> bool:
         """Whether another model remains in this round."""
-        return self.spec_index + 1 < len(self.budgets)
+        return self.next_index is not None
 
     @property
     def budget(self) -> int:
@@ -128,8 +141,9 @@ class Decision:
 
 
 def decide(
-    verdict: Verdict, facts: FailureFacts, progress: Progress, policy: PolicyOnWire, remaining_s: float
-) -> Decision:
+    verdict: Verdict, facts: FailureFacts, progress: Progress, policy: PolicyOnWire, remaining_s: float,
+    case_type: "type[Case] | None" = None,
+) -> Decision:  # fmt: skip
     """Decide what follows a failed attempt.
 
     Args:
@@ -138,8 +152,10 @@ def decide(
         progress: Where the call was before the failed attempt ended.
         policy: The call's policy.
         remaining_s: Seconds until the call's deadline.
+        case_type: The ways to continue; None: those of version 1.
     """
-    case = _Case(verdict, facts, _counted(progress, verdict), policy, remaining_s)
+    kind = case_type or Case
+    case = kind(verdict, facts, kind.count(progress, verdict, facts), policy, remaining_s)
     attempts = case.progress.attempts
     if attempts >= min(policy.max_attempts, MAX_ATTEMPTS_CEILING):
         return case.end("max_attempts", f"all {attempts} attempts are used")
@@ -160,20 +176,8 @@ def decide(
             return case.retry()
 
 
-def _counted(progress: Progress, verdict: Verdict) -> Progress:
-    """`progress` with the failed attempt counted."""
-    without_key = verdict.demand == "wait_for_key"
-    return replace(
-        progress,
-        tries=progress.tries + 1,
-        attempts=progress.attempts + 1,
-        lost=progress.lost + (verdict.category == Category.WORKER_LOST and not without_key),
-        without_key=progress.without_key + without_key,
-    )
-
-
 @dataclass(frozen=True)
-class _Case:
+class Case:
     """One failure to decide about; each method that returns a Decision is one way to continue."""
 
     verdict: Verdict
@@ -181,6 +185,18 @@ class _Case:
     progress: Progress
     policy: PolicyOnWire
     remaining_s: float
+
+    @classmethod
+    def count(cls, progress: Progress, verdict: Verdict, facts: FailureFacts) -> Progress:  # noqa: ARG003  # later versions read facts
+        """`progress` with the failed attempt counted."""
+        without_key = verdict.demand == "wait_for_key"
+        return replace(
+            progress,
+            tries=progress.tries + 1,
+            attempts=progress.attempts + 1,
+            lost=progress.lost + (verdict.category == Category.WORKER_LOST and not without_key),
+            without_key=progress.without_key + without_key,
+        )
 
     @property
     def rule(self) -> str:
@@ -258,19 +274,21 @@ class _Case:
         return self._again(reason, self.progress, floor, min(floor / 10, left - floor))
 
     def next_model(self, rule: str, reason: str) -> Decision:
-        """The next model; after the last one, the chain again or the end."""
+        """The next model. After the last one, the chain again or the end."""
         retry_after = dict(self.progress.retry_after)
         if self.verdict.category in _MAY_CLEAR:
             retry_after[self.progress.spec_index] = self.retry_after_s
-        if self.progress.has_next:
-            following = Progress(
-                budgets=self.progress.budgets,
-                spec_index=self.progress.spec_index + 1,
-                attempts=self.progress.attempts,
-                round=self.progress.round,
-                retry_after=retry_after,
-            )
-            return Decision(self.verdict.category, Action.NEXT, rule, reason, following)
+        following = self.progress.next_index
+        if following is None:
+            return self.after_chain(rule, reason, retry_after)
+        progress = replace(
+            self.progress, spec_index=following, tries=0, retries=0, retried=frozenset(), lost=0,
+            resent_all_messages=0, without_key=0, retry_after=retry_after,
+        )  # fmt: skip
+        return Decision(self.verdict.category, Action.NEXT, rule, reason, progress)
+
+    def after_chain(self, rule: str, reason: str, retry_after: Mapping[int, float]) -> Decision:
+        """All models of this round have failed: the chain again, or the end."""
         if self.policy.on_exhausted == "wait" and retry_after:
             return self._next_round(rule, reason, min(retry_after.values()))
         return self.end(rule, reason)
@@ -294,8 +312,9 @@ class _Case:
         if floor > self.remaining_s:
             return self.end("deadline", f"{reason}; the next round would begin past the deadline")
         following = Progress(
-            budgets=self.progress.budgets, attempts=self.progress.attempts, round=self.progress.round + 1
-        )
+            budgets=self.progress.budgets, attempts=self.progress.attempts, round=self.progress.round + 1,
+            patience_began_s=self.progress.patience_began_s,
+        )  # fmt: skip
         reason = f"all models tried ({reason}): round {following.round} of the chain"
         return Decision(self.verdict.category, Action.WAIT, rule, reason, following, floor, floor / 10)
 

@@ -4,6 +4,7 @@ Each pattern describes what many bodies have in common, never one body's sentenc
 spelling of error codes, the names of structured fields. Matching ignores case.
 """
 
+import re
 from typing import Final
 
 
@@ -125,3 +126,50 @@ PROVIDER_LIMIT: Final = any_of(
     r"(this|the|requested) model|limited access|data polic|precondition",
 )
 """Rules of one provider or model: what it does not support, how much it takes, the order of messages it wants."""
+
+# From here on: patterns of policy version 2.
+
+NO_QUOTA: Final = r"quota_?(limit_?)?value[\"' ]*[=:][\"' ]*0\b"
+"""Google's structured field for a quota that this project does not have at all, in each of its spellings."""
+
+QUOTA_FIELD_V2: Final = any_of(QUOTA_FIELD, NO_QUOTA)
+QUOTA_TEXT_429_V2: Final = any_of(QUOTA_TEXT, NO_QUOTA)
+QUOTA_TEXT_V2: Final = any_of(
+    QUOTA_TEXT_429_V2, r"exceeded (your|the) (current )?quota|quota .{0,20}(exceeded|exhausted)"
+)
+"""Not for a 429: there Google says that a quota is exceeded when a limit per minute is."""
+
+_ACCOUNT: Final = r"(accounts?|organi[sz]ations?|teams?|projects?|workspaces?|tenants?|subscriptions?)"
+_STATE: Final = r"(disabled|restricted|banned|suspended|deactivated|blocked|terminated|closed|locked|frozen|on hold)"
+ACCOUNT_FIELD: Final = rf"{_ACCOUNT}[_-]?(is[_-]?)?(not[_-]?active|inactive|{_STATE})"
+ACCOUNT_TEXT: Final = any_of(
+    rf"\b{_ACCOUNT}\b.{{0,60}}\b(is|are|was|were|been|currently)\b.{{0,20}}\b({_STATE}|not active|inactive)\b",
+    rf"\b{_STATE} (account|organi[sz]ation|team|project|workspace|tenant|subscription)\b",
+)
+"""The state of whoever pays, which no change of the request can mend."""
+
+TRANSIENT_CODE: Final = any_of(
+    r"time[_-]?out|timed[_-]?out|server_?error|internal|unavailable|overloaded|bad_gateway|upstream",
+    r"disconnect|connection|interrupted|aborted|try_again|temporar",
+)
+"""Codes of a failure that may not come again, whatever type stands beside them."""
+
+SPEC_PARAMETER: Final = any_of(
+    r"^(temperature|top_[pka]|min_p|n|seed|stop|stop_sequences|user|store|stream|stream_options|verbosity|truncation)\b",
+    r"^(max_(completion_|output_)?tokens|max_tool_calls|logprobs|top_logprobs|logit_bias|parallel_tool_calls)\b",
+    r"^(\w+_penalty|reasoning|reasoning_effort|thinking|service_tier|modalities|audio|prediction|include|metadata)\b",
+    r"^(generation_?config|output_config|safety_?settings|web_search_options|prompt_cache_\w+|safety_identifier)\b",
+)
+"""Parameters that belong to one spec. Another model has its own."""
+
+_GUESS: Final = re.compile(
+    r"\((e\.? ?g\b|i\.? ?e\b|for example|for instance|such as|see|perhaps|maybe|possibly|likely)[^()]*\)"
+    r"|\b(e\.g\.|for example|for instance|such as|perhaps|maybe|possibly)[^.;\n]*"
+    r"|\b(may|might|could) (be|mean|have|indicate)\b[^.;\n]*",
+    re.IGNORECASE,
+)
+
+
+def without_guesses(text: str) -> str:
+    """`text` without guesses and examples: "Bad request (e.g. check quota)" does not say that a quota is used up."""
+    return _GUESS.sub(" ", text)

@@ -5,8 +5,9 @@ wire picks the group; within it the provider's code and structured fields come b
 class counts only without a response, because litellm partly chooses it by substrings of the message (a 400 whose text
 mentions "rate limit" becomes a RateLimitError).
 
-A row fits if each of its conditions fits. `fields` is a pattern for the code, the type and the structured fields,
-`text` one for the provider's words; a row with both needs one of them. Patterns ignore case.
+A row fits if each of its conditions fits. `code` is a pattern for the provider's code, `fields` one for the code, the
+type and the structured fields, `text` one for the provider's words; a row with both of the last two needs one of them.
+Patterns ignore case.
 """
 
 import re
@@ -32,6 +33,7 @@ class Rule:
     fault: Collection[LocalFault] = ()
     defect: Collection[AnswerDefect] = ()
     status: Collection[int] = ()
+    code: str = ""
     fields: str = ""
     text: str = ""
     exception: Collection[str] = ()
@@ -48,18 +50,20 @@ class Rule:
             and (not self.defect or facts.answer_defect in self.defect)
             and (not self.status or facts.http_status in self.status)
             and (not self.exception or facts.exception in self.exception)
+            and (not self.code or found(self.code, facts.error_code or ""))
             and (not (self.fields or self.text) or self._matches(facts))
             and (self.also is None or self.also(facts))
         )
 
     def _matches(self, facts: FailureFacts) -> bool:
         structured = (facts.error_code, facts.error_type, *facts.error_details)
-        if self.fields and any(_found(self.fields, field) for field in structured if field):
+        if self.fields and any(found(self.fields, field) for field in structured if field):
             return True
-        return bool(self.text) and _found(self.text, facts.text)
+        return bool(self.text) and found(self.text, facts.text)
 
 
-def _found(pattern: str, text: str) -> bool:
+def found(pattern: str, text: str) -> bool:
+    """Whether `pattern` matches somewhere in `text`."""
     return re.search(pattern, text, re.IGNORECASE) is not None  # re caches compiled patterns
 
 
@@ -130,9 +134,9 @@ NOT_AN_ANSWER = (
          defect={D.EMPTY, D.CUT, D.UNREADABLE}),
 )  # fmt: skip
 
-_OPEN_4XX = frozenset({400, 406, 409, 411, 412, 415, 417, 422, 431})
+OPEN_4XX = frozenset({400, 406, 409, 411, 412, 415, 417, 422, 431})
 _REFUSED_4XX = frozenset({400, 401, 402, 403, 404, 412, 413, 422, 429, 451})
-_ANY_4XX = frozenset(range(400, 500))
+ANY_4XX = frozenset(range(400, 500))
 _5XX = frozenset(range(500, 600))
 
 BY_STATUS = (
@@ -147,7 +151,7 @@ BY_STATUS = (
 
     # Codes are the provider's own classification, and they count more than the status.
     Rule("window-code", C.CONTEXT_WINDOW, "The code names the context window. That holds whatever the status says.",
-         status=_ANY_4XX, fields=p.WINDOW_CODE),
+         status=ANY_4XX, fields=p.WINDOW_CODE),
     Rule("bad-sample-code", C.BAD_SAMPLE,
          "The model wrote a bad sample, and the provider reports it as the client's error.",
          status={400, 422}, fields=p.BAD_SAMPLE, text=p.BAD_SAMPLE),
@@ -159,7 +163,7 @@ BY_STATUS = (
          status={413, 429}, also=can_never_fit),
     Rule("429-per-minute", C.RATE_LIMITED, "Google's quota id says that this limit refills within the minute.",
          status={429}, fields=p.PER_MINUTE_FIELD,
-         also=lambda facts: not any(_found(r"per[_-]?day|quotavalue=0\b", detail) for detail in facts.error_details)),
+         also=lambda facts: not any(found(r"per[_-]?day|quotavalue=0\b", detail) for detail in facts.error_details)),
     Rule("429-quota", C.QUOTA_EXHAUSTED, "The quota is used up. Waiting for seconds does not refill it.",
          status={429}, fields=p.QUOTA_FIELD, text=p.QUOTA_TEXT),
     Rule("429-plan", C.QUOTA_EXHAUSTED, "OpenAI says so when the plan is used up.",
@@ -194,25 +198,25 @@ BY_STATUS = (
     # 400 and similar: a fault of the request, a rule of this provider, or something else under a wrong status.
     Rule("400-window", C.CONTEXT_WINDOW,
          "The prompt is too long for this model. Another model may have a larger window.",
-         status=_OPEN_4XX, fields=p.WINDOW, text=p.WINDOW),
-    Rule("400-key", C.AUTH, "Google reports a bad key as 400.", status=_OPEN_4XX, fields=p.KEY, text=p.KEY),
+         status=OPEN_4XX, fields=p.WINDOW, text=p.WINDOW),
+    Rule("400-key", C.AUTH, "Google reports a bad key as 400.", status=OPEN_4XX, fields=p.KEY, text=p.KEY),
     Rule("400-quota", C.QUOTA_EXHAUSTED, "Anthropic and OpenAI report a used-up balance as 400.",
-         status=_OPEN_4XX, fields=p.QUOTA_FIELD, text=p.QUOTA_TEXT),
+         status=OPEN_4XX, fields=p.QUOTA_FIELD, text=p.QUOTA_TEXT),
     Rule("400-broken", C.INVALID_REQUEST, "The transcript, schema or body is broken. No provider takes it.",
-         status=_OPEN_4XX, fields=p.BROKEN, text=p.BROKEN),
-    Rule("400-filter", C.REFUSED, "A content filter refused.", status=_OPEN_4XX, text=p.FILTER),
+         status=OPEN_4XX, fields=p.BROKEN, text=p.BROKEN),
+    Rule("400-filter", C.REFUSED, "A content filter refused.", status=OPEN_4XX, text=p.FILTER),
     Rule("400-right", C.PERMISSION, "A missing permission or an unsupported region, reported as 400.",
-         status=_OPEN_4XX, fields=p.RIGHT_FIELD, text=p.RIGHT_TEXT),
+         status=OPEN_4XX, fields=p.RIGHT_FIELD, text=p.RIGHT_TEXT),
     Rule("400-model", C.NOT_FOUND, "The model does not exist here, reported as 400.",
-         status=_OPEN_4XX, fields=p.NO_MODEL, text=p.NO_MODEL),
+         status=OPEN_4XX, fields=p.NO_MODEL, text=p.NO_MODEL),
     Rule("400-size", C.TOO_LARGE, "The request is larger than this provider allows, reported as 400.",
-         status=_OPEN_4XX, fields=p.TOO_LARGE, text=p.TOO_LARGE),
+         status=OPEN_4XX, fields=p.TOO_LARGE, text=p.TOO_LARGE),
     Rule("400-overloaded", C.OVERLOADED, "An overload, reported as 400.",
-         status=_OPEN_4XX, fields=r"overloaded|unavailable", text=r"overloaded|try again (later|in)|temporarily"),
+         status=OPEN_4XX, fields=r"overloaded|unavailable", text=r"overloaded|try again (later|in)|temporarily"),
     Rule("400-limit", C.PROVIDER_LIMIT, "A rule of this provider or model. Others have other rules.",
-         status=_OPEN_4XX, fields=p.PROVIDER_LIMIT, text=p.PROVIDER_LIMIT),
+         status=OPEN_4XX, fields=p.PROVIDER_LIMIT, text=p.PROVIDER_LIMIT),
     Rule("4xx", C.INVALID_REQUEST, "The provider blames the request, and nothing more specific is known.",
-         status=_ANY_4XX),
+         status=ANY_4XX),
 
     # 3xx and 5xx.
     Rule("3xx", C.MISCONFIGURED, "Redirects are never followed, because the key would go along. The address is wrong.",

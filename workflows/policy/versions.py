@@ -12,9 +12,12 @@ from typing import Final
 from durable_llm.contract.facts import FailureFacts
 from durable_llm.contract.policy import PolicyOnWire
 
-from .decide import Decision, Progress, Verdict, decide
+from .decide import Case, Decision, Progress, Verdict, decide
 from .lmi import as_lmi
+from .patience import PatientCase
+from .patterns import without_guesses
 from .rules import RULES_V1, Rule
+from .rules_v2 import RULES_V2
 
 
 @dataclass(frozen=True)
@@ -22,9 +25,15 @@ class PolicyVersion:
     """One version of the policy."""
 
     rules: tuple[Rule, ...]
+    case_type: type[Case] = Case
+    """The ways to continue after a failure."""
+    believes_guesses: bool = True
+    """Whether a provider's guesses and examples count as statements."""
 
     def classify(self, facts: FailureFacts) -> Verdict:
         """What a failure is: the first row of the table that fits."""
+        if not self.believes_guesses:
+            facts = facts.model_copy(update={"text": without_guesses(facts.text)})
         rule = next(row for row in self.rules if row.fits(facts))
         return Verdict(rule.category, rule.name, rule.demand, final=rule.final)
 
@@ -33,10 +42,13 @@ class PolicyVersion:
         verdict = self.classify(facts)
         if policy.preset == "lmi":
             verdict = as_lmi(verdict, facts)
-        return decide(verdict, facts, progress, policy, remaining_s)
+        return decide(verdict, facts, progress, policy, remaining_s, self.case_type)
 
 
-VERSIONS: Final[Mapping[int, PolicyVersion]] = MappingProxyType({1: PolicyVersion(RULES_V1)})
+VERSIONS: Final[Mapping[int, PolicyVersion]] = MappingProxyType({
+    1: PolicyVersion(RULES_V1),
+    2: PolicyVersion(RULES_V2, PatientCase, believes_guesses=False),
+})  # fmt: skip
 FIRST: Final = 1
 CURRENT: Final = max(VERSIONS)
 

@@ -154,7 +154,8 @@ class ProviderAttempts:
         exchange.only_host, exchange.forbidden = spec.api_base, credentials.forbidden
         request = build_request(spec, provider, prompt, credentials.api_key, all_messages=order.all_messages)
         response = await send(request, exchange, heartbeat, scrubber)
-        return read_response(response, request, exchange, self._keys.scrubber(prompt.messages), _now())
+        scrubber = self._keys.scrubber(prompt.messages)  # the attempt may have read a secret file
+        return read_response(response, request, exchange, scrubber, _now(), last_model=order.last_model)
 
     async def _accept(
         self, answer: Answer, checks: AnswerChecks, exchange: Exchange, prompt: Prompt

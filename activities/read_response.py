@@ -11,8 +11,8 @@ from typing import Any, Final
 from durable_llm.contract.facts import AnswerDefect, FailureFacts, LocalFault
 from durable_llm.contract.result import Answer
 
-from .answer.defects import Defect, body_defect, choice_ends, choices_defect
-from .answer.read import keep_usable_choices, read_answer, without_keys
+from .answer.defects import ChoiceEnd, Defect, body_defect, choice_ends, choices_defect, cut_by_window
+from .answer.read import keep_usable_choices, read_answer, with_finish_reasons, without_keys
 from .answer.responses import forgets, unanswerable, uses_hosted_tools
 from .answer.truncate import truncate
 from .failure.facts import facts_of_defect, facts_of_response
@@ -20,12 +20,14 @@ from .faults import LocalFaultError
 from .request.provider_request import ProviderRequest
 from .secrets.scrub import Scrubber
 from .wire.exchange import Exchange
+from .wire.mend import has_sound_usage
 
-_COUNTS: Final = ("usage", "usageMetadata", "prompt_eval_count")
+_MOST_USD: Final = 1e6
+"""A higher cost is a mistake."""
 
 
 def read_response(
-    response: Any, request: ProviderRequest, exchange: Exchange, scrubber: Scrubber, now: datetime
+    response: Any, request: ProviderRequest, exchange: Exchange, scrubber: Scrubber, now: datetime, *, last_model: bool
 ) -> Answer | FailureFacts:
     """The answer in a response, or the facts that say why it is not one.
 
@@ -35,6 +37,7 @@ def read_response(
         exchange: The record of the wire.
         scrubber: Cleans every text.
         now: When the response arrived.
+        last_model: Whether no other model follows. Then a text that the context window cut is an answer: "length".
 
     Raises:
         LocalFaultError: no request was recorded, so the origin of the response is unknown.
@@ -46,10 +49,12 @@ def read_response(
     if not exchange.succeeded:
         return facts_of_response(exchange, scrubber, now)
     value = exchange.json()
-    answer = without_keys(_corrected_by_wire(read_answer(response, exchange, request.spec.name), exchange), scrubber)
-    defect = _defect(answer, request, exchange, value)
+    ends = cut_by_window(choice_ends(value)) if last_model else choice_ends(value)
+    answer = with_finish_reasons(read_answer(response, exchange, request.spec.name), ends)
+    answer = without_keys(_corrected_by_wire(answer, exchange), scrubber)
+    defect = _defect(answer, request, exchange, value, ends)
     if defect is None:
-        usable = keep_usable_choices(answer, choice_ends(value))
+        usable = keep_usable_choices(answer, ends)
         return usable.model_copy(update={"provider": request.provider})
     facts = facts_of_rejected_answer(defect, answer, exchange, scrubber, now)
     if defect.kind is AnswerDefect.EMPTY and unanswerable(value):
@@ -84,8 +89,11 @@ def _corrected_by_wire(answer: Answer, exchange: Exchange) -> Answer:
     """The answer with the model from the wire, and without usage and cost that litellm guessed."""
     value = exchange.json()
     known = isinstance(value, Mapping)
-    if exchange.streamed and not (known and any(value.get(name) for name in _COUNTS)):
+    counted = known and (has_sound_usage(value) or "prompt_eval_count" in value)
+    if not counted and (exchange.streamed or (known and ("usage" in value or "usageMetadata" in value))):
         answer = answer.model_copy(update={"usage": None, "cost": None})
+    if answer.cost is not None and not 0 <= answer.cost <= _MOST_USD:
+        answer = answer.model_copy(update={"cost": None})
     if known and value.get("object") == "response" and isinstance(value.get("model"), str) and value["model"]:
         answer = answer.model_copy(update={"model": value["model"]})  # litellm repeats the requested one
     if uses_hosted_tools(value):
@@ -93,20 +101,22 @@ def _corrected_by_wire(answer: Answer, exchange: Exchange) -> Answer:
     return answer
 
 
-def _defect(answer: Answer, request: ProviderRequest, exchange: Exchange, value: Any) -> Defect | None:
+def _defect(
+    answer: Answer, request: ProviderRequest, exchange: Exchange, value: Any, ends: list[ChoiceEnd]
+) -> Defect | None:
     """The defect of the answer as a whole. An error in the body comes first."""
-    defect = _defect_of_choices(answer, exchange, value)
+    defect = _defect_of_choices(answer, exchange, value, ends)
     if defect is not None and defect.kind is AnswerDefect.ERROR_BODY:
         return defect
     return _forgotten(request, value) or _unanswerable(value) or defect or _too_few_choices(request, answer)
 
 
-def _defect_of_choices(answer: Answer, exchange: Exchange, value: Any) -> Defect | None:
-    if (value is not None or exchange.streamed) and (defect := body_defect(exchange.body, value)):
+def _defect_of_choices(answer: Answer, exchange: Exchange, value: Any, ends: list[ChoiceEnd]) -> Defect | None:
+    if (value is not None or exchange.streamed) and (defect := body_defect(exchange.body, value, ends)):
         return defect
-    defect = choices_defect(answer.choices, choice_ends(value))
+    defect = choices_defect(answer.choices, ends)
     if defect and defect.kind is AnswerDefect.EMPTY and value is None:
-        return body_defect(exchange.body, value)  # the choices are empty because the body is unreadable
+        return body_defect(exchange.body, value, ends)  # the choices are empty because the body is unreadable
     return defect
 
 

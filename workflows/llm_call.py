@@ -157,6 +157,7 @@ class LLMCall:
             previous=previous,
             resume=resume,
             all_messages=progress.spec_index in self._needs_all_messages,
+            last_model=not progress.has_next,
         )
         resumes = f", resumes {clip(resume, 60)}" if resume else ""
         tries = progress.budget + 1 + progress.lost + progress.resent_all_messages + progress.without_key

@@ -18,9 +18,12 @@ _FILTERED: Final = frozenset({
     "recitation", "image_safety", "image_prohibited_content", "image_recitation", "language", "model_armor",
     "guardrail_intervened", "error_toxic", "sensitive",
 })  # fmt: skip
-_LENGTH: Final = frozenset(
-    {"length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"}
-)
+_LENGTH: Final = frozenset({"length", "max_tokens", "max_output_tokens", "model_length", "max_length"})
+_OUT_OF_WINDOW: Final = frozenset({
+    "model_context_window_exceeded", "context_window_exceeded", "context_length_exceeded", "context_length",
+    "max_context_length",
+})  # fmt: skip
+_UNFINISHED: Final = frozenset({"pause_turn", "paused", "in_progress", "queued", "requires_action"})
 _BROKEN_CALL: Final = frozenset({
     "malformed_function_call", "unexpected_tool_call", "too_many_tool_calls", "missing_thought_signature",
     "malformed_tool_use", "malformed_model_output", "malformed_response", "error_tool_call",
@@ -38,6 +41,14 @@ _CUT: Final = frozenset(
     }
 )
 _REFUSED: Final = frozenset({"refusal"})
+
+_STANDARD: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("stop", "end_turn", "stop_sequence", "eos", "eos_token", "eos_found", "complete", "completed",
+                     "finish", "finished", "done", "end", "load"), "stop"),
+    **dict.fromkeys(_LENGTH, "length"),
+    **dict.fromkeys(("tool_calls", "tool_use", "tool_call", "function_call"), "tool_calls"),
+}  # fmt: skip
+"""OpenAI's finish reason for each provider's."""
 
 
 class ChoiceEnd(NamedTuple):
@@ -57,12 +68,13 @@ class Defect(NamedTuple):
     text: str = ""
 
 
-def body_defect(body: bytes, value: Any) -> Defect | None:
+def body_defect(body: bytes, value: Any, ends: list[ChoiceEnd] | None = None) -> Defect | None:
     """The defect that the body of a 200 shows by itself.
 
     Args:
         body: The bytes.
         value: Their JSON value. None: they have none.
+        ends: Ends of the choices, if they are known already.
     """
     if value is None:
         return Defect(_unreadable(body))
@@ -74,7 +86,7 @@ def body_defect(body: bytes, value: Any) -> Defect | None:
     if isinstance(blocked, Mapping) and blocked.get("blockReason"):
         text = str(blocked.get("blockReasonMessage") or "the prompt was blocked")
         return Defect(AnswerDefect.CONTENT_FILTER, str(blocked["blockReason"]), text)
-    end = choice_ends(value)
+    end = choice_ends(value) if ends is None else ends
     if len(end) == 1 and (defect := _by_finish(end[0])):
         return defect
     if value.get("output") == []:  # a Response without output, for which litellm raises
@@ -104,6 +116,25 @@ def choice_defect(choice: Choice, end: ChoiceEnd) -> Defect | None:
     return None
 
 
+def finish_reason(choice: Choice, end: ChoiceEnd) -> str | None:
+    """The choice's finish reason: the wire's, in OpenAI's word if it has one, otherwise as the provider wrote it.
+
+    litellm's is kept only where the wire has none, and for tool calls that a provider ends with "stop".
+    """
+    if end.finish_reason is None:
+        return choice.finish_reason
+    standard = _STANDARD.get(end.finish_reason.lower(), end.finish_reason)
+    return "tool_calls" if standard == "stop" and choice.tool_calls else standard
+
+
+def cut_by_window(ends: list[ChoiceEnd]) -> list[ChoiceEnd]:
+    """`ends` with "length" where the context window ended a choice: no other model follows that could do better."""
+    return [
+        end._replace(finish_reason="length") if (end.finish_reason or "").lower() in _OUT_OF_WINDOW else end
+        for end in ends
+    ]
+
+
 def choice_ends(value: Any) -> list[ChoiceEnd]:
     """The end of each choice, in the format of OpenAI, Anthropic, Google, Cohere, Amazon or Ollama."""
     if not isinstance(value, Mapping):
@@ -123,9 +154,10 @@ def choice_ends(value: Any) -> list[ChoiceEnd]:
 
 def _of_choice(choice: Mapping[str, Any]) -> ChoiceEnd:
     message = choice.get("message")
+    finish, native = choice.get("finish_reason") or choice.get("finishReason"), choice.get("native_finish_reason")
     return ChoiceEnd(
-        finish_reason=_text(choice.get("native_finish_reason") if _generic(choice) else None)
-        or _text(choice.get("finish_reason") or choice.get("finishReason")),
+        finish_reason=_text(native if finish in (None, "stop", "error", "length") and _is_known(native) else finish)
+        or _text(native),
         refusal=_text(message.get("refusal")) if isinstance(message, Mapping) else None,
         explanation=_text(choice.get("finishMessage")),
         error=bool(choice.get("error")),
@@ -142,9 +174,10 @@ def _of_response(value: Mapping[str, Any]) -> ChoiceEnd:
     return ChoiceEnd(_text(reason) or _text(value["status"]), _text(refusal))
 
 
-def _generic(choice: Mapping[str, Any]) -> bool:
-    """Whether a gateway's finish reason says less than the native one."""
-    return choice.get("finish_reason") in (None, "stop", "error")
+def _is_known(native: Any) -> bool:
+    """Whether a gateway's native finish reason says more than its own, which it maps by itself."""
+    known = (_FILTERED, _BROKEN_CALL, _CUT, _REFUSED, _OUT_OF_WINDOW, _UNFINISHED)
+    return isinstance(native, str) and any(native.lower() in names for names in known)
 
 
 def _by_finish(end: ChoiceEnd) -> Defect | None:
@@ -154,6 +187,8 @@ def _by_finish(end: ChoiceEnd) -> Defect | None:
         return Defect(AnswerDefect.REFUSAL, finish, end.refusal or end.explanation or "")
     for names, defect in (
         (_FILTERED, AnswerDefect.CONTENT_FILTER),
+        (_OUT_OF_WINDOW, AnswerDefect.OUT_OF_WINDOW),
+        (_UNFINISHED, AnswerDefect.UNFINISHED),
         (_BROKEN_CALL, AnswerDefect.INVALID_TOOL_ARGUMENTS),
         (_CUT, AnswerDefect.CUT),
     ):

@@ -16,7 +16,7 @@ from durable_llm.contract.result import Answer, Choice, FunctionCall, ToolCall
 from ..litellm_setup import THOUGHT_SEPARATOR, price
 from ..secrets.scrub import Scrubber
 from ..wire.exchange import Exchange
-from .defects import ChoiceEnd, choice_defect
+from .defects import ChoiceEnd, choice_defect, finish_reason
 from .surrogates import without_surrogates
 
 _LABEL_BYTES: Final = 1000
@@ -74,6 +74,17 @@ def without_keys(answer: Answer, scrubber: Scrubber) -> Answer:
         answer = Answer.model_validate_json(cleaned)
     names = {name: getattr(answer, name) for name in ("model", "response_id", "request_id")}
     return answer.model_copy(update={name: value and scrubber.clean_name(value) for name, value in names.items()})
+
+
+def with_finish_reasons(answer: Answer, ends: list[ChoiceEnd]) -> Answer:
+    """`answer` with the finish reasons from the wire. litellm calls every reason that it does not know "stop"."""
+    if len(ends) != len(answer.choices):
+        return answer
+    choices = [
+        choice.model_copy(update={"finish_reason": _label(finish_reason(choice, end))})
+        for choice, end in zip(answer.choices, ends, strict=True)
+    ]
+    return answer.model_copy(update={"choices": choices})
 
 
 def keep_usable_choices(answer: Answer, ends: list[ChoiceEnd]) -> Answer:

@@ -16,7 +16,7 @@ from ..answer.defects import Defect, body_defect
 from ..faults import LocalFaultError
 from ..litellm_setup import SSRFError, litellm
 from ..secrets.scrub import Scrubber
-from ..wire.error_body import ProviderError, read_error, read_error_json
+from ..wire.error_body import ProviderError, read_error, read_error_of_success
 from ..wire.exchange import INLINE, Exchange, RefusedError
 from . import retry_after
 
@@ -65,7 +65,7 @@ def facts_of_timeout(timeout_s: float, exchange: Exchange, scrubber: Scrubber) -
 def facts_of_defect(defect: Defect, exchange: Exchange, scrubber: Scrubber, now: datetime) -> FailureFacts:
     """The facts of a 200 with a defect."""
     if defect.kind is AnswerDefect.ERROR_BODY:
-        facts = _facts_of_error(read_error_json(exchange.json()), exchange, scrubber, now)
+        facts = _facts_of_error(read_error_of_success(exchange.json()), exchange, scrubber, now)
     else:
         text = defect.text
         if not text and defect.kind is AnswerDefect.UNREADABLE:

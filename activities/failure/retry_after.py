@@ -14,6 +14,9 @@ from typing import Any, Final, NamedTuple
 LONGEST_WAIT_S: Final = 30 * 86_400.0
 """Longer waits are cut to this, which is too long for any policy."""
 
+_ABSURD_S: Final = 10 * 366 * 86_400.0
+"""A wait of more than ten years, or one that ended more than a day ago, says nothing."""
+
 _EPOCH_S: Final = 1e9
 _EPOCH_MS: Final = 1e12
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -59,8 +62,12 @@ def delay_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def seconds_of(value: Any, now: datetime) -> float | None:
-    """Seconds of a number, a duration ("6m0s"), an HTTP date, an RFC 3339 date or an epoch. None: none of these."""
-    text = str(value).strip().strip('"')[:100]
+    """Seconds of a number, a duration ("6m0s"), an HTTP date, an RFC 3339 date or an epoch. None: other or absurd."""
+    seconds = _seconds_of(str(value).strip().strip('"')[:100], now)
+    return seconds if seconds is not None and -86_400.0 <= seconds <= _ABSURD_S else None
+
+
+def _seconds_of(text: str, now: datetime) -> float | None:
     if _NUMBER.fullmatch(text):
         return _from_number(float(text), now)
     parts = list(_PART.finditer(text))
@@ -98,7 +105,8 @@ def _headers(headers: Mapping[str, str], _body: Any, _text: str, now: datetime) 
     for name, scale in (("retry-after-ms", 0.001), ("x-ms-retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = headers.get(name, "").strip()
         if scale != 1.0 and _NUMBER.fullmatch(value):
-            yield Wait(float(value) * scale, name)
+            if float(value) * scale <= _ABSURD_S:
+                yield Wait(float(value) * scale, name)
         elif scale == 1.0 and (seconds := seconds_of(value, now)) is not None:
             yield Wait(seconds, name)
 

@@ -16,7 +16,12 @@ _MESSAGE_CHARS: Final = 8_000
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _TAGS = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 _NUMBERS = re.compile(r"\b(limit|used|requested)\b(?:\s+(?:of|is))?\s*:?\s*(\d[\d,]*)(?![\d,]*\s*\+)", re.IGNORECASE)
-_MESSAGE_FIELDS: Final = ("message", "detail", "error_description", "msg", "Message", "error_msg", "reason", "title")
+_MESSAGE_FIELDS: Final = (
+    "message", "detail", "error_description", "msg", "Message", "error_msg", "status_msg", "reason", "title",
+)  # fmt: skip
+_ANSWER_FIELDS: Final = ("choices", "candidates", "content", "output", "text", "response", "generations", "results")
+_FINE: Final = frozenset({"", "0", "00000", "200", "ok", "success", "succeeded", "completed", "none", "null"})
+_FAILED: Final = frozenset({"failed", "failure", "error", "fail"})
 _PLAIN_DETAILS: Final = (
     "reason", "limit_source", "provider_name", "quotaId", "quotaMetric", "quotaValue", "quota_limit",
     "quota_limit_value", "quota_location", "blockReason", "error_code", "error_type", "is_byok", "retryDelay", "field",
@@ -74,12 +79,47 @@ def read_error_json(value: Any) -> ProviderError:
     )
 
 
+def read_error_of_success(value: Any) -> ProviderError:
+    """The error in the JSON value of a response with a successful status.
+
+    A number in a body without the word "error" is the provider's own code and never an HTTP status.
+    """
+    business = _business_error(value)
+    if business is None:
+        return read_error_json(value)
+    message = _message(business) or _message(value)
+    code = next(
+        (code for name in ("status_code", "code", "error_code", "err_code") if (code := _short(business.get(name)))),
+        None,
+    )
+    return ProviderError(code=code, message=message[:_MESSAGE_CHARS], details=_details(business, message), found=True)
+
+
 def holds_error(value: Any) -> bool:
     """Whether the JSON value of a successful response is an error."""
     outer = value[0] if isinstance(value, list) and value else value
     if not isinstance(outer, dict):
         return False
-    return bool(outer.get("error")) or outer.get("type") == "error" or outer.get("object") == "error"
+    named = bool(outer.get("error")) or outer.get("type") == "error" or outer.get("object") == "error"
+    return named or _business_error(outer) is not None
+
+
+def _business_error(value: Any) -> dict[str, Any] | None:
+    """The object that says in a provider's own way that a call failed, without the word "error".
+
+    Seen: MiniMax's `base_resp.status_code`, `success: false`, `status: "failed"`, `code` beside `message`.
+    """
+    if not isinstance(value, dict) or value.get("error") or value.get("type") == "error":
+        return None
+    base = value.get("base_resp")
+    if isinstance(base, dict) and str(base.get("status_code", 0)) != "0":
+        return base
+    if any(value.get(name) for name in _ANSWER_FIELDS) or "object" in value or "type" in value:
+        return None
+    failed = value.get("success") is False or str(value.get("status", "")).lower() in _FAILED
+    code = value.get("code", value.get("error_code", value.get("err_code")))
+    coded = not isinstance(code, dict | list | bool) and str(code or "").lower() not in _FINE and bool(_message(value))
+    return value if failed or coded else None
 
 
 def _json(text: str) -> Any:

@@ -68,7 +68,7 @@ def _read(body: bytes) -> _Events:
     if text.lstrip()[:1] == "{":
         lines = text.split("\n")[:-1]  # a line without its end was cut
         return _Events([json.loads(line) for line in lines if line.strip()])
-    return _Events([_value(name, data) for name, data in _events(text) if data.strip() != _END_MARKER])
+    return _Events([_value(name, data) for name, data in _events(text) if data.strip() not in ("", _END_MARKER)])
 
 
 def _events(text: str) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ key along. All of them use a transport from litellm's one factory, and this modu
 it a retry would be billed and never seen.
 """
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
@@ -16,10 +17,15 @@ from durable_llm.contract.facts import Sent
 
 from ..litellm_setup import AsyncHTTPHandler, LiteLLMAiohttpTransport, http2_enabled, litellm
 from .exchange import Exchange, RefusedError, current
+from .mend import mend_body, mend_stream
 
 CONNECT_TIMEOUT_S: Final = 15.0
 """Seconds to connect. A failure here means that nothing was sent."""
 
+LARGE_BODY: Final = 256 * 1024
+"""Bytes from which a body is read in a thread: the event loop has heartbeats to send."""
+
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"content-encoding"})
 _TIMEOUTS: Final = {"connect": CONNECT_TIMEOUT_S, "read": None, "write": None, "pool": None}
 """Reading has no timeout, because the attempt has one."""
 
@@ -52,7 +58,16 @@ class ObservedTransport(httpx.AsyncBaseTransport):
         exchange.answered(response)
         stream: Any = response.stream
         response.stream = _RecordedStream(stream, exchange)
-        return response
+        if not exchange.succeeded:
+            return response
+        if exchange.streamed:
+            response.stream = _MendedStream(response.stream)
+            return response
+        body = b"".join([piece async for piece in response.stream])
+        await response.stream.aclose()
+        mended = await asyncio.to_thread(mend_body, body) if len(body) > LARGE_BODY else mend_body(body)
+        headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _FRAMING]
+        return httpx.Response(response.status_code, headers=headers, content=mended, extensions=response.extensions)
 
     async def aclose(self) -> None:
         """Close the wrapped transport."""
@@ -61,9 +76,9 @@ class ObservedTransport(httpx.AsyncBaseTransport):
     def _trace(self) -> None:
         """Let aiohttp report when a request's head has been written. Only then may it be billed."""
         if isinstance(self.inner, LiteLLMAiohttpTransport):
-            media_fragments = self.inner.get_valid_client_session().trace_configs
-            if _HEAD_SENT not in media_fragments:
-                media_fragments.append(_HEAD_SENT)
+            configs = self.inner.get_valid_client_session().trace_configs
+            if _HEAD_SENT not in configs:
+                configs.append(_HEAD_SENT)
 
 
 class _RecordedStream(httpx.AsyncByteStream):
@@ -82,6 +97,20 @@ class _RecordedStream(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+class _MendedStream(httpx.AsyncByteStream):
+    """What litellm reads of a recorded stream."""
+
+    def __init__(self, recorded: _RecordedStream) -> None:
+        self._recorded = recorded
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in mend_stream(aiter(self._recorded)):
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._recorded.aclose()
 
 
 class NoSyncTransport(httpx.BaseTransport):

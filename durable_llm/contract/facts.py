@@ -14,6 +14,9 @@ from durable_llm.contract.ledger import Usage
 from durable_llm.contract.result import Answer
 from durable_llm.contract.wire import Wire
 
+SERVED_AFTER_S: Final = 1.0
+"""Seconds after which a lost connection may have cost something: the provider had time to serve the request."""
+
 TEXT_LIMIT: Final = 2000
 """Characters of a provider's text that facts keep."""
 
@@ -151,9 +154,15 @@ class FailureFacts(Wire):
         return (named and self.http_status in (400, 404)) or self.answer_defect == AnswerDefect.FORGOTTEN
 
     @property
+    def lost_late(self) -> bool:
+        """Whether the connection ended so late after the request that the provider may have served it."""
+        served = self.request_sent != Sent.NO and (self.duration_s or 0.0) >= SERVED_AFTER_S
+        return self.local_fault == LocalFault.DISCONNECTED and served
+
+    @property
     def outcome(self) -> Outcome:
         """FAILED, or UNKNOWN if a request may have been served and nobody saw its end."""
-        unseen = self.local_fault in (LocalFault.LOST, LocalFault.DRAINED, LocalFault.TIMEOUT)
+        unseen = self.local_fault in (LocalFault.LOST, LocalFault.DRAINED, LocalFault.TIMEOUT) or self.lost_late
         return Outcome.UNKNOWN if unseen and self.request_sent != Sent.NO else Outcome.FAILED
 
     @property

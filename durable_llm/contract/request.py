@@ -109,3 +109,5 @@ class AttemptOrder(Wire):
     """Id of the background response that a lost attempt started; this attempt follows it and sends no new request."""
     all_messages: bool = False
     """Whether to send every message because the provider no longer has the response to continue from."""
+    last_model: bool = False
+    """Whether no other model follows in this round."""

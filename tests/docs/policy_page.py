@@ -7,12 +7,12 @@ from durable_llm.contract.categories import Category
 from workflows.policy import patterns
 from workflows.policy.decide import ACTIONS, KEY_WAIT_S, LONGEST_KEY_WAIT_S, LOST_PER_MODEL, ROUND_SPACING_S
 from workflows.policy.rules import (
-    OPEN_4XX,
     _REFUSED_4XX,
     BY_STATUS,
     ERROR_BODY,
     NO_RESPONSE,
     NOT_AN_ANSWER,
+    OPEN_4XX,
     OUR_SIDE,
     Rule,
 )

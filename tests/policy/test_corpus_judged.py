@@ -33,7 +33,9 @@ ANSWER = {
 
 
 def accepted(case: dict) -> list[str]:
-    """The actions that are right for a case."""
+    """The actions that are right for a case. After a timeout, which may have been paid, the next model is right too."""
+    if case.get("fault") == "timeout":
+        return ["retry", "fallback"]
     return [case["expected"], *(case.get("also_ok") or [])]
 
 

@@ -53,6 +53,12 @@ class Wire:
                 await reader.read()
                 self.closed.set()
                 return False
+            case "fin_after":
+                await asyncio.sleep(self.case["after_s"])
+                return False
+            case "steps":
+                await self._step(writer)
+                return False
             case "slow_drip":
                 await self._drip(reader, writer, body)
                 return False
@@ -66,6 +72,23 @@ class Wire:
         writer.write(_head(self.case, len(body)) + body)
         await writer.drain()
         return True
+
+    async def _step(self, writer: asyncio.StreamWriter) -> None:
+        """Play `steps`: pieces of an event stream, pauses, and how the connection ends."""
+        writer.write(_head(self.case, None))
+        for step, *values in self.case["steps"]:
+            match step:
+                case "data":
+                    piece = values[0].encode()
+                    writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                    await writer.drain()
+                case "sleep":
+                    await asyncio.sleep(values[0])
+                case "end":
+                    writer.write(b"0\r\n\r\n")
+                    await writer.drain()
+                case "reset":
+                    _reset(writer)
 
     async def _drip(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes) -> None:
         count, pause = self.case.get("drip_n", 1000), self.case.get("drip_s", 0.05)
@@ -115,10 +138,12 @@ def _body(case: dict) -> bytes:
     return body.encode() if isinstance(body, str) else json.dumps(body).encode()
 
 
-def _head(case: dict, length: int) -> bytes:
+def _head(case: dict, length: int | None) -> bytes:
     status = case.get("http_status") or 200
-    lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Status')}", f"content-length: {length}"]
-    headers = {"content-type": "application/json", **(case.get("headers") or {})}
+    framing = "transfer-encoding: chunked" if length is None else f"content-length: {length}"
+    lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Status')}", framing]
+    kind = "text/event-stream" if length is None else "application/json"
+    headers = {"content-type": kind, **(case.get("headers") or {})}
     lines += [f"{name}: {_filled(value)}" for name, value in headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 

@@ -49,7 +49,7 @@ class PatientCase(Case):
 
     def after_chain(self, rule: str, reason: str, retry_after: Mapping[int, float]) -> Decision:
         """The models again that may soon answer, in growing pauses, while patience lasts."""
-        soon = {index: wait for index, wait in retry_after.items() if self.progress.failures[index] in _CLEARS_SOON}
+        soon = {index: wait for index, wait in retry_after.items() if self.progress.failures.get(index) in _CLEARS_SOON}
         began_s = self.progress.patience_began_s
         began_s = self.remaining_s if began_s is None else began_s
         left = self._patience_s() - (began_s - self.remaining_s)

@@ -8,7 +8,7 @@ next model instead of ending the call.
 from collections.abc import Mapping
 from typing import Final
 
-from durable_llm.contract.facts import FailureFacts, Sent
+from durable_llm.contract.facts import FailureFacts
 
 from . import patterns as p
 from .rules import (
@@ -26,9 +26,6 @@ from .rules import (
     found,
 )
 
-PAID_AFTER_S: Final = 1.0
-"""Seconds after which a lost connection may have cost something: the provider had time to serve the request."""
-
 _NOT_429: Final = ANY_4XX - {429}
 
 
@@ -37,11 +34,6 @@ def revised(
 ) -> tuple[Rule, ...]:
     """`table` with new rows before some of its rows, and with others in the place of some, by their names."""
     return tuple(row for old in table for row in (*before.get(old.name, ()), instead.get(old.name, old)))
-
-
-def may_be_paid(facts: FailureFacts) -> bool:
-    """Whether the connection ended so late that the provider may have served the request."""
-    return facts.request_sent != Sent.NO and (facts.duration_s or 0.0) >= PAID_AFTER_S
 
 
 def names_spec_parameter(facts: FailureFacts) -> bool:
@@ -118,6 +110,9 @@ ERROR_BODY_V2 = revised(
         "body-quota": Rule(
             "body-quota", C.QUOTA_EXHAUSTED, "The quota is used up.",
             defect={D.ERROR_BODY}, fields=p.QUOTA_FIELD_V2, text=p.QUOTA_TEXT_V2),
+        "body-key": Rule(
+            "body-key", C.AUTH, "The provider does not accept the key.",
+            defect={D.ERROR_BODY}, fields=rf"{p.KEY}|invalid_?api_?key", text=p.KEY),
         "body-invalid": Rule(
             "body-invalid", C.INVALID_REQUEST, "The request itself is broken, and no code says otherwise.",
             defect={D.ERROR_BODY}, fields=r"^invalid_(request|prompt|value|image)", also=code_is_generic),
@@ -127,7 +122,7 @@ ERROR_BODY_V2 = revised(
 NO_RESPONSE_V2 = (
     Rule("disconnected-late", C.TIMEOUT,
          "The connection ended after the request was sent and time had passed. The request may have been billed.",
-         fault={F.DISCONNECTED}, also=may_be_paid),
+         fault={F.DISCONNECTED}, also=lambda facts: facts.lost_late),
     *NO_RESPONSE,
 )  # fmt: skip
 

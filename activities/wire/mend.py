@@ -1,0 +1,103 @@
+"""Mend what litellm's decoders cannot read, before they see it, so that a valid answer is not lost.
+
+Measured: an odd or missing usage, and fields that server-sent events may have (`id:`, `retry:`, comments, an empty
+`data:`), each made litellm raise after a complete and paid answer. The record keeps the bytes as they came.
+"""
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any, Final
+
+LARGEST_COUNT: Final = 10**12
+"""A larger count of tokens is a mistake."""
+
+_USAGES: Final = ("usage", "usageMetadata")
+_COUNTS: Final = frozenset({"prompt_eval_count", "eval_count", "tokenCount"})
+_LONGEST_LINE: Final = 16 * 1024 * 1024
+
+
+def has_sound_usage(value: Any) -> bool:
+    """Whether a response's JSON value counts tokens, and every count is a number that can be one."""
+    return isinstance(value, Mapping) and any(value.get(name) and _is_sound(value[name]) for name in _USAGES)
+
+
+def mend_body(body: bytes) -> bytes:
+    """A response's JSON body with a usage that litellm can read: an odd one counts nothing."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return body
+    return json.dumps(value).encode() if isinstance(value, dict) and _mend(value) else body
+
+
+async def mend_stream(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """An event stream without fields that litellm cannot read, and with a usage that it can."""
+    rest = b""
+    async for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        if mended := b"".join(_mended_lines(lines)):
+            yield mended
+        if len(rest) > _LONGEST_LINE:
+            yield rest
+            rest = b""
+    if rest:
+        yield rest
+
+
+def _mended_lines(lines: list[bytes]) -> Iterator[bytes]:
+    for line in lines:
+        name, _, data = line.strip().partition(b":")
+        if (line.strip() and name in (b"", b"id", b"retry")) or (name == b"data" and not data.strip()):
+            continue
+        counts = name == b"data" and any(usage.encode() in data for usage in _USAGES)
+        yield (b"data: " + mend_body(data.strip()) if counts else line) + b"\n"
+
+
+def _mend(value: dict[str, Any]) -> bool:
+    """Mend a JSON value. Returns whether it has changed."""
+    changed = False
+    for holder in (value, value.get("message"), value.get("response")):
+        if not isinstance(holder, dict):
+            continue
+        for name in _USAGES:
+            if holder.get(name) is not None and not _is_sound(holder[name]):
+                holder[name] = _nothing(holder, value)
+                changed = True
+    # Without a usage litellm refuses Google's and Anthropic's answers.
+    if value.get("candidates") and not isinstance(value.get("usageMetadata"), dict):
+        value["usageMetadata"], changed = {}, True
+    if value.get("type") == "message" and not isinstance(value.get("usage"), dict):
+        value["usage"], changed = {"input_tokens": 0, "output_tokens": 0}, True
+    return changed
+
+
+def _nothing(holder: Mapping[str, Any], value: Mapping[str, Any]) -> dict[str, int] | None:
+    """A usage of nothing, in the provider's shape."""
+    if "usageMetadata" in holder:
+        return {}
+    if str(value.get("type", "")).startswith("message"):
+        return {"input_tokens": 0, "output_tokens": 0}
+    return None
+
+
+def _is_sound(usage: Any) -> bool:
+    return isinstance(usage, Mapping) and all(_is_count(count) for count in _counts(usage, depth=4))
+
+
+def _counts(usage: Any, depth: int) -> Iterator[Any]:
+    """Every value whose name says that it counts tokens."""
+    if isinstance(usage, Mapping) and depth:
+        for name, value in usage.items():
+            if str(name).lower().endswith(("_tokens", "tokencount", "tokens")) or name in _COUNTS:
+                if not isinstance(value, Mapping | list):
+                    yield value
+                elif isinstance(value, list):
+                    yield "a list"
+            yield from _counts(value, depth - 1)
+    elif isinstance(usage, list) and depth:
+        for value in usage:
+            yield from _counts(value, depth - 1)
+
+
+def _is_count(value: Any) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT)

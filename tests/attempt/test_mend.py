@@ -116,7 +116,14 @@ async def test_an_odd_usage_at_the_end_of_a_stream_is_unknown(usage: object) -> 
     assert (answer.usage, answer.cost) == (None, None)
 
 
-@pytest.mark.parametrize("body", [OPENAI, ANTHROPIC, {**OPENAI, "usage": {"prompt_tokens": 1, "total_tokens": 1}}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        OPENAI,
+        {**ANTHROPIC, "usage": {"input_tokens": 1, "output_tokens": 1}},
+        {**OPENAI, "usage": {"prompt_tokens": 1, "total_tokens": 1}},
+    ],
+)
 def test_a_body_that_litellm_can_read_is_not_touched(body: dict) -> None:
     """Byte for byte."""
     raw = json.dumps(body).encode()

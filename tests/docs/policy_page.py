@@ -6,21 +6,21 @@ from collections.abc import Collection, Iterable
 from durable_llm.contract.categories import Category
 from workflows.policy import patterns
 from workflows.policy.decide import ACTIONS, KEY_WAIT_S, LONGEST_KEY_WAIT_S, LOST_PER_MODEL, ROUND_SPACING_S
-from workflows.policy.rules import (
-    _REFUSED_4XX,
-    BY_STATUS,
-    ERROR_BODY,
-    NO_RESPONSE,
-    NOT_AN_ANSWER,
-    OPEN_4XX,
-    OUR_SIDE,
-    Rule,
+from workflows.policy.patience import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from workflows.policy.rules import _REFUSED_4XX, OPEN_4XX, OUR_SIDE, Rule
+from workflows.policy.rules_v2 import (
+    BY_STATUS_V2,
+    ERROR_BODY_V2,
+    NO_RESPONSE_V2,
+    NOT_429,
+    NOT_AN_ANSWER_V2,
+    SPECIAL_4XX,
 )
 from workflows.policy.versions import CURRENT
 
 _DEMANDS = {
     "retry": "ask the same model again, after the longer of backoff and the provider's wait, up to `max_retries`",
-    "retry_once": "ask the same model once more, then the next",
+    "retry_once": "ask the next model at once; without a next model, ask the same one once more",
     "next": "ask the next model at once",
     "fail": "end the call",
     "resend": f"ask the same model again within 2 s, {LOST_PER_MODEL} times per model and outside its `max_retries`, "
@@ -31,6 +31,10 @@ _DEMANDS = {
 }
 
 _ALSO = {
+    "400-parameter": "it names a parameter that belongs to one spec, such as `temperature`",
+    "400-model-parameter": "it names the parameter `model`",
+    "body-invalid": "the code says no more than the type",
+    "disconnected-late": "at least a second after the request was sent",
     "never-fits": "the limit it names is lower than what was requested",
     "429-per-minute": "no daily limit is named",
     "429-plan": "no wait is given",
@@ -40,7 +44,12 @@ _ALSO = {
 """What a rule's own predicate asks for, in words."""
 
 _PATTERNS = {value: name for name, value in vars(patterns).items() if name.isupper() and isinstance(value, str)}
-_GROUPS = {frozenset(OPEN_4XX): "a general 4xx", frozenset(_REFUSED_4XX): "a 4xx that may report a filter"}
+_GROUPS = {
+    frozenset(OPEN_4XX): "a general 4xx",
+    frozenset(_REFUSED_4XX): "a 4xx that may report a filter",
+    frozenset(NOT_429): "a 4xx except 429",
+    frozenset(SPECIAL_4XX): "409, or a 4xx that is neither general nor 429",
+}
 
 
 def _listed(statuses: Iterable[int]) -> str:
@@ -50,11 +59,11 @@ def _listed(statuses: Iterable[int]) -> str:
 _SECTIONS = (
     ("Our own side", "These come first. What a provider says does not matter when it could not be asked.", OUR_SIDE),
     ("A 200 without a usable answer", "Read from the body. litellm's own object is not used, because it invents "
-     "finish reasons.", NOT_AN_ANSWER),
+     "finish reasons.", NOT_AN_ANSWER_V2),
     ("The HTTP status", "The status picks the group. The provider's code, structured fields and text refine it. "
-     f"A general 4xx is {_listed(OPEN_4XX)}. A 4xx that may report a filter is {_listed(_REFUSED_4XX)}.", BY_STATUS),
-    ("An error inside a 200", "These apply where the error names no status of its own.", ERROR_BODY),
-    ("No response", "litellm's exception class decides only here.", NO_RESPONSE),
+     f"A general 4xx is {_listed(OPEN_4XX)}. A 4xx that may report a filter is {_listed(_REFUSED_4XX)}.", BY_STATUS_V2),
+    ("An error inside a 200", "These apply where the error names no status of its own.", ERROR_BODY_V2),
+    ("No response", "litellm's exception class decides only here.", NO_RESPONSE_V2),
 )  # fmt: skip
 
 _HEAD = f"""# What happens after a failure
@@ -78,6 +87,13 @@ _DECISIONS = f"""
 - `x-should-retry` decides only between the same model and the next.
 - Backoff is `uniform(0, min(backoff_cap, backoff_initial * 2^(n-1)))` seconds after the n-th failure.
 - A provider's wait is a minimum. At least a tenth of it is added as jitter, so that many callers do not return at once.
+- When all models have failed and one of them may soon answer (rate limits, overloads, server errors, connections that
+  cost nothing), the call asks those models again, once per round, until `patience` (15 minutes) has passed. The pause
+  before a round is {FIRST_PAUSE_S:.0f} s at first, doubles up to {LONGEST_PAUSE_S:.0f} s, and has up to a quarter of jitter. `patience=None` lasts until the
+  deadline, and 0 turns it off.
+- A 4xx that says nothing known is `unrecognised`, and the next model is asked. The call is rejected if every model
+  rejected it.
+- A drained worker spends none of the two repetitions for lost workers.
 - With `on_exhausted="wait"`, a call whose last model failed starts the chain again and asks each model once per round,
   until its deadline. The pause before a round is at least {ROUND_SPACING_S:.0f} s and doubles each time. It grows no longer than what
   spreads the remaining attempts evenly until the deadline.
@@ -116,6 +132,7 @@ def _condition(rule: Rule) -> str:
     parts = [
         *([", ".join(sorted(rule.fault))] if rule.fault else []),
         *([", ".join(sorted(rule.defect))] if rule.defect else []),
+        *([f"code matches {_pattern(rule.code)}"] if rule.code else []),
         *([_statuses(rule.status)] if rule.status else []),
         *([f"litellm's {', '.join(sorted(rule.exception))}"] if rule.exception else []),
         *([_match(rule)] if rule.fields or rule.text else []),

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import dataclasses
 import json
 import os
 import subprocess
@@ -23,12 +24,12 @@ from tests.support.record_histories import FOLDER
 from tests.support.scripted import answer, http_error
 from workers.recorded.histories import from_files, from_server
 from workers.recorded.reclassify import Report, differences, read_call, reclassify
-from workflows.policy.rules import RULES_V1, Rule
-from workflows.policy.versions import VERSIONS, PolicyVersion
+from workflows.policy.rules import Rule
+from workflows.policy.versions import VERSIONS
 
 HISTORIES = FOLDER
 FALLBACK = HISTORIES / "v1-fallback.json"
-OUT_OF_QUOTA = {FALLBACK, HISTORIES / "v1-next-models.json"}
+OUT_OF_QUOTA = {HISTORIES / f"v{version}-{scene}.json" for version in VERSIONS for scene in ("fallback", "next-models")}
 
 
 async def report_of(*paths: Path) -> Report:
@@ -85,9 +86,10 @@ async def test_an_edited_decision_is_the_one_difference(tmp_path: Path) -> None:
 async def test_a_changed_policy_shows_where_it_decides_otherwise() -> None:
     """A new first row changes the calls that it fits, and no others."""
     stricter = Rule("no-quota", Category.INVALID_REQUEST, "a test", fields="insufficient_quota")
-    changed = PolicyVersion((stricter, *RULES_V1))
     for path in sorted(HISTORIES.glob("*.json")):
         call = await read_call(WorkflowHistory.from_json(path.stem, path.read_text()), pydantic_data_converter)
+        version = VERSIONS[call.policy_version]
+        changed = dataclasses.replace(version, rules=(stricter, *version.rules))
         found = [(row.attempt, row.recorded.decision, row.today.decision) for row in differences(call, changed)]
         assert found == ([(1, "next", "fail")] if path in OUT_OF_QUOTA else []), path.stem
 

@@ -66,7 +66,7 @@ def unusable(defect: str) -> FailureFacts:
 NEXT = [
     http_error(429, "insufficient_quota"), http_error(401), http_error(403), http_error(404),
     http_error(400, "context_length_exceeded"), http_error(413), unusable("refusal"), http_error(501),
-    unusable("length"), NO_KEY,
+    unusable("length"), NO_KEY, http_error(418),
 ]  # fmt: skip
 """One failure of each category that goes to the next model at once."""
 
@@ -182,8 +182,13 @@ SCENES: dict[str, Scene] = {
     ),
     "wait-past-deadline": Scene(submit(ONE), [http_error(429, retry_after_s=200_000.0)]),
     "rounds": Scene(
-        submit(chain(2, max_retries=0), policy=Policy(on_exhausted="wait")),
+        submit(chain(2, max_retries=0), policy=Policy(on_exhausted="wait", patience=timedelta(0))),
         [http_error(503), http_error(401), http_error(503), http_error(401), answer()], skips_time=True,
+    ),
+    "patience": Scene(
+        submit(chain(3, max_retries=0)),
+        [http_error(503), http_error(403), http_error(503), http_error(503), http_error(503), answer()],
+        skips_time=True,
     ),
     "max-attempts": Scene(submit(policy=QUICK.model_copy(update={"max_attempts": 2})), [http_error(503)]),
     "own-rules": Scene(submit(policy=Policy(rules={"permission": "retry", "not_found": "fail"})), [

@@ -26,7 +26,8 @@ from .rules import (
     found,
 )
 
-_NOT_429: Final = ANY_4XX - {429}
+NOT_429: Final = ANY_4XX - {429}
+SPECIAL_4XX: Final = NOT_429 - OPEN_4XX | {409}
 
 
 def revised(
@@ -65,10 +66,10 @@ BY_STATUS_V2 = revised(
         ),
         "401": (
             Rule("4xx-quota", C.QUOTA_EXHAUSTED, "A used-up quota or balance, reported under another status.",
-                 status=_NOT_429 - OPEN_4XX | {409}, fields=p.QUOTA_FIELD_V2, text=p.QUOTA_TEXT_V2),
+                 status=SPECIAL_4XX, fields=p.QUOTA_FIELD_V2, text=p.QUOTA_TEXT_V2),
             Rule("4xx-account", C.PERMISSION,
                  "The account, organisation, team or project is suspended, disabled or the like. The request is fine.",
-                 status=_NOT_429, fields=p.ACCOUNT_FIELD, text=p.ACCOUNT_TEXT),
+                 status=NOT_429, fields=p.ACCOUNT_FIELD, text=p.ACCOUNT_TEXT),
         ),
         "400-broken": (
             Rule("400-parameter", C.PROVIDER_LIMIT, "The error names a parameter of this spec. Others have their own.",

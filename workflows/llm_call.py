@@ -160,8 +160,7 @@ class LLMCall:
             last_model=not progress.has_next,
         )
         resumes = f", resumes {clip(resume, 60)}" if resume else ""
-        tries = progress.budget + 1 + progress.lost + progress.resent_all_messages + progress.without_key
-        summary = f"{spec.name}, try {entry.try_number} of {tries}{resumes}"
+        summary = f"{spec.name}, try {entry.try_number} of {progress.tries_in_all}{resumes}"
         return await run_attempt(order, self._prompt, summary)
 
     def _decide(self, facts: FailureFacts, progress: Progress) -> Decision:

@@ -15,7 +15,7 @@ from tests.support.scripted import Step, answer, http_error
 from workflows.attempts import HOLD_ALLOWANCE
 
 SPEC = ModelSpec(name="openai/gpt-4o-mini", max_retries=0, timeout=30)
-ENDS = Policy(rules={"worker_lost": "fail"})
+ENDS = Policy(rules={"worker_lost": "fail"}, patience=timedelta(0))
 
 
 def undecoded(_: AttemptOrder) -> None:

@@ -76,7 +76,7 @@ async def test_the_last_error_and_every_attempt_reach_the_caller_when_all_models
     """An exhausted chain raises its error with the ledger and the provider's last words."""
     async with on_skipped_time(http_error(503, None, "overloaded")) as stage:
         with pytest.raises(AllModelsExhaustedError) as caught:
-            await stage.dispatcher.call(PAIR, "Name a prime.")
+            await stage.dispatcher.call(PAIR, "Name a prime.", policy=Policy(patience=timedelta(0)))
     assert len(caught.value.attempts) == 8  # 1 + max_retries on each of two models
     assert caught.value.last_error == "503 failed: overloaded"
     assert {entry.category for entry in caught.value.attempts} == {Category.OVERLOADED}
@@ -156,9 +156,28 @@ async def test_an_hour_of_outage_is_waited_out_by_a_call_that_waits(on_skipped_t
         return answer() if now - healthy_at[0] > timedelta(hours=1) else http_error(503)
 
     async with on_skipped_time(provider) as stage:
-        result = await stage.dispatcher.call(PAIR, "Name a prime.", policy=Policy(on_exhausted="wait"))
+        policy = Policy(on_exhausted="wait", patience=timedelta(0))
+        result = await stage.dispatcher.call(PAIR, "Name a prime.", policy=policy)
     assert result.text == "2"
     assert result.attempts_total < 30
+
+
+async def test_an_overload_of_two_minutes_is_outlasted_with_few_requests(on_skipped_time: SetStage) -> None:
+    """One model, the default policy: the answer that comes after 130 s, with at most twelve requests."""
+    began: list[datetime] = []
+
+    def provider(order: object) -> object:
+        from temporalio import activity
+
+        now = activity.info().scheduled_time
+        began.append(now)
+        return answer() if now - began[0] > timedelta(seconds=130) else http_error(529)
+
+    async with on_skipped_time(provider) as stage:
+        result = await stage.dispatcher.call("anthropic/claude-haiku-4-5", "Name a prime.")
+    assert result.text == "2"
+    assert result.attempts_total <= 12
+    assert any("patience" in (entry.delay_reason or "") for entry in result.attempts)
 
 
 async def test_a_small_prompt_travels_with_the_attempt_and_a_large_one_does_not(on_skipped_time: SetStage) -> None:

@@ -50,7 +50,8 @@ TOOL = {"type": "function", "function": {"name": "add"}}
         ({"deadline": datetime(2030, 1, 1)}, "no time zone"),  # the point of the row
         ({"deadline": datetime(2020, 1, 1, tzinfo=UTC)}, "in the past"),
         ({"deadline": 60}, "expected a timedelta"),
-        ({"policy": {"patience": 3}}, "patience"),
+        ({"policy": {"patients": 3}}, "patients"),
+        ({"policy": {"patience": -1}}, "patience"),
         ({"policy": {"max_attempts": 0}}, "max_attempts"),
         ({"policy": {"rules": {"permision": "fail"}}}, "rules"),
         ({"policy": {"rules": {"auth": "explode"}}}, "rules"),

@@ -83,6 +83,8 @@ class Progress:
     """Categories that were retried on this model in this round."""
     lost: int = 0
     """Lost workers on this model in this round."""
+    drained: int = 0
+    """Workers that were drained with this model's request in this round (from version 2 on; before, they are lost)."""
     resent_all_messages: int = 0
     """How often this model was asked again with all messages, outside its retries."""
     without_key: int = 0
@@ -109,6 +111,11 @@ class Progress:
     def has_next(self) -> bool:
         """Whether another model remains in this round."""
         return self.next_index is not None
+
+    @property
+    def tries_in_all(self) -> int:
+        """Attempts that this model has in this round, as far as is known now."""
+        return self.budget + 1 + self.lost + self.drained + self.resent_all_messages + self.without_key
 
     @property
     def budget(self) -> int:
@@ -282,7 +289,7 @@ class Case:
         if following is None:
             return self.after_chain(rule, reason, retry_after)
         progress = replace(
-            self.progress, spec_index=following, tries=0, retries=0, retried=frozenset(), lost=0,
+            self.progress, spec_index=following, tries=0, retries=0, retried=frozenset(), lost=0, drained=0,
             resent_all_messages=0, without_key=0, retry_after=retry_after,
         )  # fmt: skip
         return Decision(self.verdict.category, Action.NEXT, rule, reason, progress)

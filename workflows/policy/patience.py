@@ -33,9 +33,11 @@ class PatientCase(Case):
     def count(cls, progress: Progress, verdict: Verdict, facts: FailureFacts) -> Progress:
         """See base class. A drained worker says nothing about the model and spends nothing."""
         counted = super().count(progress, verdict, facts)
+        drained = facts.local_fault == LocalFault.DRAINED
         return replace(
             counted,
-            lost=counted.lost - (facts.local_fault == LocalFault.DRAINED),
+            lost=counted.lost - drained,
+            drained=counted.drained + drained,
             failures={**progress.failures, progress.spec_index: verdict.category},
         )
 

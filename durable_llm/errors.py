@@ -64,7 +64,7 @@ class InvalidRequestError(DurableLLMError):
 
 
 class UnsupportedRequestError(DurableLLMError):
-    """The worker lacks what the request needs: it is older than the client, or has no validator of that name."""
+    """The worker does not understand the request: it is older than the client, or lacks a validator of that name."""
 
 
 class DispatcherUnavailableError(DurableLLMError):
@@ -162,6 +162,7 @@ ENDINGS: Final = (
     Ending(RequestRejectedError, CallOutcome.REJECTED),
     Ending(DeadlineExceededError, CallOutcome.DEADLINE),
     Ending(UnsupportedRequestError, CallOutcome.REJECTED, fault=LocalFault.UNKNOWN_VALIDATOR),
+    Ending(UnsupportedRequestError, CallOutcome.REJECTED, fault=LocalFault.UNDECODABLE),
     Ending(BrokenValidatorError, CallOutcome.REJECTED, fault=LocalFault.BROKEN_VALIDATOR),
 )
 """Which error and which outcome belong together: for the workflow, the caller's handle and the spans."""

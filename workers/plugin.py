@@ -28,7 +28,7 @@ from durable_llm.encryption.codec import EncryptionCodec, data_converter
 from durable_llm.encryption.keys import KEYS_VARIABLE, load_keys
 from durable_llm.errors import InvalidRequestError
 
-from .rooms.workflows import LLMCall
+from .rooms.workflows import LLMCall, RefuseSurplusArguments
 from .settings import SettingsError, WorkerSettings, load_settings, store_of
 from .telemetry.exporting import exporting
 
@@ -138,9 +138,9 @@ class HeartbeatTimeout(Interceptor):
         self,
         input: WorkflowInterceptorClassInput,  # noqa: A002  # Temporal's own name for it
     ) -> type[WorkflowInboundInterceptor] | None:
-        """Register the function. Intercept nothing."""
+        """Register the function, and refuse what no client of ours starts."""
         input.unsafe_extern_functions[HEARTBEAT_TIMEOUT_FUNCTION] = lambda: self._heartbeat_timeout
-        return None
+        return RefuseSurplusArguments
 
 
 def build_attempts(

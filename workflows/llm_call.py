@@ -52,7 +52,7 @@ class LLMCall:
         self._needs_all_messages: set[int] = set()
 
     @workflow.run
-    async def run(self, request: RawValue, prompt: RawValue = ABSENT) -> LLMResult:
+    async def run(self, request: RawValue = ABSENT, prompt: RawValue = ABSENT) -> LLMResult:
         """Answer the prompt, or fail with one of the contract's error types.
 
         Args:

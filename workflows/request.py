@@ -4,16 +4,17 @@ A request that this worker cannot read must not raise anything else: Temporal wo
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
+from temporalio.worker import ExecuteWorkflowInput, WorkflowInboundInterceptor
 
 with workflow.unsafe.imports_passed_through():
-    from durable_llm.contract.names import SCHEMA_VERSION
+    from durable_llm.contract.names import SCHEMA_VERSION, WORKFLOW
     from durable_llm.contract.request import CallRequest
     from durable_llm.errors import UnsupportedRequestError, describe_validation_error
 
@@ -27,6 +28,8 @@ def read_request(raw: RawValue, prompt: RawValue) -> CallRequest:
     Raises:
         ApplicationError: it does not; of type UnsupportedRequestError.
     """
+    if raw is ABSENT:
+        raise _unsupported("it is empty")
     try:
         request = workflow.payload_converter().from_payload(raw.payload, CallRequest)
     except ValidationError as error:
@@ -40,6 +43,16 @@ def read_request(raw: RawValue, prompt: RawValue) -> CallRequest:
     if prompt is ABSENT:
         raise _unsupported("it has no prompt")
     return request
+
+
+class RefuseSurplusArguments(WorkflowInboundInterceptor):
+    """Ends a call that was started with more arguments than it takes. Temporal would repeat its first task forever."""
+
+    async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:  # noqa: A002  # Temporal's own name for it
+        """See base class."""
+        if workflow.info().workflow_type == WORKFLOW and len(input.args) > 2:
+            raise _unsupported(f"it has {len(input.args)} arguments instead of a request and a prompt")
+        return await super().execute_workflow(input)
 
 
 def deadline_of(request: CallRequest) -> datetime:

@@ -65,14 +65,17 @@ class TemporalServer:
                     converter = self._converter or client.data_converter
                     decoded: list[Prompt] = await converter.decode([payload], [Prompt])
                     return decoded[0]
-                raise LookupError("the call's history is empty")
+                raise LocalFaultError(LocalFault.PROMPT_UNREADABLE, "the call's history is empty")
             except RPCError as error:
                 if error.status is RPCStatusCode.NOT_FOUND:
                     raise _unreadable(error) from None
+            except LocalFaultError:
+                raise
             except DecryptionError as error:
                 raise LocalFaultError(LocalFault.UNDECIPHERED, error.message) from None
             except Exception as error:  # codecs and converters raise anything
-                raise _unreadable(error) from None
+                text = f"the call's prompt cannot be decoded: {type(error).__name__}"
+                raise LocalFaultError(LocalFault.UNDECODABLE, text) from None
             await backoff.pause()
 
     async def reachable(self) -> None:

@@ -40,7 +40,9 @@ def _read(failure: BaseException | None) -> FailureFacts:
                 local_fault=LocalFault.UNDECIPHERED, text=clip(cause.message, TEXT_LIMIT), request_sent=Sent.NO
             )
         case ApplicationError(type=kind) as error:
-            return FailureFacts(exception=kind, text=clip(error.message, TEXT_LIMIT))
+            undecoded = error.message == "Failed decoding arguments"  # the SDK's words
+            known = {"local_fault": LocalFault.UNDECODABLE, "request_sent": Sent.NO} if undecoded else {}
+            return FailureFacts(exception=kind, text=clip(error.message, TEXT_LIMIT), **known)
         case TemporalTimeoutError(type=TimeoutType.SCHEDULE_TO_START | TimeoutType.SCHEDULE_TO_CLOSE):
             return FailureFacts(local_fault=LocalFault.LOST, text="no worker took the attempt", request_sent=Sent.NO)
         case TemporalTimeoutError(type=kind, last_heartbeat_details=details):

@@ -41,6 +41,8 @@ class LocalFault(StrEnum):
     UNSUPPORTED = "unsupported"
     """The model or provider cannot do what the spec asks of it."""
     PROMPT_UNREADABLE = "prompt_unreadable"
+    UNDECODABLE = "undecodable"
+    """The prompt is not one: a client of another kind or version wrote it."""
     STORE_UNAVAILABLE = "store_unavailable"
     """The store that holds the call's large prompt did not answer."""
     REQUEST_NOT_BUILT = "request_not_built"

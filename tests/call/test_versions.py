@@ -11,15 +11,25 @@ from temporalio import workflow
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 from temporalio.common import RawValue
+from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from durable_llm import CallCancelledError, CallConflictError, Dispatcher, DurableLLMError, LLMConfig, ModelSpec
+from durable_llm import (
+    CallCancelledError,
+    CallConflictError,
+    Dispatcher,
+    DurableLLMError,
+    LLMConfig,
+    ModelSpec,
+    UnsupportedRequestError,
+)
 from durable_llm.client.fingerprint import fingerprint
 from durable_llm.client.prompt import to_prompt
 from durable_llm.contract.names import ATTEMPT_ACTIVITY, MEMO_FINGERPRINT, WORKFLOW
 from durable_llm.contract.validation import Validator
 from tests.conftest import SetStage
 from tests.support.scripted import answer, fresh_id
+from tests.support.workers import working
 
 MODEL = "openai/gpt-4o-mini"
 TOOL = {"type": "function", "function": {"name": "f"}}
@@ -178,3 +188,27 @@ async def attempt_begun(client: Client, call_id: str) -> bool:
     """Whether the history has an attempt."""
     history = await client.get_workflow_handle(call_id).fetch_history()
     return any(event.HasField("activity_task_scheduled_event_attributes") for event in history.events)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        [{"models": [{"name": MODEL}]}],
+        [{"models": [{"name": MODEL}]}, to_prompt("Name a prime."), "surplus"],
+        ["no request", to_prompt("Name a prime.")],
+        [{"models": [{"name": MODEL}]}, "no prompt"],
+        [{"models": [{"name": MODEL}]}, {"messages": "none"}],
+        [{"models": [{"name": MODEL}]}, {"messages": "none " * 2000}],
+    ],
+    ids=["nothing", "no prompt", "three", "no request", "text", "no messages", "large"],
+)
+async def test_a_raw_client_gets_an_error_and_no_stuck_call(
+    server_env: WorkflowEnvironment, arguments: list[Any]
+) -> None:
+    """Whatever a workflow is started with, it ends, and nothing is sent."""
+    task_queue = fresh_id()
+    async with working(server_env.client, task_queue) as dispatcher:
+        handle = await server_env.client.start_workflow(WORKFLOW, args=arguments, id=fresh_id(), task_queue=task_queue)
+        with pytest.raises(UnsupportedRequestError):
+            await dispatcher.attach(handle.id).result(timedelta(seconds=60))

@@ -7,13 +7,14 @@ from durable_llm.contract.categories import Category
 from workflows.policy import patterns
 from workflows.policy.decide import ACTIONS, KEY_WAIT_S, LONGEST_KEY_WAIT_S, LOST_PER_MODEL, ROUND_SPACING_S
 from workflows.policy.patience import FIRST_PAUSE_S, LONGEST_PAUSE_S
-from workflows.policy.rules import _REFUSED_4XX, OPEN_4XX, OUR_SIDE, Rule
+from workflows.policy.rules import _REFUSED_4XX, OPEN_4XX, Rule
 from workflows.policy.rules_v2 import (
     BY_STATUS_V2,
     ERROR_BODY_V2,
     NO_RESPONSE_V2,
     NOT_429,
     NOT_AN_ANSWER_V2,
+    OUR_SIDE_V2,
     SPECIAL_4XX,
 )
 from workflows.policy.versions import CURRENT
@@ -57,7 +58,7 @@ def _listed(statuses: Iterable[int]) -> str:
 
 
 _SECTIONS = (
-    ("Our own side", "These come first. What a provider says does not matter when it could not be asked.", OUR_SIDE),
+    ("Our own side", "These come first. What a provider says does not matter when it could not be asked.", OUR_SIDE_V2),
     ("A 200 without a usable answer", "Read from the body. litellm's own object is not used, because it invents "
      "finish reasons.", NOT_AN_ANSWER_V2),
     ("The HTTP status", "The status picks the group. The provider's code, structured fields and text refine it. "

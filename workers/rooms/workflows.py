@@ -6,9 +6,11 @@ if TYPE_CHECKING or __package__ == "workers.rooms":
     from workflows.llm_call import LLMCall
     from workflows.policy.decide import Decision, Progress
     from workflows.policy.versions import CURRENT, FIRST, VERSIONS, PolicyVersion
+    from workflows.request import RefuseSurplusArguments
 else:
     from ...workflows.llm_call import LLMCall
     from ...workflows.policy.decide import Decision, Progress
     from ...workflows.policy.versions import CURRENT, FIRST, VERSIONS, PolicyVersion
+    from ...workflows.request import RefuseSurplusArguments
 
-__all__ = ["CURRENT", "FIRST", "VERSIONS", "Decision", "LLMCall", "PolicyVersion", "Progress"]
+__all__ = ["CURRENT", "FIRST", "VERSIONS", "Decision", "LLMCall", "PolicyVersion", "Progress", "RefuseSurplusArguments"]

@@ -127,5 +127,11 @@ NO_RESPONSE_V2 = (
     *NO_RESPONSE,
 )  # fmt: skip
 
-RULES_V2: tuple[Rule, ...] = (*OUR_SIDE, *NOT_AN_ANSWER_V2, *BY_STATUS_V2, *ERROR_BODY_V2, *NO_RESPONSE_V2)
+OUR_SIDE_V2 = (
+    Rule("undecodable", C.INVALID_REQUEST, "The prompt cannot be decoded. No client of ours wrote it.",
+         fault={F.UNDECODABLE}, final=True),
+    *OUR_SIDE,
+)  # fmt: skip
+
+RULES_V2: tuple[Rule, ...] = (*OUR_SIDE_V2, *NOT_AN_ANSWER_V2, *BY_STATUS_V2, *ERROR_BODY_V2, *NO_RESPONSE_V2)
 """The table of policy version 2. Its last row fits every failure."""

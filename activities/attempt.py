@@ -28,6 +28,7 @@ from .observation import record_observation
 from .read_response import facts_of_rejected_answer, facts_of_unchecked_answer, read_response
 from .request.build import build_request, check_spec
 from .secrets.key_ring import KeyRing
+from .secrets.scrub import CURRENT_PROMPT
 from .send import send
 from .temporal.heartbeats import Heartbeat, Heartbeats
 from .temporal.prompts import Prompts
@@ -37,6 +38,9 @@ from .validation.registry import Registry
 from .validation.runner import DEFAULT_TIMEOUT_S, BrokenFunctionError
 from .wire.exchange import Exchange
 from .wire.transport import install_transport
+
+LOG_BYTES: Final = 8000
+"""Bytes of a log record."""
 
 HEARTBEAT_INTERVAL: Final = timedelta(seconds=5)
 
@@ -74,6 +78,10 @@ class ProviderAttempts:
         self._server = server or TemporalServer(converter)
         self._prompts = Prompts(self._server, store, converter)
         self._validation = Validation(registry, validator_timeout.total_seconds())
+
+    def clean_log(self, text: str) -> str:
+        """A log record's text without the worker's keys and the running attempt's prompt."""
+        return self._keys.scrubber(CURRENT_PROMPT.get()).clean(text, LOG_BYTES)
 
     @activity.defn(name=ATTEMPT_ACTIVITY)
     async def provider_attempt(self, order: AttemptOrder, prompt: Prompt | PromptReference | None) -> Answer:
@@ -147,6 +155,7 @@ class ProviderAttempts:
         self, order: AttemptOrder, prompt: Prompt, exchange: Exchange, heartbeat: Heartbeat
     ) -> Answer | FailureFacts:
         """Check, resolve the key, build, send and read."""
+        CURRENT_PROMPT.set(prompt.messages)
         spec, scrubber = order.spec, self._keys.scrubber(prompt.messages)
         provider = check_spec(spec, self._also_allowed)
         record_observation(provider=provider, prompt=prompt, exchange=exchange, secrets=self._keys.secrets)

@@ -54,8 +54,9 @@ sys.modules[_gateway.__name__] = _gateway
 
 # litellm logs two lines per request. With OPENAI_LOG and LITELLM_LOG the libraries log prompts, headers and addresses
 # with keys, regardless of the worker's log level.
-for _talker in ("LiteLLM", "openai", "httpx"):
-    logging.getLogger(_talker).setLevel(logging.WARNING)
+# Their warnings quote what a provider sent: a finish reason, a header.
+for _talker in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy", "openai", "httpx", "httpcore", "aiohttp"):
+    logging.getLogger(_talker).setLevel(logging.ERROR)
 # These warnings quote what a provider sent, and they go to the worker's stderr.
 warnings.filterwarnings("ignore", message="Pydantic serializer warnings")
 litellm.suppress_debug_info = True

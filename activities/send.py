@@ -43,7 +43,7 @@ _ID: Final = re.compile(r"(?!\.+$)[A-Za-z0-9_.=:-]{1,300}")
 _ENDED: Final = frozenset({"completed", "failed", "incomplete", "cancelled"})
 _GONE: Final = frozenset({404, 410})
 _PASSING: Final = frozenset({408, 409, 425, 429})
-_ACCESS: Final = ("api_base", "api_key", "extra_headers", *FIXED_ARGUMENTS)
+_ACCESS: Final = ("api_base", "api_key", "api_version", "extra_headers", *FIXED_ARGUMENTS)
 
 
 async def send(request: ProviderRequest, exchange: Exchange, heartbeat: Heartbeat, scrubber: Scrubber) -> Any:

@@ -1,13 +1,46 @@
-"""Logging of the service's processes."""
+"""Logging of the service's processes: on stderr, without keys, prompt text and control characters."""
 
 import logging
+import re
+from collections.abc import Callable
+
+from durable_llm.contract.key_reference import redact_literal_keys
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-def show_logs(level: str) -> None:
+class CleanFormatter(logging.Formatter):
+    """Formats log records for people.
+
+    A provider or a caller chooses parts of some texts. They must not show a key, control a terminal, or look like
+    another record.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self.clean: Callable[[str], str] = redact_literal_keys
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's own name
+        """See base class. A message is one line."""
+        record.message = record.message.replace("\n", "\\n")
+        return super().formatMessage(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See base class."""
+        return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", self.clean(super().format(record)))
+
+
+def show_logs(level: str) -> CleanFormatter:
     """Write our and Temporal's log records from `level` on to stderr.
 
     Other libraries only log warnings: debug records of HTTP libraries hold prompts.
+
+    Returns:
+        The formatter. Its `clean` removes what looks like a key; a worker sets one that knows its keys.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    formatter, handler = CleanFormatter(), logging.StreamHandler()
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for name in ("durable_llm", "temporalio"):
         logging.getLogger(name).setLevel(level)
+    return formatter

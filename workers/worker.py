@@ -74,8 +74,9 @@ async def run_worker(announce: Callable[[str], None]) -> None:
         DurableLLMError: no server, or no such namespace.
     """
     settings = load_settings()
-    show_logs(settings.log_level)
+    logs = show_logs(settings.log_level)
     attempts = build_attempts(settings, os.environ)  # before connecting: a wrong setting is reported at once
+    logs.clean = attempts.clean_log
     wait = timedelta(seconds=settings.connect_wait_s)
     client = await connect_client(wait=wait)
     await check_namespace(client, want_search_attributes=False, wait=wait)

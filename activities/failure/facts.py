@@ -38,13 +38,15 @@ def facts_of_exception(error: BaseException, exchange: Exchange, scrubber: Scrub
         scrubber: Cleans every text.
         now: The time of the failure, for waits that end at a moment.
     """
-    if exchange.status is not None:
+    if exchange.status is not None and exchange.refused is None:
         return _facts_of_recorded_response(exchange, scrubber, now).model_copy(update={"exception": _class_name(error)})
     fault = _local_fault(error, exchange)
-    text = exchange.refusal or _text_of(exchange.error or error)
+    ours = exchange.refusal or (str(error) if isinstance(error, LocalFaultError) else None)
+    text = scrubber.clean_hint(ours) if ours else scrubber.clean(_text_of(exchange.error or error))
     return FailureFacts(
-        text=scrubber.clean(text), exception=_class_name(error), local_fault=fault, request_sent=exchange.sent
-    )
+        http_status=exchange.status, text=text, exception=_class_name(error), local_fault=fault,
+        request_sent=exchange.sent,
+    )  # fmt: skip
 
 
 def facts_of_timeout(timeout_s: float, exchange: Exchange, scrubber: Scrubber) -> FailureFacts:
@@ -111,7 +113,8 @@ def _facts_of_error(error: ProviderError, exchange: Exchange, scrubber: Scrubber
         retry_after_s=wait.seconds if wait else None,
         retry_after_source=wait.source if wait else None,
         delay_headers={
-            name: scrubber.clean(value, 100) for name, value in retry_after.delay_headers(exchange.headers).items()
+            scrubber.clean_name(name): scrubber.clean(value, 100)
+            for name, value in retry_after.delay_headers(exchange.headers).items()
         },
         should_retry={"true": True, "false": False}.get(exchange.headers.get("x-should-retry", "").strip().lower()),
         request_id=_clean(scrubber, exchange.request_id),

@@ -14,7 +14,7 @@ from durable_llm.contract.request import Prompt
 
 from ..faults import LocalFaultError
 from ..litellm_setup import litellm, provider_of
-from ..secrets.providers import UNOBSERVED
+from ..secrets.providers import SELF_HOSTED, UNOBSERVED
 from .messages import adapt_messages
 from .provider_request import ProviderRequest
 from .responses import to_responses
@@ -49,6 +49,12 @@ def check_spec(spec: ModelSpecOnWire, also_allowed: Collection[str]) -> str:
     except ValueError as error:
         raise LocalFaultError(LocalFault.ADDRESS_NOT_ALLOWED, str(error)) from None
     provider = provider_of(spec.name, spec.api_base)
+    if provider in SELF_HOSTED and spec.api_base is None:
+        raise LocalFaultError(
+            LocalFault.ADDRESS_NOT_ALLOWED,
+            f"{provider} has no address that everybody knows; set the spec's api_base, and have the operator list its "
+            "host in DURABLE_LLM_API_BASE_HOSTS",
+        )
     if refusal := _unsupported(provider, spec):
         raise LocalFaultError(LocalFault.UNSUPPORTED, refusal)
     return provider
@@ -64,6 +70,8 @@ def _unsupported(provider: str, spec: ModelSpecOnWire) -> str | None:
         return str(error)
     if spec.extra_params.get("stream") and provider in _BINARY_STREAMS:
         return f"streams of {provider} cannot be checked; leave 'stream' out: the answer is the same"
+    if "api_version" in spec.extra_params and not provider.startswith("azure"):
+        return f"api_version: {provider} has none; it belongs to azure/..."
     if provider in UNOBSERVED:
         return f"requests to {provider} cannot be observed; use 'openai/...' with api_base"
     return None

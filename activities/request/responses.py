@@ -17,7 +17,7 @@ from ..litellm_setup import RESPONSES_PARAMETERS
 from .messages import for_responses
 from .provider_request import ProviderRequest
 
-_PASSED_ON: Final = frozenset({*RESPONSES_PARAMETERS, "input", "api_base", "api_key", "extra_headers"})
+_PASSED_ON: Final = frozenset({*RESPONSES_PARAMETERS, "input", "api_base", "api_key", "api_version", "extra_headers"})
 _CONVERTED: Final = frozenset({
     "max_tokens", "max_completion_tokens", "response_format", "verbosity", "reasoning_effort", "tools", "tool_choice",
     "logprobs", "n", "stream_options",

@@ -92,7 +92,7 @@ def _spellings(secret: str) -> tuple[Collection[str], Collection[str]]:
 
 
 def _escaped(secret: str) -> Iterator[str]:
-    yield secret
+    yield from (secret, secret.upper(), secret.lower())
     for in_address in (quote(secret), quote(secret, safe=""), quote_plus(secret)):
         yield in_address
         yield re.sub(r"%..", lambda code: code[0].lower(), in_address)

@@ -53,6 +53,13 @@ _FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """Prefixes of variables that differ from the provider's name."""
 
+SELF_HOSTED: Final = frozenset({
+    "a2a", "a2a_agent", "custom", "custom_openai", "docker_model_runner", "gdc", "hosted_vllm", "infinity", "langflow",
+    "langgraph", "lemonade", "litellm_proxy", "llamafile", "lm_studio", "ollama", "ollama_chat", "oobabooga",
+    "openai_like", "petals", "ragflow", "triton", "vllm", "xinference",
+})  # fmt: skip
+"""Providers without a public address. litellm asks this machine or OpenAI if a spec names none."""
+
 UNOBSERVED: Final = frozenset({"aiohttp_openai"})
 """Providers that litellm does not ask through the observed transport, so requests and keys are unknown."""
 

@@ -6,6 +6,7 @@ with access to the namespace can read the history.
 
 import re
 from collections.abc import Collection, Iterator
+from contextvars import ContextVar
 from typing import Any, Final
 
 from durable_llm.contract.facts import TEXT_LIMIT
@@ -13,6 +14,9 @@ from durable_llm.contract.key_reference import redact_literal_keys
 from durable_llm.contract.ledger import clip
 
 from .known_secrets import KEY_MARK, LONG_SECRET, SHORTEST_PART, KnownSecrets
+
+CURRENT_PROMPT: ContextVar[Any] = ContextVar("prompt", default=None)
+"""The messages of the running attempt, to be kept out of the log."""
 
 PROMPT_MARK: Final = "[prompt]"
 ECHO_CHARS: Final = 24
@@ -51,6 +55,10 @@ class Scrubber:
         if not text:
             return ""
         return clip(self._without_prompt(self._without_keys(text)), limit)
+
+    def clean_hint(self, text: str, limit: int = TEXT_LIMIT) -> str:
+        """A text of our own without the worker's keys. It says what to set, so nothing else is cut."""
+        return clip(redact_literal_keys(self._known.cut_whole(text), KEY_MARK), limit)
 
     def clean_name(self, name: str) -> str:
         """A provider's id or name without keys."""

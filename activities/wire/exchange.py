@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from urllib.parse import unquote
 
 import httpx
@@ -121,6 +121,14 @@ class Exchange:
         """
         self._refuse(LocalFault.UNSUPPORTED, "litellm cannot ask this provider asynchronously", request)
 
+    def refuse_response(self, text: str, request: httpx.Request) -> NoReturn:
+        """Refuse a response that would cost the worker too much.
+
+        Raises:
+            RefusedError: always.
+        """
+        self._refuse(LocalFault.UNSUPPORTED, text, request)
+
     def answered(self, response: httpx.Response) -> None:
         """Record status and headers."""
         self.sent = Sent.YES
@@ -178,7 +186,7 @@ class Exchange:
         self.status, self.headers, self.raw_body = None, {}, bytearray()
         self.complete, self.error = False, None
 
-    def _refuse(self, fault: LocalFault, text: str, request: httpx.Request) -> None:
+    def _refuse(self, fault: LocalFault, text: str, request: httpx.Request) -> NoReturn:
         self.refused, self.refusal = fault, text
         raise RefusedError(text, request=request)
 

@@ -8,12 +8,26 @@ import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Final
 
+MOST_CHOICES: Final = 256
+MOST_TOOL_CALLS: Final = 512
+"""Of one choice."""
+
+MOST_TOKENS: Final = 200_000
+"""Log probabilities of one choice."""
+
+MOST_EVENTS: Final = 500_000
+LONGEST_LINE: Final = 8 * 1024 * 1024
+"""Bytes of one line of an event stream."""
+
 LARGEST_COUNT: Final = 10**12
 """A larger count of tokens is a mistake."""
 
 _USAGES: Final = ("usage", "usageMetadata")
 _COUNTS: Final = frozenset({"prompt_eval_count", "eval_count", "tokenCount"})
-_LONGEST_LINE: Final = 16 * 1024 * 1024
+
+
+class OversizedError(Exception):
+    """A response has more parts than any answer. litellm would keep the worker busy with it for minutes."""
 
 
 def has_sound_usage(value: Any) -> bool:
@@ -22,24 +36,37 @@ def has_sound_usage(value: Any) -> bool:
 
 
 def mend_body(body: bytes) -> bytes:
-    """A response's JSON body with a usage that litellm can read: an odd one counts nothing."""
+    """A response's JSON body with a usage that litellm can read: an odd one counts nothing.
+
+    Raises:
+        OversizedError: it has too many parts.
+    """
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
         return body
-    return json.dumps(value).encode() if isinstance(value, dict) and _mend(value) else body
+    if not isinstance(value, dict):
+        return body
+    _check_parts(value)
+    return json.dumps(value).encode() if _mend(value) else body
 
 
 async def mend_stream(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """An event stream without fields that litellm cannot read, and with a usage that it can."""
-    rest = b""
+    """An event stream without fields that litellm cannot read, and with a usage that it can.
+
+    Raises:
+        OversizedError: it has too many events, or too long a line.
+    """
+    rest, events = b"", 0
     async for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")
+        events += len(lines)
+        if events > 3 * MOST_EVENTS or len(rest) > LONGEST_LINE:
+            raise OversizedError(
+                f"a stream of more than {MOST_EVENTS} events, or with a line above {LONGEST_LINE} bytes"
+            )
         if mended := b"".join(_mended_lines(lines)):
             yield mended
-        if len(rest) > _LONGEST_LINE:
-            yield rest
-            rest = b""
     if rest:
         yield rest
 
@@ -51,6 +78,26 @@ def _mended_lines(lines: list[bytes]) -> Iterator[bytes]:
             continue
         counts = name == b"data" and any(usage.encode() in data for usage in _USAGES)
         yield (b"data: " + mend_body(data.strip()) if counts else line) + b"\n"
+
+
+def _check_parts(value: Mapping[str, Any]) -> None:
+    for name in ("choices", "candidates", "output"):
+        listed = value.get(name)
+        if not isinstance(listed, list):
+            continue
+        if len(listed) > MOST_CHOICES:
+            raise OversizedError(f"{len(listed)} {name}, and an answer has at most {MOST_CHOICES}")
+        for choice in listed:
+            holder = choice.get("message") if isinstance(choice, Mapping) else None
+            calls = holder.get("tool_calls") if isinstance(holder, Mapping) else None
+            if isinstance(calls, list) and len(calls) > MOST_TOOL_CALLS:
+                raise OversizedError(f"{len(calls)} tool calls, and a choice has at most {MOST_TOOL_CALLS}")
+            told = choice.get("logprobs") if isinstance(choice, Mapping) else None
+            tokens = told.get("content") if isinstance(told, Mapping) else None
+            if isinstance(tokens, list) and len(tokens) > MOST_TOKENS:
+                raise OversizedError(
+                    f"log probabilities of {len(tokens)} tokens, and a choice has at most {MOST_TOKENS}"
+                )
 
 
 def _mend(value: dict[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from durable_llm.contract.facts import Sent
 
 from ..litellm_setup import AsyncHTTPHandler, LiteLLMAiohttpTransport, http2_enabled, litellm
 from .exchange import Exchange, RefusedError, current
-from .mend import mend_body, mend_stream
+from .mend import OversizedError, mend_body, mend_stream
 
 CONNECT_TIMEOUT_S: Final = 15.0
 """Seconds to connect. A failure here means that nothing was sent."""
@@ -60,12 +60,18 @@ class ObservedTransport(httpx.AsyncBaseTransport):
         response.stream = _RecordedStream(stream, exchange)
         if not exchange.succeeded:
             return response
+        if response.headers.get("content-encoding", "identity").lower() not in ("identity", ""):
+            await response.stream.aclose()
+            exchange.refuse_response("the provider compressed its response, which was not asked for", request)
         if exchange.streamed:
-            response.stream = _MendedStream(response.stream)
+            response.stream = _MendedStream(response.stream, exchange, request)
             return response
         body = b"".join([piece async for piece in response.stream])
         await response.stream.aclose()
-        mended = await asyncio.to_thread(mend_body, body) if len(body) > LARGE_BODY else mend_body(body)
+        try:
+            mended = await asyncio.to_thread(mend_body, body) if len(body) > LARGE_BODY else mend_body(body)
+        except OversizedError as error:
+            exchange.refuse_response(f"the response is too large to read: {error}", request)
         headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _FRAMING]
         return httpx.Response(response.status_code, headers=headers, content=mended, extensions=response.extensions)
 
@@ -102,12 +108,17 @@ class _RecordedStream(httpx.AsyncByteStream):
 class _MendedStream(httpx.AsyncByteStream):
     """What litellm reads of a recorded stream."""
 
-    def __init__(self, recorded: _RecordedStream) -> None:
+    def __init__(self, recorded: _RecordedStream, exchange: Exchange, request: httpx.Request) -> None:
         self._recorded = recorded
+        self._exchange = exchange
+        self._request = request
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for piece in mend_stream(aiter(self._recorded)):
-            yield piece
+        try:
+            async for piece in mend_stream(aiter(self._recorded)):
+                yield piece
+        except OversizedError as error:
+            self._exchange.refuse_response(f"the response is too large to read: {error}", self._request)
 
     async def aclose(self) -> None:
         await self._recorded.aclose()

@@ -168,5 +168,7 @@ def check_address(address: str) -> None:
     if parts.username is not None or parts.password is not None or key_reference.find_literal_key(address):
         raise ValueError(f"api_base: holds a credential; {key_reference.HOW_TO_WRITE}")
     names = [name.lower() for name, _ in parse_qsl(f"{parts.query}&{parts.fragment}", keep_blank_values=True)]
+    if "api-version" in names:
+        raise ValueError("api_base: 'api-version' is refused here; write extra_params={'api_version': '...'}")
     if any(is_credential_name(name) or name in _QUERY_CREDENTIALS for name in names):
         raise ValueError(f"api_base: holds a credential in its query; {key_reference.HOW_TO_WRITE}")

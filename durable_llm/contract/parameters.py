@@ -24,6 +24,8 @@ ALLOWED: Final = frozenset({
     "cached_content", "generation_config", "guided_choice", "guided_json", "guided_regex", "media_resolution", "min_p",
     "output_config", "prompt_mode", "repetition_penalty", "safe_prompt", "safety_settings", "safetySettings",
     "stop_sequences", "thinking", "thinking_config", "top_a", "top_k",
+    # Azure OpenAI's version of the API
+    "api_version",
     # litellm's two ways to pass what it has no name for; their contents are checked for credentials
     "extra_body", "extra_headers",
 })  # fmt: skip
@@ -68,6 +70,10 @@ _NOT_CREDENTIALS = frozenset(
 _AUTHORIZES = re.compile(r"(?i)\s*(?:bearer|basic|token|apikey)\s+\S")
 """A header's value that is a credential, whatever the header's name."""
 
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+"""A token of RFC 9110, 5.6.2."""
+
+_API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?|preview|latest|v1")
 _STEERING_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 
 
@@ -111,10 +117,14 @@ def check_values(parameters: Mapping[str, Any]) -> None:
     text = parameters.get("text")
     if isinstance(text, Mapping) and "format" in text:
         raise ValueError(f"extra_params: 'format' inside 'text' is refused: {REPLACEMENTS['response_format']}")
+    _check_api_version(parameters)
     headers = parameters.get("extra_headers") or {}
     if not isinstance(headers, Mapping):
         raise ValueError("extra_headers: expected a mapping of header names to values")
     for header, value in headers.items():
+        if not _HEADER_NAME.fullmatch(str(header)):
+            shown = redact_literal_keys(str(header))[:100]
+            raise ValueError(f"extra_headers: {shown!r} is not the name of a header (RFC 9110)")
         if is_credential_name(header) or header.lower() in _STEERING_HEADERS or _AUTHORIZES.match(str(value)):
             shown = redact_literal_keys(header)
             raise ValueError(f"extra_headers: {shown!r} is refused; credentials go into api_key as a reference")
@@ -124,6 +134,21 @@ def check_values(parameters: Mapping[str, Any]) -> None:
         if is_credential_name(name) and isinstance(value, str):
             raise ValueError(f"{name}: a credential is refused here; a key goes into api_key as a reference")
         _check_nested(name, value)
+
+
+def _check_api_version(parameters: Mapping[str, Any]) -> None:
+    """Check Azure's api_version, and that it stands where it belongs.
+
+    Raises:
+        ValueError: it is not a version, or it is among headers or in the body.
+    """
+    version = parameters.get("api_version")
+    if version is not None and not (isinstance(version, str) and _API_VERSION.fullmatch(version)):
+        raise ValueError("api_version: expected a version like '2025-04-01-preview', 'preview' or 'latest'")
+    for place in ("extra_headers", "extra_body", "extra_query"):
+        names = parameters.get(place)
+        if isinstance(names, Mapping) and any(str(name).lower().replace("_", "-") == "api-version" for name in names):
+            raise ValueError(f"{place}: 'api-version' is refused here; write extra_params={{'api_version': '...'}}")
 
 
 def _check_nested(path: str, value: Any) -> None:

@@ -58,7 +58,7 @@ ARROWS: Final[Mapping[str, set[str]]] = {
     "workers.__main__": {"durable_llm.cli"},
     "workers.codec": {"workers.logs", "workers.settings"},
     "workers.dev": {"workers.codec"},
-    "workers.logs": set(),
+    "workers.logs": {"durable_llm.contract"},
     "workers.plugin": {"durable_llm.client", "workers.settings", "workers.telemetry"},
     "workers.recorded": {"durable_llm.client", "workers.rooms"},
     "workers.rooms": {"activities.attempt", "workflows.llm_call"},

@@ -246,6 +246,6 @@ def test_from_lmi_is_the_coercion_of_lmis_shapes() -> None:
 
 def test_what_litellm_calls_its_own_is_not_on_our_list() -> None:
     """The allow-list must not overlap with the parameters that litellm keeps to itself."""
-    shaping = {"text", "guided_json", "safe_prompt", "prompt_cache_key", "store", "metadata"}
+    shaping = {"api_version", "text", "guided_json", "safe_prompt", "prompt_cache_key", "store", "metadata"}
     overlap = ALLOWED & set(litellm.types.utils.all_litellm_params) - shaping
     assert not overlap, overlap

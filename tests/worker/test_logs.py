@@ -1,0 +1,78 @@
+"""What a worker logs: no key, no prompt, no control character, one line for each message."""
+
+import io
+import logging
+
+import pytest
+from temporalio.exceptions import ApplicationError
+
+from activities.attempt import ProviderAttempts
+from tests.support.attempts import ReachableServer, environment, order, ring, says
+from tests.support.wire import playing
+from workers.logs import CleanFormatter
+
+KEY = "sk-canary-0123456789abcdefghijkl"
+PROMPT = "The secret of the prompt is a long sentence."
+
+
+def formatted(message: str, formatter: CleanFormatter | None = None) -> str:
+    """The line that a handler writes."""
+    record = logging.LogRecord("durable_llm", logging.WARNING, __file__, 1, message, None, None)
+    return (formatter or CleanFormatter()).format(record)
+
+
+@pytest.mark.parametrize("text", ["\x1b[2Jgone", "a\rb", "bell\x07", "c1\x9b31m", "a\u2028b"])
+def test_a_message_cannot_control_the_terminal(text: str) -> None:
+    """An escape sequence is shown, not obeyed."""
+    line = formatted(text)
+    assert line.isprintable()
+    assert "\\x" in line
+
+
+def test_a_message_is_one_line() -> None:
+    """A provider's text cannot look like another record."""
+    assert formatted("bad\n2026-01-01 INFO durable_llm: all is well").count("\n") == 0
+
+
+@pytest.mark.parametrize("spelling", [KEY, KEY.upper(), "sk%2Dcanary%2D0123456789abcdefghijkl"])
+async def test_a_record_during_an_attempt_has_neither_key_nor_prompt(spelling: str) -> None:
+    """Whoever logs: litellm, the SDK, or a validator."""
+    attempts = ProviderAttempts(ring({"OPENAI_API_KEY": KEY}), server=ReachableServer())
+    formatter, stream = CleanFormatter(), io.StringIO()
+    formatter.clean = attempts.clean_log
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    logger = logging.getLogger("durable_llm.activity")
+    logger.addHandler(handler)
+    body = {"error": {"message": "no"}}
+    try:
+        async with playing({"http_status": 400, "body": body}) as wire:
+            with pytest.raises(ApplicationError):
+                await environment().run(
+                    _logging(attempts, logger, f"{spelling} and {PROMPT}"), order("openai/m", wire.url), says(PROMPT)
+                )
+    finally:
+        logger.removeHandler(handler)
+    assert "0123456789abcdefghijkl" not in stream.getvalue().lower()
+    assert PROMPT not in stream.getvalue()
+    assert "[key]" in stream.getvalue()
+
+
+def _logging(attempts: ProviderAttempts, logger: logging.Logger, text: str):
+    """The attempt, with a record logged at its end."""
+
+    async def logged(one, prompt):
+        try:
+            return await attempts.provider_attempt(one, prompt)
+        finally:
+            logger.warning("%s", text)
+
+    return logged
+
+
+@pytest.mark.parametrize("name", ["LiteLLM", "openai", "httpx"])
+def test_the_libraries_below_litellm_are_silent(name: str) -> None:
+    """Their warnings quote what a provider sent."""
+    import activities.litellm_setup  # noqa: F401  # sets the levels
+
+    assert not logging.getLogger(name).isEnabledFor(logging.WARNING)

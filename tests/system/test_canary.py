@@ -11,6 +11,7 @@ import pickle
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
-from durable_llm import Dispatcher, DurableLLMError, LLMConfig, ModelSpec
+from durable_llm import Dispatcher, DurableLLMError, LLMConfig, ModelSpec, Policy
 from tests.support import canary as canaries
 from tests.support.canary import FIRST, OTHER, OWN, PASSWORD, PROMPT, SECOND, TEAM, UNUSED, Canary, Mount
 from tests.support.cli import run
@@ -30,6 +31,7 @@ from workers.dev.stack import WORKER_COMMAND, WORKER_READY
 pytestmark = pytest.mark.timeout(300)  # a worker, seven calls and six runs of the command line, on a busy machine
 QUEUE = "canary"
 MODEL = "openai/gpt-4o-mini"
+ENDS = Policy(patience=timedelta(0))
 
 
 @dataclass
@@ -155,7 +157,9 @@ class Calls:
         """Make one call; keep what its caller gets, in every form."""
         config = LLMConfig(models=chain)
         tools = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
-        handle = await self._dispatcher.submit(config, PROMPT, tools=tools, session="s", metadata={"k": "v"})
+        handle = await self._dispatcher.submit(
+            config, PROMPT, tools=tools, session="s", metadata={"k": "v"}, policy=ENDS
+        )
         self._found.calls.append(handle.call_id)
         try:
             got: object = await handle.result()

@@ -29,7 +29,7 @@ from .read_response import facts_of_rejected_answer, facts_of_unchecked_answer, 
 from .request.build import build_request, check_spec
 from .secrets.key_ring import KeyRing
 from .secrets.scrub import CURRENT_PROMPT
-from .send import send
+from .send import send, warm_up
 from .temporal.heartbeats import Heartbeat, Heartbeats
 from .temporal.prompts import Prompts
 from .temporal.server import Server, TemporalServer, worker_stops
@@ -78,6 +78,10 @@ class ProviderAttempts:
         self._server = server or TemporalServer(converter)
         self._prompts = Prompts(self._server, store, converter)
         self._validation = Validation(registry, validator_timeout.total_seconds())
+
+    async def warm_up(self) -> None:
+        """Load what the first attempt would load, before there is one."""
+        await warm_up()
 
     def clean_log(self, text: str) -> str:
         """A log record's text without the worker's keys and the running attempt's prompt."""

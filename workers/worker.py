@@ -20,6 +20,7 @@ from .logs import show_logs
 from .plugin import DurableLLMPlugin, build_attempts
 from .settings import WorkerSettings, load_settings
 from .versioning import log_current_version, versioning_options
+from .watchdog import watching_the_loop
 
 if TYPE_CHECKING:
     from .rooms.activities import ProviderAttempts
@@ -82,6 +83,15 @@ async def run_worker(announce: Callable[[str], None]) -> None:
     await check_namespace(client, want_search_attributes=False, wait=wait)
     await _warn_of_missing_search_attributes(client)
     await log_current_version(client, settings)
+    await attempts.warm_up()
+    async with watching_the_loop(settings.heartbeat_timeout_s):
+        await _work(client, settings, attempts, announce)
+
+
+async def _work(
+    client: Client, settings: WorkerSettings, attempts: "ProviderAttempts", announce: Callable[[str], None]
+) -> None:
+    """Poll until a signal, then drain."""
     stop = _stop_on_signals()
     worker = build_worker(client, settings, attempts)
     working = asyncio.create_task(worker.run())

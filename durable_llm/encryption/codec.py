@@ -14,16 +14,20 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from temporalio.api.common.v1 import Payload
+from temporalio.api.failure.v1 import Failure
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import (
     DataConverter,
     DefaultFailureConverter,
     DefaultFailureConverterWithEncodedAttributes,
     PayloadCodec,
+    PayloadConverter,
 )
+from temporalio.exceptions import ApplicationError
 
+from durable_llm.contract.names import ATTEMPT_FAILED
 from durable_llm.encryption.keys import KEYS_VARIABLE, load_keys
-from durable_llm.errors import DecryptionError, InvalidRequestError
+from durable_llm.errors import CALL_ENDINGS, DecryptionError, InvalidRequestError
 
 if TYPE_CHECKING:
     from durable_llm.encryption.aes_gcm import Cipher
@@ -50,8 +54,29 @@ def data_converter(environment: Mapping[str, str] | None = None) -> DataConverte
         pydantic_data_converter,
         payload_codec=EncryptionCodec(keys),
         # By default messages and stack traces of failures are not payloads, so they would not be encrypted.
-        failure_converter_class=DefaultFailureConverterWithEncodedAttributes if keys else DefaultFailureConverter,
+        failure_converter_class=EncodedFailureConverter if keys else FailureConverter,
     )
+
+
+class FailureConverter(DefaultFailureConverter):
+    """Leaves out the stack trace of a call's own failures: operators read our words, not the SDK's code."""
+
+    def to_failure(self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure) -> None:
+        """See base class."""
+        super().to_failure(_without_trace(exception), payload_converter, failure)
+
+
+class EncodedFailureConverter(DefaultFailureConverterWithEncodedAttributes):
+    """The same, with messages encrypted."""
+
+    def to_failure(self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure) -> None:
+        """See base class."""
+        super().to_failure(_without_trace(exception), payload_converter, failure)
+
+
+def _without_trace(exception: BaseException) -> BaseException:
+    ours = isinstance(exception, ApplicationError) and exception.type in (ATTEMPT_FAILED, *CALL_ENDINGS)
+    return exception.with_traceback(None) if ours else exception
 
 
 class EncryptionCodec(PayloadCodec):

@@ -66,7 +66,8 @@ ARROWS: Final[Mapping[str, set[str]]] = {
     "workers.sweep_store": {"workers.settings"},
     "workers.telemetry": {"workers.rooms"},
     "workers.versioning": {"workers.settings"},
-    "workers.worker": {"workers.logs", "workers.plugin", "workers.versioning"},
+    "workers.watchdog": set(),
+    "workers.worker": {"workers.logs", "workers.plugin", "workers.versioning", "workers.watchdog"},
 }
 """From each part, where it may import from: a part may import whatever its arrows lead to, near or far."""
 

@@ -123,7 +123,8 @@ async def test_calls_are_read_from_the_server(on_server: SetStage) -> None:
         answer(),
     ]
     pair = LLMConfig(models=[ModelSpec(name="openai/gpt-4o-mini"), ModelSpec(name="openai/b", max_retries=1)])
-    quick = Policy(backoff_initial=timedelta(milliseconds=10), backoff_cap=timedelta(milliseconds=10))
+    brief = timedelta(milliseconds=10)
+    quick = Policy(backoff_initial=brief, backoff_cap=brief, patience=timedelta(0))
     async with on_server(*steps) as stage:
         ids = []
         for _ in range(2):

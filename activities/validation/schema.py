@@ -29,10 +29,10 @@ from durable_llm.contract.validation import Rejected
 PATTERN_TIMEOUT_S: Final = 2.0
 """Time limit in seconds of one regular expression."""
 
-CHECK_TIMEOUT_S: Final = 4.0
+CHECK_TIMEOUT_S: Final = 2.0
 """Time limit in seconds of one check of a value."""
 
-_SLOTS: Final = threading.BoundedSemaphore(4)
+_SLOTS: Final = threading.BoundedSemaphore(2)
 """Checks at once in one process: each competes with the event loop for Python's lock."""
 
 _DEADLINE: ContextVar[float] = ContextVar("deadline", default=math.inf)

@@ -15,6 +15,9 @@ MOST_TOOL_CALLS: Final = 512
 MOST_TOKENS: Final = 200_000
 """Log probabilities of one choice."""
 
+MOST_OBJECTS: Final = 600_000
+"""JSON objects of one body. Parsing more holds Python's lock for seconds."""
+
 MOST_EVENTS: Final = 500_000
 LONGEST_LINE: Final = 8 * 1024 * 1024
 """Bytes of one line of an event stream."""
@@ -41,6 +44,8 @@ def mend_body(body: bytes) -> bytes:
     Raises:
         OversizedError: it has too many parts.
     """
+    if body.count(b"{") > MOST_OBJECTS:
+        raise OversizedError(f"more than {MOST_OBJECTS} JSON objects")
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):

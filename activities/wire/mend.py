@@ -62,17 +62,21 @@ async def mend_stream(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     Raises:
         OversizedError: it has too many events, or too long a line.
     """
-    rest, events = b"", 0
+    pending: list[bytes] = []  # of a line without its end; joined once, since a line may come in many pieces
+    length, events = 0, 0
     async for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
-        events += len(lines)
-        if events > 3 * MOST_EVENTS or len(rest) > LONGEST_LINE:
-            raise OversizedError(
-                f"a stream of more than {MOST_EVENTS} events, or with a line above {LONGEST_LINE} bytes"
-            )
-        if mended := b"".join(_mended_lines(lines)):
-            yield mended
-    if rest:
+        before, newline, _ = piece.partition(b"\n")
+        length += len(before)
+        events += piece.count(b"\n")
+        if events > 3 * MOST_EVENTS or length > LONGEST_LINE:
+            raise OversizedError(f"more than {MOST_EVENTS} events, or a line above {LONGEST_LINE} bytes")
+        pending.append(piece)
+        if newline:
+            *lines, rest = b"".join(pending).split(b"\n")
+            pending, length = [rest], len(rest)
+            if mended := b"".join(_mended_lines(lines)):
+                yield mended
+    if rest := b"".join(pending):
         yield rest
 
 
@@ -90,19 +94,21 @@ def _check_parts(value: Mapping[str, Any]) -> None:
         listed = value.get(name)
         if not isinstance(listed, list):
             continue
-        if len(listed) > MOST_CHOICES:
-            raise OversizedError(f"{len(listed)} {name}, and an answer has at most {MOST_CHOICES}")
+        _check_count(listed, MOST_CHOICES, name)
         for choice in listed:
-            holder = choice.get("message") if isinstance(choice, Mapping) else None
-            calls = holder.get("tool_calls") if isinstance(holder, Mapping) else None
-            if isinstance(calls, list) and len(calls) > MOST_TOOL_CALLS:
-                raise OversizedError(f"{len(calls)} tool calls, and a choice has at most {MOST_TOOL_CALLS}")
-            told = choice.get("logprobs") if isinstance(choice, Mapping) else None
-            tokens = told.get("content") if isinstance(told, Mapping) else None
-            if isinstance(tokens, list) and len(tokens) > MOST_TOKENS:
-                raise OversizedError(
-                    f"log probabilities of {len(tokens)} tokens, and a choice has at most {MOST_TOKENS}"
-                )
+            _check_count(_at(choice, "message", "tool_calls"), MOST_TOOL_CALLS, "tool calls of one choice")
+            _check_count(_at(choice, "logprobs", "content"), MOST_TOKENS, "tokens with log probabilities")
+
+
+def _check_count(listed: Any, most: int, what: str) -> None:
+    if isinstance(listed, list) and len(listed) > most:
+        raise OversizedError(f"{len(listed)} {what}, and an answer has at most {most}")
+
+
+def _at(value: Any, *path: str) -> Any:
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 def _mend(value: dict[str, Any]) -> bool:

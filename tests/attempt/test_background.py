@@ -43,7 +43,7 @@ async def until(condition) -> None:
             await asyncio.sleep(0.01)
 
 
-def judged(facts):
+def classified(facts):
     """The row of the table that fits, and its category."""
     verdict = VERSIONS[CURRENT].classify(facts)
     return verdict.rule, verdict.category
@@ -93,7 +93,7 @@ STRANGE = [
 
 @pytest.mark.parametrize("response_id", STRANGE)
 async def test_an_id_that_is_none_or_holds_a_key_is_not_followed(response_id):
-    """It would stand in heartbeats, facts, orders and summaries, and in an address: what came is judged instead."""
+    """It would stand in heartbeats, facts, orders and summaries, and in an address: what came is classified instead."""
     env, told = environment(), []
     env.on_heartbeat = lambda *details: told.append(response_of(details))
     keys = ring({"TEAM_API_KEY": KEY}, pairs={("TEAM_API_KEY", "127.0.0.1")})
@@ -101,7 +101,7 @@ async def test_an_id_that_is_none_or_holds_a_key_is_not_followed(response_id):
         facts = await outcome(asking(server, api_key="os.environ/TEAM_API_KEY"), env=env, keys=keys)
 
     assert (len(server.created), server.asked, set(told) - {None}) == (1, [], set())
-    assert (facts.response_id, judged(facts)[1]) == (None, Category.UNUSABLE_ANSWER)
+    assert (facts.response_id, classified(facts)[1]) == (None, Category.UNUSABLE_ANSWER)
     assert KEY[:8] not in facts.model_dump_json()
 
 
@@ -163,12 +163,12 @@ ENDS = [
 
 
 @pytest.mark.parametrize(("end", "category"), ENDS)
-async def test_a_response_that_ends_badly_is_judged_as_on_chat(end, category):
+async def test_a_response_that_ends_badly_is_classified_as_on_chat(end, category):
     """The facts name the response, and what it cost is not taken for nothing."""
     async with keeping(response(usage=None, **end)) as server:
         facts = await outcome(asking(server))
 
-    assert judged(facts)[1] == category
+    assert classified(facts)[1] == category
     assert (facts.response_id, facts.billed, facts.resumable) == ("resp_1", None, None)
     assert len(server.created) == 1
 
@@ -184,11 +184,11 @@ async def test_length_with_text_is_an_answer():
 
 
 async def test_a_request_that_begins_nothing_is_a_failure_as_on_chat():
-    """There is nothing to follow: the status is judged, and nothing is billed."""
+    """There is nothing to follow: the status is classified, and nothing is billed."""
     async with keeping(DONE, refuses=429) as server:
         facts = await outcome(asking(server))
 
-    assert (judged(facts)[1], facts.response_id, facts.billed) == ("rate_limited", None, 0.0)
+    assert (classified(facts)[1], facts.response_id, facts.billed) == ("rate_limited", None, 0.0)
     assert server.asked == []
 
 
@@ -211,7 +211,7 @@ async def test_a_response_that_is_gone_is_begun_anew_by_the_next_attempt():
         facts = await outcome(asking(server, resume="resp_9"))
 
     assert (server.created, server.asked) == ([], ["resp_9", "resp_9"])
-    assert judged(facts) == ("response-gone", "unusable_answer")
+    assert classified(facts) == ("response-gone", "unusable_answer")
     assert (facts.http_status, facts.response_id, facts.resumable, facts.billed) == (404, "resp_9", None, None)
 
 
@@ -220,7 +220,7 @@ async def test_a_key_that_no_longer_opens_ends_the_attempt():
     async with keeping(401) as server:
         facts = await outcome(asking(server))
 
-    assert judged(facts)[1] == "auth"
+    assert classified(facts)[1] == "auth"
     assert (len(server.asked), facts.billed) == (1, None)
 
 
@@ -357,7 +357,8 @@ async def test_only_providers_with_that_api_have_it():
 
 def test_a_404_is_a_missing_response_only_where_one_was_followed():
     """Everywhere else it is a missing model."""
-    assert judged(FailureFacts(http_status=404))[0] == "404"
+    assert classified(FailureFacts(http_status=404))[0] == "404"
     assert (
-        judged(FailureFacts(http_status=200, answer_defect=AnswerDefect.EMPTY, response_id="resp_1"))[0] == "no-answer"
+        classified(FailureFacts(http_status=200, answer_defect=AnswerDefect.EMPTY, response_id="resp_1"))[0]
+        == "no-answer"
     )

@@ -122,7 +122,7 @@ def test_how_many_requests_a_call_makes() -> None:
 
 
 async def test_a_cut_stream_gets_an_end_that_nobody_sent() -> None:
-    """So a stream is judged by its events."""
+    """So a stream is classified by its events."""
     transport.install_transport()
     chunk = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     chunk["choices"] = [{"index": 0, "delta": {"role": "assistant", "content": "Hel"}, "finish_reason": None}]

@@ -1,4 +1,4 @@
-"""OpenAI's Responses API: one request, converted both ways, judged by the body on the wire."""
+"""OpenAI's Responses API: one request, converted both ways, classified by the body on the wire."""
 
 import pytest
 from llmock.testing import LLMockServer
@@ -169,7 +169,7 @@ FAILED = [
 
 
 @pytest.mark.parametrize(("code", "category"), FAILED)
-async def test_a_failed_response_is_judged_by_its_code(code, category):
+async def test_a_failed_response_is_classified_by_its_code(code, category):
     """The error object inside says what an error's body says on chat."""
     facts, _ = await served(response(status="failed", error={"code": code, "message": "Sorry."}, usage=None))
 
@@ -185,7 +185,7 @@ async def test_length_with_text_is_an_answer():
 
 
 async def test_it_may_be_streamed():
-    """The last event holds the whole response; what it says is judged the same way."""
+    """The last event holds the whole response; what it says is classified the same way."""
     with LLMockServer() as provider:
         spec = {"responses_api": True, "extra_params": {"stream": True}}
         answer = await attempt(order("openai/gpt-4o-mini", provider.base_url("openai"), **spec))

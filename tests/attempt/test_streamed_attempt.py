@@ -1,4 +1,4 @@
-"""Streamed attempts: read to the end inside one attempt, and judged by the events on the wire."""
+"""Streamed attempts: read to the end inside one attempt, and classified by the events on the wire."""
 
 import asyncio
 import json
@@ -156,7 +156,7 @@ async def test_how_a_stream_ends_decides(events, defect, text):
 
 
 async def test_an_error_event_keeps_its_code_and_wait():
-    """An error after the 200 is judged as it would have been before it."""
+    """An error after the 200 is classified as it would have been before it."""
     error = {"error": {"message": "Please try again in 2s.", "type": "tokens", "code": "rate_limit_exceeded"}}
     facts, _ = await served(HELLO, f"data: {json.dumps(error)}\n\n")
 
@@ -239,7 +239,7 @@ def test_streaming_takes_one_choice():
 
 
 async def test_a_stream_that_cannot_be_checked_is_not_asked_for():
-    """A binary stream would be judged by litellm's guesses."""
+    """A binary stream would be classified by litellm's guesses."""
     with pytest.raises(ApplicationError) as raised:
         await attempt(order("bedrock/anthropic.claude-3-haiku-20240307-v1:0", **STREAMED))
     assert raised.value.details[0].local_fault is LocalFault.UNSUPPORTED

@@ -217,7 +217,7 @@ PARSED = [
 
 @pytest.mark.parametrize(("parser", "text", "defect"), PARSED)
 async def test_tool_calls_written_as_text_are_parsed(parser, text, defect):
-    """A parser's calls are judged like a provider's own; the text stays as the model wrote it."""
+    """A parser's calls are checked like a provider's own; the text stays as the model wrote it."""
     outcome = await answered(completion(text), says(tools=TOOLS, tool_parser=parser))
 
     assert getattr(outcome, "answer_defect", None) == defect

@@ -51,7 +51,7 @@ def wanted(name: str, **parameters) -> ValidatorOnWire:
     return ValidatorOnWire(name=name, parameters=parameters)
 
 
-async def judged(text: str, *validators: ValidatorOnWire, body: dict | None = None, timeout_s: float = 20, **prompt):
+async def checked(text: str, *validators: ValidatorOnWire, body: dict | None = None, timeout_s: float = 20, **prompt):
     """What an attempt makes of a text under validators."""
     async with playing({"body": body or completion(text)}) as wire:
         try:
@@ -80,7 +80,7 @@ PASSES = [
 @pytest.mark.parametrize(("text", "check"), PASSES)
 async def test_an_answer_that_passes_is_the_answer(text, check):
     """The shipped ones and a plugin's, plain and async, with their parameters; the text stays as it is."""
-    assert (await judged(text, check)).choices[0].text == text
+    assert (await checked(text, check)).choices[0].text == text
 
 
 REJECTED = [
@@ -103,7 +103,7 @@ REJECTED = [
 @pytest.mark.parametrize(("text", "check", "reason"), REJECTED)
 async def test_a_rejection_is_a_bad_sample_with_its_reason(text, check, reason):
     """Rejected, ValueError and AssertionError reject; name and reason are kept, and what the answer cost."""
-    facts = await judged(text, check)
+    facts = await checked(text, check)
 
     assert (facts.answer_defect, facts.text) == (AnswerDefect.REJECTED, reason)
     assert (facts.cost > 0, facts.usage.prompt_tokens, facts.billed) == (True, 12, facts.cost)
@@ -111,19 +111,19 @@ async def test_a_rejection_is_a_bad_sample_with_its_reason(text, check, reason):
 
 async def test_a_tool_call_alone_has_no_text():
     """`non_empty` wants words, which a call of a tool has not."""
-    facts = await judged("", wanted("non_empty"), body=completion(None, ("get_weather", "{}")), tools=TOOLS)
+    facts = await checked("", wanted("non_empty"), body=completion(None, ("get_weather", "{}")), tools=TOOLS)
     assert facts.text == "validator 'non_empty': there is no text"
 
 
 async def test_validators_are_asked_in_order_and_the_first_rejection_counts():
     """All must pass."""
-    facts = await judged("9", wanted("non_empty"), wanted("prime"), wanted("asserts", word="7"))
+    facts = await checked("9", wanted("non_empty"), wanted("prime"), wanted("asserts", word="7"))
     assert facts.text.startswith("validator 'prime'")
 
 
 async def test_a_validator_sees_the_answer_and_its_prompt():
     """Text, decoded JSON, model, finish reason, messages."""
-    answer = await judged('{"prime": 7}', wanted("sees_all"), response_format={"type": "json_object"})
+    answer = await checked('{"prime": 7}', wanted("sees_all"), response_format={"type": "json_object"})
     assert answer.structured
 
 
@@ -131,8 +131,8 @@ async def test_of_several_choices_those_that_pass_are_kept():
     """The rejected ones are dropped; all rejected is a rejection."""
     body = completion("9")
     body["choices"].append({**body["choices"][0], "index": 1, "message": {"role": "assistant", "content": "7"}})
-    answer = await judged("", wanted("prime"), body=body)
-    facts = await judged("", wanted("prime", above=10), body=body)
+    answer = await checked("", wanted("prime"), body=body)
+    facts = await checked("", wanted("prime", above=10), body=body)
     assert [choice.text for choice in answer.choices] == ["7"]
     assert facts.text == "validator 'prime': 9 is no prime above 10"
 
@@ -162,16 +162,16 @@ BROKEN = [
 @pytest.mark.parametrize(("check", "text"), BROKEN, ids=[check.name for check, _ in BROKEN])
 async def test_a_validator_that_fails_is_broken_and_the_answer_is_kept(check, text):
     """Any other exception, a slip, and one that never ends, plain or async."""
-    facts = await judged("7", check)
+    facts = await checked("7", check)
 
     assert (facts.local_fault, facts.text) == (LocalFault.BROKEN_VALIDATOR, text)
     assert (facts.answer.choices[0].text, facts.billed) == ("7", facts.answer.cost)
 
 
-async def test_an_answer_that_came_in_time_is_judged_in_its_own_time():
+async def test_an_answer_that_came_in_time_is_checked_in_its_own_time():
     """The attempt's timeout is the provider's: an answer is not thrown away because judging it takes long."""
     began = time.monotonic()
-    answer = await judged("7", wanted("blocks", seconds=0.3), wanted("blocks", seconds=0.3), timeout_s=0.4)
+    answer = await checked("7", wanted("blocks", seconds=0.3), wanted("blocks", seconds=0.3), timeout_s=0.4)
     assert answer.choices[0].text == "7"
     assert time.monotonic() - began > 0.6
 
@@ -452,7 +452,7 @@ def test_a_plugin_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) 
         validator("two words")
 
 
-def test_an_unjudged_answer_and_a_full_ledger_are_one_payload():
+def test_an_unchecked_answer_and_a_full_ledger_are_one_payload():
     """What the workflow puts into its error stays below what Temporal stores."""
     from activities.answer.truncate import truncate
     from durable_llm.contract.result import CallFailure

@@ -162,7 +162,7 @@ async def test_the_command_line_reads_with_keys_and_says_what_is_missing_without
     assert key("x") not in broken.out + broken.err
 
 
-async def test_recorded_calls_are_judged_again(client: Client) -> None:
+async def test_recorded_calls_are_classified_again(client: Client) -> None:
     """`reclassify` reads encrypted histories, facts and texts."""
     async with stage(client, FAILED) as ready:
         handle = await ready.dispatcher.submit(CHAIN, PROMPT, call_id=fresh_id())

@@ -51,7 +51,7 @@ FULL = {
     "parameters": "34e466c647f94ca4d4a9b314ee1e6efc",
 }
 VALIDATORS = [Validator(name="non_empty"), Validator(name="regex", parameters={"pattern": "[0-9]+"})]
-JUDGED = {**PLAIN, "parameters": "34dcd87dd340d59f90b3531d30080907"}
+VALIDATED = {**PLAIN, "parameters": "34dcd87dd340d59f90b3531d30080907"}
 
 
 def test_fingerprints_are_what_they_were() -> None:
@@ -61,11 +61,11 @@ def test_fingerprints_are_what_they_were() -> None:
         LLMConfig(models=[SPEC]),
         to_prompt("Name a prime.", tools=[TOOL], tool_choice="auto", response_format={"type": "json_object"}),
     )
-    judged = fingerprint(
+    validated = fingerprint(
         LLMConfig(models=[ModelSpec(name=MODEL)]),
         to_prompt("Name a prime.", validators=VALIDATORS, tool_parser="lines"),
     )
-    assert (plain, full, judged) == (PLAIN, FULL, JUDGED)
+    assert (plain, full, validated) == (PLAIN, FULL, VALIDATED)
 
 
 def test_a_new_field_and_a_changed_default_are_no_difference() -> None:

@@ -75,7 +75,7 @@ async def test_validators_are_named_with_their_parameters(on_server: SetStage) -
     assert (bad.status, "--validator: expected NAME or NAME:{...}" in bad.err) == (Exit.USAGE, True)
 
 
-async def test_a_paid_answer_that_nobody_judged_is_shown(on_server: SetStage) -> None:
+async def test_a_paid_answer_that_nobody_checked_is_shown(on_server: SetStage) -> None:
     """A broken validator ends the call; the answer goes where errors go, and into the JSON document."""
     broken = FailureFacts(
         http_status=200, local_fault="broken_validator", text="it broke", answer=answer("7"), cost=0.01

@@ -95,7 +95,7 @@ def category(**facts: object) -> Category:
         ({}, Category.SERVER_ERROR),
     ],
 )
-def test_a_failure_is_judged_by_the_order_of_trust(facts: dict, expected: Category) -> None:
+def test_a_failure_is_classified_by_the_order_of_trust(facts: dict, expected: Category) -> None:
     """Our own side, then the 200's defects, then the wire, then litellm's class."""
     assert category(**facts) == expected
 

@@ -52,7 +52,7 @@ KEYLESS = FailureFacts(
     local_fault=LocalFault.UNDECIPHERED, text="encrypted with the key '2026-11'", request_sent=Sent.NO
 )
 STORELESS = FailureFacts(local_fault=LocalFault.STORE_UNAVAILABLE, text="s3://prompts timed out", request_sent=Sent.NO)
-UNJUDGED = FailureFacts(
+UNCHECKED = FailureFacts(
     local_fault=LocalFault.BROKEN_VALIDATOR, text="validator prime: KeyError", request_sent=Sent.YES, answer=answer()
 )
 QUICK = Policy(backoff_initial=timedelta(milliseconds=1), backoff_cap=timedelta(milliseconds=1))
@@ -168,7 +168,7 @@ SCENES: dict[str, Scene] = {
     "unusable-answers": Scene(submit(), [unusable("empty"), unusable("empty"), answer()]),
     "rejected-answers": Scene(submit(validators=["prime"]), [unusable("rejected"), answer()]),
     "broken-validator": Scene(
-        submit(validators=["prime"], policy=Policy(rules={"misconfigured": "retry"})), [UNJUDGED]
+        submit(validators=["prime"], policy=Policy(rules={"misconfigured": "retry"})), [UNCHECKED]
     ),
     "on-unknown-fail": Scene(submit(policy=Policy(on_unknown="fail")), [LOST]),
     "lmi-preset": Scene(

@@ -57,7 +57,7 @@ async def dispatcher(server_env: WorkflowEnvironment) -> AsyncIterator[Dispatche
         yield ready
 
 
-async def judged(handle: CallHandle) -> Attempt:
+async def decided(handle: CallHandle) -> Attempt:
     """The first ledger entry, once the call has decided and any wait has begun."""
     while True:
         entries = await handle.attempts()
@@ -83,7 +83,7 @@ async def called(dispatcher: Dispatcher, case: dict) -> tuple[Attempt, int]:
         # A short backoff could send the second request before the first entry is read.
         policy = Policy(backoff_initial=timedelta(hours=1), backoff_cap=timedelta(hours=1))
         handle = await dispatcher.submit(config, "Name a prime.", tools=tools, policy=policy)
-        entry = await judged(handle)
+        entry = await decided(handle)
         requests = len(wire.requests)
         await handle.cancel()
     return entry, requests

@@ -1,6 +1,7 @@
 """A worker whose event loop hangs ends by itself, and one that works does not block its loop at its first attempt."""
 
 import base64
+import signal
 import subprocess
 import sys
 
@@ -66,9 +67,9 @@ def program(text: str) -> subprocess.CompletedProcess[str]:
 def test_a_loop_that_hangs_ends_the_process(hang: str) -> None:
     """Its stacks are printed, and a supervisor starts it again; code that holds Python's lock cannot prevent it."""
     ended = program(HANGS.format(hang=hang))
-    assert ended.returncode == 1
+    assert ended.returncode in (1, -signal.SIGPROF)
     assert ended.stdout == "turns\n"
-    assert "Timeout" in ended.stderr
+    assert "most recent call first" in ended.stderr
 
 
 def test_a_loop_that_turns_is_left_alone() -> None:

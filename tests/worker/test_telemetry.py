@@ -287,6 +287,8 @@ async def test_an_attempt_whose_worker_was_lost_has_a_span_too(
         handle = await ready.dispatcher.submit(chain(), PROMPT)
         await handle.result()
         call, attempts = await exported.spans(handle.call_id)
+    # The worker survives here, so it may end its own span of a lost attempt too, once it hears of the cancellation.
+    attempts = [span for span in attempts if span.attributes["durable_llm.outcome"] != "cancelled"]
     assert [span.attributes.get("error.type") for span in attempts] == ["worker_lost", "worker_lost", None]
     assert len({span.span_id for span in attempts}) == 3
     assert {span.parent_id for span in attempts} == {call.span_id}

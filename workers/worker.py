@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -31,9 +30,6 @@ logger = logging.getLogger("durable_llm.worker")
 # Measured at 50 callers: with the SDK's default of five pollers new calls waited behind sticky ones, p99 5.6 s. With
 # these it was 1.7 s at the same throughput.
 _POLLERS = PollerBehaviorAutoscaling(initial=10, minimum=2, maximum=50)
-
-SWITCH_INTERVAL_S = 0.001
-"""How soon a thread that checks an answer gives Python's lock back to the event loop. The default is 0.005."""
 
 _STICKY_TIMEOUT = timedelta(seconds=2)
 """How long a call waits for the worker that has it in its cache before another may take it."""
@@ -88,7 +84,6 @@ async def run_worker(announce: Callable[[str], None]) -> None:
     await _warn_of_missing_search_attributes(client)
     await log_current_version(client, settings)
     await attempts.warm_up()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     async with watching_the_loop(settings.heartbeat_timeout_s):
         await _work(client, settings, attempts, announce)
 

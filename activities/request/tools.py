@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from .messages import without_cache_marks
 from .provider_request import ProviderRequest
+from .tool_shapes import tools_in_body
 
-CALLERS_KINDS: Final = ("function", "custom")
 _NEED_TOOLS: Final = ("tool_choice", "parallel_tool_calls")
 _DROPS_NAMED_CHOICE: Final = frozenset({"mistral"})
 _OWN_WORDS: Final = frozenset({
@@ -40,18 +40,3 @@ def _drops_choice(provider: str, parameters: Mapping[str, Any]) -> bool:
     if provider in _DROPS_NAMED_CHOICE and isinstance(parameters["tool_choice"], Mapping):
         return True
     return not parameters.get("tools") and provider not in _OWN_WORDS
-
-
-def tool_name(value: Any) -> str | None:
-    """The name in a tool or in a choice of one, in the format of Chat Completions or of Responses."""
-    if not isinstance(value, Mapping):
-        return None
-    inner = next((value[kind] for kind in CALLERS_KINDS if isinstance(value.get(kind), Mapping)), value)
-    name = inner.get("name")
-    return name if isinstance(name, str) else None
-
-
-def tools_in_body(parameters: Mapping[str, Any]) -> Any:
-    """Tools in `extra_body`, which litellm does not read."""
-    body = parameters.get("extra_body")
-    return body.get("tools") if isinstance(body, Mapping) else None

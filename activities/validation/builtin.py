@@ -1,18 +1,17 @@
 """The validators and tool parsers that every worker has."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
-
-import regex
 
 from durable_llm.contract.result import ToolCall
 from durable_llm.contract.validation import Candidate, Rejected, tool_call, tool_parser, validator
 
-from ..request.tools import tool_name
-from .schema import AnswerSchema, read_json, search
+from ..request.tool_shapes import tool_name
+from .schema import check_schema, read_and_check, read_json
 
-_CALL = regex.compile(r"<tool_call>(.*?)(?:</tool_call>|$)", regex.DOTALL)
+_CALL = re.compile(r"<tool_call>(.*?)(?:</tool_call>|$)", re.DOTALL)
 _ARGUMENTS: Final = ("arguments", "parameters")
 
 
@@ -25,26 +24,26 @@ def non_empty(candidate: Candidate) -> None:
 
 def _check_regex(pattern: str, full: bool = False) -> None:  # noqa: ARG001  # takes the same parameters as the validator
     try:
-        regex.compile(pattern)
-    except (regex.error, TypeError) as error:
+        re.compile(pattern)
+    except (re.error, TypeError) as error:
         raise ValueError(f"pattern: {error}") from None
 
 
 @validator("regex", check=_check_regex)
 def matches(candidate: Candidate, *, pattern: str, full: bool = False) -> None:
     """`pattern` matches in the text, or the complete text if `full`."""
-    if not search(rf"\A(?:{pattern})\Z" if full else pattern, candidate.text or ""):
+    if not (re.fullmatch if full else re.search)(pattern, candidate.text or ""):
         raise Rejected(f"the text does not match {pattern!r}")
 
 
 def _check_schema(schema: Mapping[str, Any]) -> None:
-    AnswerSchema(schema)
+    check_schema(json.dumps(schema))
 
 
 @validator("json_schema", check=_check_schema)
 def follows_schema(candidate: Candidate, *, schema: Mapping[str, Any]) -> None:
     """The text is JSON that follows `schema`."""
-    AnswerSchema(schema).check(read_json(candidate.text or "")[1])
+    read_and_check(candidate.text or "", json.dumps(schema))
 
 
 def _check_length(characters: int) -> None:

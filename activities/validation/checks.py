@@ -3,10 +3,11 @@
 Of several choices those that pass are kept. If none passes, the first choice's defect is the answer's.
 """
 
+import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from durable_llm.contract.config import ModelSpecOnWire
 from durable_llm.contract.facts import AnswerDefect, LocalFault
@@ -19,8 +20,11 @@ from ..faults import LocalFaultError
 from ..request.structured import schema_of
 from .offered_tools import OfferedTools, callers_tools, offered_tools, tool_call_defect
 from .registry import Registered, Registry
-from .runner import DEFAULT_TIMEOUT_S, BrokenFunctionError, RejectedAnswerError, Runner
-from .schema import AnswerSchema, read_json
+from .runner import DEFAULT_TIMEOUT_S, BrokenFunctionError, OutOfTimeError, RejectedAnswerError, Runner
+from .schema import CPU_S, SCHEMA_CPU_S, check_schema, read_and_check
+
+_KNOWN_SCHEMAS: Final = 256
+"""Valid schemas that a worker remembers."""
 
 
 class _RefusedChoiceError(Exception):
@@ -40,6 +44,7 @@ class Validation:
     def __init__(self, registry: Registry | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
         self._registry = registry or Registry()
         self._runner = Runner(timeout_s)
+        self._valid_schemas: set[str] = set()
 
     async def prepare(self, spec: ModelSpecOnWire, prompt: Prompt) -> "AnswerChecks":
         """The checks that `prompt` asks for, prepared before anything is sent.
@@ -58,9 +63,24 @@ class Validation:
             tools=tools,
             messages=prompt.messages,
             parser=parser if tools and not offered.forbidden else None,
-            schema=await _schema(prompt, self._runner),
+            schema=await self._schema(prompt),
             validators=validators,
         )
+
+    async def _schema(self, prompt: Prompt) -> str | None:
+        schema = schema_of(prompt.response_format)
+        if schema is None:
+            return None
+        if (text := json.dumps(schema)) in self._valid_schemas:
+            return text
+        try:
+            await self._runner.run("response_format", check_schema, [text], cpu_s=SCHEMA_CPU_S)
+        except (RejectedAnswerError, BrokenFunctionError) as error:
+            raise LocalFaultError(LocalFault.INVALID_SCHEMA, str(error)) from None
+        if len(self._valid_schemas) >= _KNOWN_SCHEMAS:
+            self._valid_schemas.clear()
+        self._valid_schemas.add(text)
+        return text
 
 
 @dataclass(frozen=True)
@@ -72,7 +92,8 @@ class AnswerChecks:
     tools: Sequence[dict[str, Any]] = ()
     messages: Sequence[Mapping[str, Any]] = ()
     parser: Registered | None = None
-    schema: AnswerSchema | None = None
+    schema: str | None = None
+    """As JSON."""
     validators: Sequence[tuple[Registered, Mapping[str, Any]]] = ()
 
     async def accept(self, answer: Answer) -> Answer | Defect:
@@ -100,8 +121,10 @@ class AnswerChecks:
         choice, value = await self._with_bare_json(choice)
         for validator, parameters in self.validators:
             candidate = self._candidate(choice, value, answer)
-            call = (validator.label, validator.function, candidate)
-            if await self._run(choice, AnswerDefect.REJECTED, *call, **parameters) is False:
+            running = self.runner.run(
+                validator.label, validator.function, [candidate], parameters, cpu_s=validator.cpu_s
+            )
+            if await _passed(running, choice) is False:
                 raise BrokenFunctionError(f"{validator.label} returned False; to reject, it raises Rejected")
         return choice
 
@@ -109,9 +132,9 @@ class AnswerChecks:
         """The choice with tool calls that the model wrote as text, if it has no others."""
         if self.parser is None or choice.tool_calls or not choice.text:
             return choice
-        function, label = self.parser.function, self.parser.label
-        calls = await self._run(choice, AnswerDefect.REJECTED, label, function, choice.text, list(self.tools))
-        choice = _calling(choice, _with_ids(calls, label))
+        parser = self.parser
+        running = self.runner.run(parser.label, parser.function, [choice.text, list(self.tools)], cpu_s=parser.cpu_s)
+        choice = _calling(choice, _with_ids(await _passed(running, choice), parser.label))
         if defect := choice_defect(choice, ChoiceEnd()):
             raise _RefusedChoiceError(defect)
         return choice
@@ -120,20 +143,13 @@ class AnswerChecks:
         """The choice with only the JSON as its text, and its value. A tool call instead of JSON is allowed."""
         if self.schema is None or choice.tool_calls:
             return choice, None
-        text, value = await self._run(
-            choice, AnswerDefect.NOT_THE_SCHEMA, "schema", _read_and_check, choice.text or "", self.schema
-        )
-        return choice.model_copy(update={"text": text}), value
-
-    async def _run(self, choice: Choice, defect: AnswerDefect, label: str, *call: Any, **parameters: Any) -> Any:
         try:
-            return await self.runner.run(label, *call, **parameters)
-        except RejectedAnswerError as error:
+            text, value = await self.runner.run("schema", read_and_check, [choice.text or "", self.schema], cpu_s=CPU_S)
+        except (RejectedAnswerError, OutOfTimeError) as error:
             # JSON that stops at the token limit would stop there again. Another model has another limit.
-            spent = defect is AnswerDefect.NOT_THE_SCHEMA and choice.finish_reason == "length"
-            raise _RefusedChoiceError(
-                Defect(AnswerDefect.LENGTH if spent else defect, choice.finish_reason, str(error))
-            ) from None
+            kind = AnswerDefect.LENGTH if choice.finish_reason == "length" else AnswerDefect.NOT_THE_SCHEMA
+            raise _RefusedChoiceError(Defect(kind, choice.finish_reason, str(error))) from None
+        return choice.model_copy(update={"text": text}), value
 
     def _candidate(self, choice: Choice, value: Any, answer: Answer) -> Candidate:
         return Candidate(
@@ -147,33 +163,23 @@ class AnswerChecks:
         )
 
 
+async def _passed(running: Awaitable[Any], choice: Choice) -> Any:
+    """The result of a validator or parser that does not reject the choice."""
+    try:
+        return await running
+    except RejectedAnswerError as error:
+        raise _RefusedChoiceError(Defect(AnswerDefect.REJECTED, choice.finish_reason, str(error))) from None
+
+
 async def _check_parameters(validator: Registered, parameters: Mapping[str, Any], runner: Runner) -> None:
     """Run a validator's own check of its parameters. It is foreign code, like the validator."""
     if validator.check is None:
         return
     try:
-        await runner.run("check", validator.check, **parameters)
+        await runner.run("check", validator.check, (), parameters, cpu_s=validator.cpu_s)
     except (RejectedAnswerError, BrokenFunctionError) as error:
         text = f"{validator.label} cannot be used: {error}"
         raise LocalFaultError(LocalFault.UNKNOWN_VALIDATOR, text) from None
-
-
-async def _schema(prompt: Prompt, runner: Runner) -> AnswerSchema | None:
-    """Compile a schema off the event loop: a large one would delay every heartbeat by seconds."""
-    schema = schema_of(prompt.response_format)
-    if schema is None:
-        return None
-    try:
-        compiled: AnswerSchema = await runner.run("response_format", AnswerSchema, schema)
-    except (RejectedAnswerError, BrokenFunctionError) as error:
-        raise LocalFaultError(LocalFault.INVALID_SCHEMA, str(error)) from None
-    return compiled
-
-
-def _read_and_check(text: str, schema: AnswerSchema) -> tuple[str, Any]:
-    bare, value = read_json(text)
-    schema.check(value)
-    return bare, value
 
 
 def _calling(choice: Choice, calls: list[ToolCall]) -> Choice:

@@ -9,7 +9,7 @@ from durable_llm.contract.request import Prompt
 from durable_llm.contract.result import Choice
 
 from ..answer.defects import Defect
-from ..request.tools import CALLERS_KINDS, tool_name, tools_in_body
+from ..request.tool_shapes import CALLERS_KINDS, tool_name, tools_in_body
 
 _PROVIDERS_OWN: Final = ("web_search_options",)
 """Parameters that switch on a provider's own tools. litellm lists their calls among the others."""

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from importlib.metadata import entry_points
@@ -13,6 +14,7 @@ from durable_llm.contract.validation import Registration, ValidatorOnWire, regis
 
 from ..faults import LocalFaultError
 from . import builtin
+from .schema import CPU_S
 
 ENTRY_POINTS: Final = "durable_llm.validators"
 """Group of entry points. Each is a module with decorated functions, or one such function."""
@@ -29,6 +31,8 @@ class Registered(NamedTuple):
     name: str
     function: Callable[..., Any]
     check: Callable[..., None] | None = None
+    cpu_s: float | None = None
+    """Limit in seconds of its CPU time. None: only the worker's time limit."""
 
     @property
     def label(self) -> str:
@@ -43,12 +47,14 @@ class Registry:
         sources: Modules with decorated functions, or such functions.
 
     Raises:
-        PluginError: two functions have the same name.
+        PluginError: two functions have the same name, or one cannot be called from another process.
     """
 
     def __init__(self, sources: Iterable[object] = ()) -> None:
         self._by_name: dict[tuple[str, str], Registered] = {}
-        for source in (builtin, *sources):
+        for registered in _found_in(builtin):
+            self._add(registered._replace(cpu_s=CPU_S))  # pattern and schema are a caller's
+        for source in sources:
             for registered in _found_in(source):
                 self._add(registered)
 
@@ -96,6 +102,8 @@ class Registry:
         taken = self._by_name.setdefault((registered.kind, registered.name), registered)
         if taken.function is not registered.function:
             raise PluginError(f"there are two of {registered.label}: {_place(taken)} and {_place(registered)}")
+        for function in filter(None, (registered.function, registered.check)):
+            _check_importable(registered.label, function)
 
 
 def _found_in(source: object) -> Iterator[Registered]:
@@ -114,6 +122,16 @@ def _loaded(name: str, load: Callable[[], object]) -> object:
     if not any(True for _ in _found_in(source)):
         raise PluginError(f"plugin {name!r} has no function that is decorated with @validator or @tool_parser")
     return source
+
+
+def _check_importable(label: str, function: Callable[..., Any]) -> None:
+    """Check that a child process finds the function by its module and name."""
+    try:
+        pickle.dumps(function)
+    except Exception as error:  # an object that is callable may raise anything
+        raise PluginError(f"{label} must be defined at the top of a module: {error}") from None
+    if getattr(function, "__module__", None) == "__main__":
+        raise PluginError(f"{label} must be defined in a module of its own, not in the program that is run")
 
 
 def _place(registered: Registered) -> str:

@@ -1,24 +1,24 @@
-"""Run validators and tool parsers, which are foreign code, away from the worker's event loop.
+"""Run schemas, patterns, validators and tool parsers in child processes, which are killed when they take too long.
 
-Plain functions get a thread, async ones a separate event loop. So they cannot block heartbeats; without heartbeats
-Temporal counts the worker as lost, and the answer is paid for again. C code that holds the GIL (a runaway `re`) still
-can.
+What a caller or a plugin wrote may loop for ever, keep Python's lock or take all memory. In a process of its own it
+delays no heartbeat and no other call. A plain function has its process for itself. Async functions, which mostly wait,
+share one; if it is blocked or ends, all that it ran are run again, each for itself.
 """
 
 import asyncio
-import concurrent.futures
-import inspect
-import threading
-from collections.abc import Awaitable, Callable
+import os
+import pickle
+import signal
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from durable_llm.contract.ledger import clip
-from durable_llm.contract.validation import Rejected
+from .child import Reply, is_async
+from .children import CHILDREN, ChildEndedError
 
 DEFAULT_TIMEOUT_S: Final = 30.0
-_REASON_BYTES: Final = 400
 
-_Outcome = tuple[Any, BaseException | None]
+PROCESSES: Final = min(4, max(2, os.cpu_count() or 2))
+"""Plain functions at once in one worker."""
 
 
 class RejectedAnswerError(Exception):
@@ -27,6 +27,10 @@ class RejectedAnswerError(Exception):
 
 class BrokenFunctionError(Exception):
     """A function failed. The text names it and says how."""
+
+
+class OutOfTimeError(BrokenFunctionError):
+    """A function did not end within its limit."""
 
 
 class Runner:
@@ -38,76 +42,62 @@ class Runner:
 
     def __init__(self, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._slots = asyncio.Semaphore(PROCESSES)
 
-    async def run(self, label: str, function: Callable[..., Any], *arguments: Any, **parameters: Any) -> Any:
+    async def run(
+        self,
+        label: str,
+        function: Callable[..., Any],
+        arguments: Sequence[Any] = (),
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        cpu_s: float | None = None,
+    ) -> Any:
         """The result of `function`.
 
         Args:
             label: Its name in reasons: "validator 'regex'".
-            function: Plain or async.
-            *arguments: Its arguments.
-            **parameters: Its keyword arguments.
+            function: Plain or async, at the top of a module.
+            arguments: Its arguments.
+            parameters: Its keyword arguments.
+            cpu_s: Limit in seconds of its CPU time, if it is plain.
 
         Raises:
             RejectedAnswerError: it raised Rejected, ValueError or AssertionError.
-            BrokenFunctionError: it raised anything else, or took too long.
+            OutOfTimeError: it took too long.
+            BrokenFunctionError: it raised anything else, or ended its process.
         """
-        start = self._in_loop if _is_async(function) else _in_thread
-        running = asyncio.wrap_future(start(lambda: function(*arguments, **parameters)))
+        call = pickle.dumps((function, arguments, dict(parameters or {})))
         try:
-            value, error = await asyncio.wait_for(running, self._timeout_s)
+            reply = await (self._together(call) if is_async(function) else self._alone(call, cpu_s))
         except TimeoutError:
-            raise BrokenFunctionError(f"{label} did not end within {self._timeout_s:g} s") from None
-        if isinstance(error, Rejected | ValueError | AssertionError):
-            raise RejectedAnswerError(_because(label, error)) from None
-        if error is not None:
-            raise BrokenFunctionError(f"{label} raised {type(error).__name__}{_text(error)}") from None
-        if inspect.isawaitable(value):
-            raise BrokenFunctionError(f"{label} returned a coroutine; write it as 'async def'")
-        return value
+            reply = Reply(0, "late")
+        except ChildEndedError as error:
+            if error.status == -signal.SIGPROF:
+                raise OutOfTimeError(f"{label} did not end within {cpu_s:g} s of CPU time") from None
+            raise BrokenFunctionError(f"{label} ended its process with status {error.status}") from None
+        match reply.kind:
+            case "late":
+                raise OutOfTimeError(f"{label} did not end within {self._timeout_s:g} s")
+            case "rejected":
+                raise RejectedAnswerError(f"{label}{reply.value}")
+            case "failed":
+                raise BrokenFunctionError(f"{label} {reply.value}")
+        return reply.value
 
-    def _in_loop(self, work: Callable[[], Awaitable[Any]]) -> "concurrent.futures.Future[_Outcome]":
-        """Start an async function in the shared loop, which has its own thread."""
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="async-validators", daemon=True).start()
-
-        async def settled() -> _Outcome:
+    async def _alone(self, call: bytes, cpu_s: float | None = None) -> Reply:
+        async with self._slots:
+            child = await CHILDREN.take()
             try:
-                return await work(), None
-            except asyncio.CancelledError:
+                reply = await child.run(call, self._timeout_s, cpu_s)
+            except BaseException:  # cancelled too: the function may still run
+                child.kill()
                 raise
-            except BaseException as error:  # SystemExit too is a failure of the validator
-                return None, error
+            CHILDREN.give_back(child)
+            return reply
 
-        return asyncio.run_coroutine_threadsafe(settled(), self._loop)
-
-
-def _in_thread(work: Callable[[], Any]) -> "concurrent.futures.Future[_Outcome]":
-    """Start a plain function in a new thread, so that one that never ends does not block the next."""
-    future: concurrent.futures.Future[_Outcome] = concurrent.futures.Future()
-    future.set_running_or_notify_cancel()
-
-    def settle() -> None:
+    async def _together(self, call: bytes) -> Reply:
         try:
-            outcome: _Outcome = (work(), None)
-        except BaseException as error:  # as above
-            outcome = (None, error)
-        future.set_result(outcome)
-
-    threading.Thread(target=settle, name="validator", daemon=True).start()
-    return future
-
-
-def _is_async(function: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # asks for its kind
-
-
-def _because(label: str, error: BaseException) -> str:
-    return f"{label}{_text(error) or ': rejected'}"
-
-
-def _text(error: BaseException) -> str:
-    text = clip(" ".join(str(error).split()), _REASON_BYTES)
-    return f": {text}" if text else ""
+            return await (await CHILDREN.shared()).run(call, self._timeout_s)
+        except (TimeoutError, ChildEndedError):  # perhaps by another function
+            return await self._alone(call)

@@ -13,8 +13,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from activities.request.strict_schema import strict_schema
-from activities.validation import schema as schema_module
-from activities.validation.schema import AnswerSchema, read_json
+from activities.validation.schema import read_and_check, read_json
 from durable_llm import AllModelsExhaustedError, LLMConfig, ModelSpec, Policy, RequestRejectedError
 from durable_llm.client.prompt import to_prompt
 from durable_llm.contract.facts import AnswerDefect, LocalFault
@@ -239,7 +238,7 @@ def test_an_answer_in_strict_form_is_an_instance():
     strict = strict_schema(Node.model_json_schema())
     tree = {"kind": "node", "children": [{"kind": "node", "children": [], "leaf": None}], "leaf": None}
 
-    AnswerSchema(strict).check(tree)
+    read_and_check(json.dumps(tree), json.dumps(strict))
     assert Node.model_validate(tree).children[0].leaf is None
 
 
@@ -381,19 +380,6 @@ async def test_a_schema_makes_the_worker_fetch_nothing():
     assert not wire.requests
 
 
-def test_a_runaway_pattern_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python's own `re` would hold the whole worker for years."""
-    monkeypatch.setattr(schema_module, "PATTERN_TIMEOUT_S", 0.2)
-    schema = AnswerSchema({"type": "string", "pattern": "^(a|aa)+$"})
-    schema.check("aa")
-    with pytest.raises(Rejected, match="the value does not match"):
-        schema.check("b")
-    began = time.monotonic()
-    with pytest.raises(Rejected, match="cannot be checked against the schema within"):
-        schema.check("a" * 60 + "b")
-    assert time.monotonic() - began < 10
-
-
 NODE = {"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#/$defs/Node"}, {"type": "null"}]}}}
 LIST = {"$defs": {"Node": NODE}, "$ref": "#/$defs/Node"}
 RUNAWAY = {"type": "string", "pattern": "^(a|aa)+$"}
@@ -401,11 +387,10 @@ RUNAWAY = {"type": "string", "pattern": "^(a|aa)+$"}
 
 @pytest.mark.parametrize(("schema", "text", "reason"), [
     (LIST, '{"next": ' * 200 + "{}" + "}" * 200, "nested too deeply"),
-    (RUNAWAY, json.dumps("a" * 60 + "b"), "cannot be checked against the schema within"),
+    (RUNAWAY, json.dumps("a" * 60 + "b"), "did not end within 2 s of CPU time"),
 ])  # fmt: skip
-async def test_an_answer_that_cannot_be_checked_is_a_bad_sample(monkeypatch: pytest.MonkeyPatch, schema, text, reason):
+async def test_an_answer_that_cannot_be_checked_is_a_bad_sample(schema, text, reason):
     """The model wrote it, and may write a simpler one: its call does not end for that."""
-    monkeypatch.setattr(schema_module, "PATTERN_TIMEOUT_S", 0.2)
     facts = await answered(text, asked(schema))
 
     assert (facts.answer_defect, facts.local_fault) == (AnswerDefect.NOT_THE_SCHEMA, None), facts.text

@@ -1,17 +1,20 @@
 """`make attack`: hostile callers and providers against three workers, beside a caller who only wants an answer.
 
 For each attack it prints how long the bystander waited, alone and beside twenty hostile calls, and what leaked into the
-workers' output. The status is 1 if a bystander got no answer, a worker ended, or a key leaked.
+workers' output, and at last how long a worker takes to stop while it is attacked. The status is 1 if a bystander got no
+answer, a worker ended by itself or did not stop, or a key leaked.
 """
 
 import asyncio
 import gzip
 import json
+import os
+import signal
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -38,7 +41,7 @@ HOSTILE: Final = 20
 BYSTANDERS: Final = 10
 KEY: Final = "sk-canary-0123456789abcdefghijkl"
 QUEUE: Final = "attacked"
-ENDS: Final = Policy(max_attempts=2, patience=timedelta(0))
+ENDS: Final = Policy(max_attempts=1, patience=timedelta(0))
 ENDLESS: Final = "a" * 60 + "!"
 
 CHOICE: Final = ANSWER["choices"][0]
@@ -118,8 +121,8 @@ async def beside(dispatcher: Dispatcher, url: str, hostile: "asyncio.Task[None]"
     return waits
 
 
-async def run() -> int:
-    """Attack, and print what it did."""
+async def run(attacks: Sequence[Attack] = ATTACKS) -> int:
+    """Attack, and print what it did. The result is the exit status."""
     console, lines, failures = Console(), list[str](), 0
     async with AsyncExitStack() as stack:
         env = await stack.enter_async_context(await WorkflowEnvironment.start_local(
@@ -136,7 +139,7 @@ async def run() -> int:
         alone = [await answered_in(dispatcher, good.url) for _ in range(2 * BYSTANDERS)]
         table = Table("attack", "hostile calls", "bystander, median", "longest", "of alone", "leaked")
         runs: list[tuple[str, Callable[[], Any]]] = [
-            *((attack.name, lambda attack=attack: hostile_calls(dispatcher, attack)) for attack in ATTACKS),
+            *((attack.name, lambda attack=attack: hostile_calls(dispatcher, attack)) for attack in attacks),
             ("raw clients", lambda: raw_calls(env.client)),
         ]
         for name, start in runs:
@@ -154,7 +157,15 @@ async def run() -> int:
         console.print(f"alone: median {statistics.median(alone) * 1000:.0f} ms, longest {max(alone):.2f} s")
         ended = [worker.pid for worker in workers if worker.returncode is not None]
         console.print(f"workers that ended: {ended or 'none'}")
-    return 1 if failures or ended else 0
+        began, hostile = time.monotonic(), asyncio.create_task(hostile_calls(dispatcher, attacks[0]))
+        await asyncio.sleep(1)
+        for worker in workers:
+            os.kill(worker.pid, signal.SIGTERM)
+        stopped = [await worker.wait() for worker in workers]
+        hostile.cancel()
+        console.print(f"a second after twenty calls of {attacks[0].name!r}, SIGTERM: workers stopped with status "
+                      f"{stopped} in {time.monotonic() - began - 1:.1f} s")  # fmt: skip
+    return 1 if failures or ended or any(stopped) else 0
 
 
 async def _worker(env: WorkflowEnvironment, on_line: Callable[[str], None]) -> Child:
@@ -162,7 +173,7 @@ async def _worker(env: WorkflowEnvironment, on_line: Callable[[str], None]) -> C
         "TEMPORAL_ADDRESS": env.client.service_client.config.target_host, "TEMPORAL_NAMESPACE": "default",
         "DURABLE_LLM_TASK_QUEUE": QUEUE, "DURABLE_LLM_API_BASE_HOSTS": "127.0.0.1", "CANARY_KEY": KEY,
         "DURABLE_LLM_KEYS": "CANARY_KEY=127.0.0.1", "DURABLE_LLM_SECRETS_DIR": tempfile.gettempdir(),
-        "PYTHONPATH": str(Path(ROOT)),
+        "PYTHONPATH": str(Path(ROOT)), "DURABLE_LLM_GRACEFUL_SHUTDOWN_S": "5",
     }  # fmt: skip
     return await Child.start("worker", [sys.executable, "-m", "workers"], env=settings, on_line=on_line)
 

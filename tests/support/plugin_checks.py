@@ -73,6 +73,24 @@ async def blocks(candidate: Candidate, *, seconds: float) -> None:
     time.sleep(seconds)  # noqa: ASYNC251  # the rule under test
 
 
+def _fails(**parameters: object) -> None:
+    raise KeyError("section")
+
+
+def _sleeps(**parameters: object) -> None:
+    time.sleep(30)
+
+
+@validator("check_fails", check=_fails)
+def check_fails(candidate: Candidate) -> None:
+    """Its parameters cannot be checked."""
+
+
+@validator("check_sleeps", check=_sleeps)
+def check_sleeps(candidate: Candidate) -> None:
+    """Its parameters are never checked."""
+
+
 @validator("echoes")
 def echoes(candidate: Candidate) -> None:
     """Repeats prompt and answer in its reason."""

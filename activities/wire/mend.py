@@ -27,6 +27,8 @@ LARGEST_COUNT: Final = 10**12
 
 _USAGES: Final = ("usage", "usageMetadata")
 _COUNTS: Final = frozenset({"prompt_eval_count", "eval_count", "tokenCount"})
+_OBJECTS: Final = frozenset({"server_tool_use", "cache_creation", "billed_units"})
+_LISTS: Final = frozenset({"iterations", "input_tokens_by_modality", "output_tokens_by_modality"})
 
 
 class OversizedError(Exception):
@@ -121,6 +123,10 @@ def _mend(value: dict[str, Any]) -> bool:
             if holder.get(name) is not None and not _is_sound(holder[name]):
                 holder[name] = _nothing(holder, value)
                 changed = True
+        google = holder.get("usageMetadata")
+        if google and None in google.values():  # litellm adds Google's counts up
+            holder["usageMetadata"] = {name: count for name, count in google.items() if count is not None}
+            changed = True
     # Without a usage litellm refuses Google's and Anthropic's answers.
     if value.get("candidates") and not isinstance(value.get("usageMetadata"), dict):
         value["usageMetadata"], changed = {}, True
@@ -138,24 +144,24 @@ def _nothing(holder: Mapping[str, Any], value: Mapping[str, Any]) -> dict[str, i
     return None
 
 
-def _is_sound(usage: Any) -> bool:
-    return isinstance(usage, Mapping) and all(_is_count(count) for count in _counts(usage, depth=4))
+def _is_sound(usage: Any, depth: int = 4) -> bool:
+    """Whether every value has the type that litellm expects under its name, as far as the name tells it."""
+    return isinstance(usage, Mapping) and depth > 0 and all(_fits(str(name), usage[name], depth) for name in usage)
 
 
-def _counts(usage: Any, depth: int) -> Iterator[Any]:
-    """Every value whose name says that it counts tokens."""
-    if isinstance(usage, Mapping) and depth:
-        for name, value in usage.items():
-            if str(name).lower().endswith(("_tokens", "tokencount", "tokens")) or name in _COUNTS:
-                if not isinstance(value, Mapping | list):
-                    yield value
-                elif isinstance(value, list):
-                    yield "a list"
-            yield from _counts(value, depth - 1)
-    elif isinstance(usage, list) and depth:
-        for value in usage:
-            yield from _counts(value, depth - 1)
+def _fits(name: str, value: Any, depth: int) -> bool:
+    if value is None:
+        return True
+    if name.lower().endswith(("_tokens", "tokencount", "tokens", "_requests", "_queries")) or name in _COUNTS:
+        return _is_count(value) or (name == "tokens" and _is_sound(value, depth - 1))  # Cohere's `tokens` is an object
+    if name == "cost":
+        return isinstance(value, int | float | Mapping) and not isinstance(value, bool)
+    if name.endswith("Details") or name in _LISTS:
+        return isinstance(value, list) and all(_is_sound(item, depth - 1) for item in value)
+    if name.endswith("_details") or name in _OBJECTS or isinstance(value, Mapping):
+        return _is_sound(value, depth - 1)
+    return True
 
 
 def _is_count(value: Any) -> bool:
-    return value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT)
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT

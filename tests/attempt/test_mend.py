@@ -172,3 +172,59 @@ async def test_no_usage_costs_an_answer(usage: object) -> None:
     answer = await outcome("openai/m", {**OPENAI, "usage": usage})
     assert isinstance(answer, Answer), answer
     assert answer.choices[0].text == "two"
+
+
+_NUMBERS = st.integers() | st.floats() | st.text("0123456789.-eE", max_size=6) | st.none() | st.lists(st.integers())
+_COUNTED = {
+    "openai/m": ("prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "cost"),
+    "anthropic/m": ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation", "server_tool_use"),
+    "gemini/m": ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "promptTokensDetails"),
+    "mistral/m": ("prompt_tokens", "completion_tokens", "total_tokens", "completion_tokens_details"),
+}
+
+
+@settings(max_examples=150, deadline=None)
+@given(base=st.sampled_from(BODIES), data=st.data())
+async def test_no_count_costs_an_answer(base: tuple[str, dict], data: st.DataObject) -> None:
+    """Any number or text under the names that the provider uses; what is counted is a count, or unknown."""
+    model, body = base
+    usage = data.draw(
+        st.dictionaries(st.sampled_from(_COUNTED[model]), _NUMBERS | st.dictionaries(st.just("n"), _NUMBERS))
+    )
+    answer = await outcome(model, {**body, "usageMetadata" if "candidates" in body else "usage": usage})
+    assert isinstance(answer, Answer), answer
+    assert answer.choices[0].text == "two"
+    assert answer.usage is None or min(answer.usage.prompt_tokens, answer.usage.completion_tokens) >= 0
+    assert answer.cost is None or 0 <= answer.cost < 1e6
+
+
+_HEADERS = st.sampled_from([
+    "retry-after", "retry-after-ms", "x-ratelimit-reset-requests", "x-ratelimit-remaining-tokens", "x-request-id",
+    "x-should-retry", "content-type", "date", "openai-processing-ms", "anthropic-ratelimit-tokens-reset", "set-cookie",
+])  # fmt: skip
+_VALUES = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30) | _NUMBERS.map(str)
+
+
+@settings(max_examples=150, deadline=None)
+@given(headers=st.dictionaries(_HEADERS, _VALUES, max_size=4), status=st.sampled_from([200, 400, 401, 429, 500, 529]))
+async def test_no_header_breaks_an_attempt(headers: dict[str, str], status: int) -> None:
+    """An answer stays one; a failure has facts, with a wait that can be waited for, or none."""
+    body = OPENAI if status == 200 else {"error": {"message": "no"}}
+    async with playing({"http_status": status, "body": body, "headers": headers}) as wire:
+        try:
+            found = await attempt(order("openai/m", wire.url))
+        except ApplicationError as error:
+            found = error.details[0]
+    if status == 200 and "content-type" not in headers:
+        assert isinstance(found, Answer), found
+    if isinstance(found, FailureFacts):
+        assert found.retry_after_s is None or 0 <= found.retry_after_s < 400 * 86_400
+
+
+@pytest.mark.parametrize("depth", [100, 900, 3000, 100_000])
+@pytest.mark.parametrize("field", ["usage", "error", "x", "choices", "message", "code"])
+@pytest.mark.parametrize(("model", "body"), BODIES[:3])
+async def test_no_depth_breaks_an_attempt(model: str, body: dict, field: str, depth: int) -> None:
+    """A body nested a hundred thousand times is unreadable, and the worker goes on."""
+    raw = json.dumps({**body, field: "@"}).replace('"@"', "[" * depth + "]" * depth)
+    assert isinstance(await outcome(model, raw), Answer | FailureFacts)

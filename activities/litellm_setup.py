@@ -1,4 +1,4 @@
-"""litellm, imported once and set up for a worker: the only module that imports it.
+"""litellm, set up for a worker. It is imported here first.
 
 By default litellm fetches a price list over HTTP, prints to stdout at each error, sends telemetry and queues requests
 behind a connection limit. Each setting here switches one of these off. litellm reads some of them only during its

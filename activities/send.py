@@ -19,8 +19,10 @@ from durable_llm.contract.heartbeat import AttemptHeartbeat
 from .answer.read import plain_logprobs
 from .answer.responses import completion_of
 from .failure import retry_after
+from .litellm_openai import ask
 from .litellm_setup import FIXED_ARGUMENTS, litellm
 from .request.media import media_fragments
+from .request.openai_chat import openai_chat
 from .request.provider_request import ProviderRequest
 from .secrets.scrub import Scrubber
 from .temporal.heartbeats import Heartbeat
@@ -61,6 +63,8 @@ async def send(request: ProviderRequest, exchange: Exchange, heartbeat: Heartbea
     with recording(exchange):
         if not request.spec.responses_api:
             exchange.required_fragments = media_fragments(request.messages)
+            if (plain := await openai_chat(request)) is not None:
+                return await ask(plain, request.model)
             return await _collect_stream(await litellm.acompletion(**request.arguments))
         if request.spec.background:
             await _BackgroundResponse(request, exchange, heartbeat, scrubber).follow()

@@ -146,19 +146,19 @@ async def test_a_stream_is_mended_alike_wherever_it_is_cut(body: bytes, cuts: li
     assert b"".join([piece async for piece in mend_stream(pieces(cuts))]) == whole
 
 
-_JSON = st.recursive(
+JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=9),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
     max_leaves=12,
 )
-_FIELDS = st.sampled_from([
+FIELDS = st.sampled_from([
     "usage", "choices", "error", "code", "message", "status", "success", "base_resp", "object", "type", "id", "output",
     "content", "stop_reason", "candidates", "usageMetadata", "model", "created", "promptFeedback",
 ])  # fmt: skip
 
 
 @settings(max_examples=150, deadline=None)
-@given(base=st.sampled_from(BODIES), changes=st.dictionaries(_FIELDS, _JSON, max_size=3))
+@given(base=st.sampled_from(BODIES), changes=st.dictionaries(FIELDS, JSON, max_size=3))
 async def test_no_body_breaks_an_attempt(base: tuple[str, dict], changes: dict) -> None:
     """Arbitrary JSON in place of any field: an answer or typed facts, and never another exception."""
     model, body = base
@@ -166,7 +166,7 @@ async def test_no_body_breaks_an_attempt(base: tuple[str, dict], changes: dict) 
 
 
 @settings(max_examples=60, deadline=None)
-@given(usage=_JSON)
+@given(usage=JSON)
 async def test_no_usage_costs_an_answer(usage: object) -> None:
     """Whatever a provider counts, its text is paid for."""
     answer = await outcome("openai/m", {**OPENAI, "usage": usage})

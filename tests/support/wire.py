@@ -22,12 +22,14 @@ class Wire:
         """Set when a client closed a connection that was still owed a response."""
         self.asked = asyncio.Event()
         self.port = 0
+        self.open: set[asyncio.StreamWriter] = set()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open.add(writer)
         try:
             while request := await _read_request(reader):
                 self.requests.append(request)
@@ -37,6 +39,7 @@ class Wire:
         except (ConnectionError, asyncio.CancelledError):  # a test that ended took its server along
             self.closed.set()
         finally:
+            self.open.discard(writer)
             writer.close()
 
     async def _play(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
@@ -118,6 +121,8 @@ async def playing(case: dict):
         yield wire
     finally:
         server.close()
+        for writer in list(wire.open):  # a client may keep its connection, and the next server may get the same port
+            writer.close()
 
 
 async def _read_request(reader: asyncio.StreamReader) -> bytes:

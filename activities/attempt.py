@@ -102,19 +102,20 @@ class ProviderAttempts:
             ApplicationError: type ATTEMPT_FAILED, not retryable, with FailureFacts as details.
             asyncio.CancelledError: the call was cancelled, and the connection is closed.
         """
+        started = time.monotonic()
         async with self._heartbeats.beating() as heartbeat:
             outcome = await self._outcome(order, prompt, heartbeat)
-            await self._hold()
+            await self._hold(started)
         if isinstance(outcome, FailureFacts):
             # `from None`: litellm's exceptions hold keys and must not get into the history.
             raise _failed(outcome) from None
         return outcome
 
-    async def _hold(self) -> None:
+    async def _hold(self, started: float) -> None:
         """Wait until the server is reachable. A stopping worker does not wait."""
         try:
             if not worker_stops():
-                await self._server.reachable()
+                await self._server.reachable(started)
         except asyncio.CancelledError:
             if not worker_stops():
                 raise

@@ -1,6 +1,7 @@
 """The worker process: polls one task queue, runs calls and attempts, and drains on a signal."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -84,6 +85,8 @@ async def run_worker(announce: Callable[[str], None]) -> None:
     await _warn_of_missing_search_attributes(client)
     await log_current_version(client, settings)
     await attempts.warm_up()
+    gc.collect()
+    gc.freeze()  # what is loaded now stays; each full collection of it would stop the event loop for 0.2 s
     async with watching_the_loop(settings.heartbeat_timeout_s):
         await _work(client, settings, attempts, announce)
 

@@ -1,11 +1,13 @@
 """What an attempt needs from the Temporal server: the call's prompt, and whether it is reachable.
 
 The SDK tries for ten seconds to deliver a completion and then drops it. The answer was paid for, so an attempt waits
-until the server is reachable before it completes.
+until the server is reachable before it completes. An answer of the server from the last second is enough, so an attempt
+that takes less asks nothing.
 """
 
 import asyncio
 import contextlib
+import time
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -21,6 +23,9 @@ from durable_llm.errors import DecryptionError
 
 from ..faults import LocalFaultError
 
+FRESH_S: Final = 1.0
+"""Seconds for which an answer of the server shows that it is reachable."""
+
 _CHECK: Final = timedelta(seconds=2)
 _FIRST_DELAY_S: Final = 0.1
 _LONGEST_DELAY_S: Final = 1.0
@@ -33,8 +38,12 @@ class Server(Protocol):
         """The prompt of the attempt's call."""
         ...
 
-    async def reachable(self) -> None:
-        """Return when the server answers."""
+    async def reachable(self, heard_at: float) -> None:
+        """Return when the server answers, or at once if it answered within the last second.
+
+        Args:
+            heard_at: When it gave the attempt, by `time.monotonic`.
+        """
         ...
 
 
@@ -48,6 +57,7 @@ class TemporalServer:
     def __init__(self, converter: DataConverter | None = None) -> None:
         self._converter = converter
         self._check: asyncio.Task[None] | None = None
+        self._answered_at = -FRESH_S
 
     async def prompt(self) -> Prompt:
         """The second argument of the call's workflow, from the first event of its history.
@@ -78,11 +88,14 @@ class TemporalServer:
                 raise LocalFaultError(LocalFault.UNDECODABLE, text) from None
             await backoff.pause()
 
-    async def reachable(self) -> None:
-        """Return when the server answers. Attempts that wait at the same time share one request."""
+    async def reachable(self, heard_at: float) -> None:
+        """See `Server`. Attempts that wait at the same time share one request."""
+        if time.monotonic() - max(heard_at, self._answered_at) < FRESH_S:
+            return
         if self._check is None or self._check.done():
             self._check = asyncio.create_task(_until_healthy(activity.client()))
         await asyncio.shield(self._check)
+        self._answered_at = time.monotonic()
 
 
 async def _until_healthy(client: Client) -> None:

@@ -12,6 +12,7 @@ from temporalio.client import Client
 
 from durable_llm.client.checks import Deadline, check_call_id, check_choices, fresh_call_id
 from durable_llm.client.connection import Rpcs, check_namespace, connect_client, rest_at_exit, until_answered
+from durable_llm.client.ended_calls import EndedCalls
 from durable_llm.client.handle import CallHandle
 from durable_llm.client.long_polls import DEFAULT_LIMIT, LongPolls, check_limit
 from durable_llm.client.new_call import CallOptions, ConfigLike, new_call
@@ -59,7 +60,7 @@ class Dispatcher:
         self._search_attributes = search_attributes
         self._store = store
         self._rpcs = Rpcs(client)
-        self._polls = LongPolls(max_long_polls)
+        self._polls = LongPolls(max_long_polls, ended=EndedCalls(client))
         self._watch = WorkerWatch(client, self._rpcs, warn_without_workers)
         rest_at_exit()
 

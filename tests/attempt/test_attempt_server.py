@@ -1,5 +1,7 @@
 """The attempt under a real worker: what it takes from the Temporal server and how its end looks there."""
 
+import asyncio
+import time
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -12,11 +14,12 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.attempt import ProviderAttempts
+from activities.temporal.server import FRESH_S, TemporalServer
 from durable_llm.contract.facts import FailureFacts, LocalFault
 from durable_llm.contract.names import ATTEMPT_ACTIVITY, ATTEMPT_FAILED
 from durable_llm.contract.request import AttemptOrder, Prompt
 from durable_llm.contract.result import Answer
-from tests.support.attempts import order, ring, says
+from tests.support.attempts import environment, order, ring, says
 from tests.support.encryption import client_with
 from tests.support.wire import playing
 
@@ -105,3 +108,35 @@ async def test_facts_cross_the_server(server_env):
     assert (error.type, error.non_retryable, error.cause) == (ATTEMPT_FAILED, True, None)
     assert FailureFacts.model_validate(error.details[0]).retry_after_s == 3.0
     assert error.message == "429 RateLimitError: slow"
+
+
+class CountingClient:
+    """A client whose server answers every health check, and counts them."""
+
+    def __init__(self) -> None:
+        self.service_client = self
+        self.checks = 0
+
+    async def check_health(self, timeout: timedelta) -> bool:
+        self.checks += 1
+        await asyncio.sleep(0.01)
+        return True
+
+
+async def test_the_server_is_asked_only_if_it_has_not_answered_for_a_second() -> None:
+    """Attempts that end at the same time share one request; a short one asks nothing."""
+    client, server = CountingClient(), TemporalServer()
+    env = environment(client)
+
+    async def ends(began_s_ago: float) -> None:
+        await env.run(server.reachable, time.monotonic() - began_s_ago)
+
+    await ends(0.5)
+    assert client.checks == 0
+    await asyncio.gather(*(ends(30.0) for _ in range(50)))
+    assert client.checks == 1
+    await ends(30.0)
+    assert client.checks == 1
+    await asyncio.sleep(FRESH_S)
+    await ends(30.0)
+    assert client.checks == 2

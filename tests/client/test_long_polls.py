@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
 
 from durable_llm import Dispatcher, InvalidRequestError
-from durable_llm.client.long_polls import LongPolls
+from durable_llm.client.long_polls import LOOK_S, LongPolls
 
 
 class Namespace:
@@ -23,7 +24,7 @@ class Call:
     """A workflow handle: two ways of waiting for a call's end, and a description of its latest run."""
 
     def __init__(self, namespace: Namespace, name: str = "", *, reading_s: float = 0.0) -> None:
-        self.name = name
+        self.name = self.id = name
         self.ended = asyncio.Event()
         self.polls = 0
         self._namespace = namespace
@@ -100,6 +101,54 @@ async def test_many_waiters_take_turns_and_never_exceed_the_limit(namespace: Nam
     assert await asyncio.wait_for(asyncio.gather(*waiting), 5) == [str(number) for number in range(100)]
     assert namespace.most == 8
     assert namespace.open == 0
+
+
+class EndsOf:
+    """A namespace's list of these calls, or none if it cannot list."""
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        self.calls = calls
+        self.can_list = True
+        self.looks = 0
+
+    async def latest(self) -> set[str]:
+        self.looks += 1
+        if not self.can_list:
+            raise RPCError("no list", RPCStatusCode.UNIMPLEMENTED, b"")
+        return {call.id for call in self.calls if call.ended.is_set()}
+
+
+async def test_a_call_without_a_poll_is_found_by_the_list(namespace: Namespace) -> None:
+    """Idle calls take few turns, and the end of each is known after one look."""
+    calls = [Call(namespace, str(number)) for number in range(300)]
+    ends = EndsOf(calls)
+    polls = LongPolls(limit=8, ended=ends)
+    waiting = [awaited(polls, call) for call in calls]
+    await asyncio.sleep(2 * LOOK_S)
+    taken = sum(call.polls for call in calls)
+    await asyncio.sleep(LOOK_S)
+    assert sum(call.polls for call in calls) - taken <= 2
+    for call in calls[100:200]:
+        call.ended.set()
+    looks = ends.looks
+    assert await asyncio.gather(*waiting[100:200]) == [str(number) for number in range(100, 200)]
+    assert ends.looks - looks <= 3
+    assert namespace.most == 8
+    await cancelled(waiting)
+
+
+async def test_where_ends_cannot_be_listed_turns_find_them(namespace: Namespace) -> None:
+    """A namespace may refuse lists."""
+    calls = [Call(namespace, str(number)) for number in range(50)]
+    ends = EndsOf(calls)
+    ends.can_list = False
+    polls = LongPolls(limit=8, rotation_s=0.05, ended=ends)
+    waiting = [awaited(polls, call) for call in calls]
+    await asyncio.sleep(2 * LOOK_S)
+    for call in calls:
+        call.ended.set()
+    async with asyncio.timeout(20):
+        assert len(await asyncio.gather(*waiting)) == 50
 
 
 async def test_a_newcomer_gets_a_place_at_once_and_keeps_it(namespace: Namespace) -> None:

@@ -34,6 +34,10 @@ _DYNAMIC_CONFIG: Final = {
     "history.transferProcessorMaxPollRPS": 2000,
     "history.timerProcessorMaxPollRPS": 2000,
     "history.visibilityProcessorMaxPollRPS": 2000,
+    # The development server reads the search attributes' names from its database at every request; a cluster does not.
+    "system.forceSearchAttributesCacheRefreshOnRead": "false",
+    # Timers are looked at once a second by default: a wait of 20 ms takes 1,005 ms instead of 32.
+    "history.timerProcessorMaxTimeShift": '"10ms"',
 }
 
 

@@ -249,7 +249,7 @@ async def test_an_answer_is_held_until_the_server_is_reachable():
     back, beats = asyncio.Event(), asyncio.Queue()
 
     class AwayServer(ReachableServer):
-        async def reachable(self, heard_at: float) -> None:
+        async def reachable(self, _heard_at: float) -> None:
             await back.wait()
 
     env = environment()

@@ -33,7 +33,7 @@ class ReachableServer:
         assert self._prompt is not None
         return self._prompt
 
-    async def reachable(self, heard_at: float) -> None:
+    async def reachable(self, _heard_at: float) -> None:
         self.asked += 1
 
 

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo chaos attack dev test proofs check fmt bench-overhead bench-handles outage exits wheel clean
+.PHONY: help install demo chaos attack dev test proofs check fmt bench bench-bars bench-page bench-handles outage exits wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -55,8 +55,22 @@ fmt: install ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench-overhead: install ## time and rate of a call over the floor (a no-op workflow with a no-op activity)
-	$(BIN)/python -m benchmarks.overhead
+# What is measured beside this project has environments of its own, with exact versions.
+BENCHED := $(foreach name,pydantic-ai openai-agents dbos fhlmi,.durable-llm/bench/$(name)/.installed)
+
+$(BENCHED): .durable-llm/bench/%/.installed: benchmarks/contestants/requirements/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+bench: install $(BENCHED) ## what a call costs, beside Temporal's floor and what else one would use (15 minutes)
+	$(BIN)/python -m benchmarks.bench
+
+bench-bars: install ## hold the last `make bench` against the bars
+	$(BIN)/python -m benchmarks.report bars
+
+bench-page: install ## put the last `make bench` into docs/benchmarks.md
+	$(BIN)/python -m benchmarks.report page
 
 bench-handles: install ## 2,000 results awaited in one process, and fresh calls beside them (4 minutes)
 	$(BIN)/python -m benchmarks.handles

@@ -14,16 +14,18 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import psutil
 from rich.console import Console
-from rich.table import Table
 
+from benchmarks.report import REPORT, Report, Round, show
+from tests.support.postgres import PASSWORD, USER, installed_postgres
 from workers.dev.children import Child
-from workers.dev.ports import free_port
+from workers.dev.ports import LOOPBACK, free_port
 from workers.dev.server import DevServer, ServerOptions
 
 ROUNDS: Final = 5
@@ -31,171 +33,190 @@ ALONE: Final = 60
 CALLERS: Final = 100
 TOGETHER: Final = 400
 WARM_UP: Final = 40
-REPORT: Final = Path(".durable-llm/bench/report.json")
+ENVIRONMENTS: Final = Path(".durable-llm/bench")
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """One of those that are measured."""
+    """One of those that are measured.
+
+    Attributes:
+        name: Its name in the table.
+        caller: The arguments of its caller's interpreter.
+        worker: The arguments of its worker's. None: it works in the caller's process.
+        server: What it needs, "temporal" or "postgres".
+        environment: The virtual environment of its own. None: this project's.
+    """
 
     name: str
     caller: Sequence[str]
     worker: Sequence[str] | None = None
-    python: str = sys.executable
+    server: str | None = None
+    environment: str | None = None
+
+    @property
+    def python(self) -> str:
+        """Its interpreter."""
+        return str(ENVIRONMENTS / self.environment / "bin" / "python") if self.environment else sys.executable
+
+
+def on_temporal(name: str, module: str, environment: str | None = None) -> Contestant:
+    """A contestant that has both parts in one module."""
+    command = ("-m", f"benchmarks.contestants.{module}")
+    return Contestant(name, (*command, "caller"), (*command, "worker"), "temporal", environment)
+
+
+def alone(name: str, module: str, *arguments: str, **more: Any) -> Contestant:
+    """A contestant that works in the caller's process."""
+    return Contestant(name, ("-m", f"benchmarks.contestants.{module}", *arguments), **more)
 
 
 CONTESTANTS: Final = (
-    Contestant(
-        "Temporal's floor",
-        ["-m", "benchmarks.contestants.floor", "caller"],
-        ["-m", "benchmarks.contestants.floor", "worker"],
-    ),
-    Contestant("durable-llm", ["-m", "benchmarks.contestants.ours"], ["-m", "workers"]),
+    on_temporal("Temporal's floor", "floor"),
+    Contestant("durable-llm", ("-m", "benchmarks.contestants.ours"), ("-m", "workers"), "temporal"),
+    on_temporal("pydantic-ai on Temporal", "pydantic_ai_agent", "pydantic-ai"),
+    on_temporal("openai-agents on Temporal", "openai_agents_plugin", "openai-agents"),
+    alone("DBOS on SQLite", "dbos_loop", "BENCH_SQLITE", environment="dbos"),
+    alone("DBOS on PostgreSQL", "dbos_loop", "BENCH_POSTGRES", environment="dbos", server="postgres"),
+    alone("fhlmi (not durable)", "fhlmi_model", environment="fhlmi"),
+    alone("litellm Router (not durable)", "litellm_caller", "router"),
+    alone("litellm alone (not durable)", "litellm_caller", "alone"),
 )
 
 
 @dataclass(frozen=True)
-class Round:
-    """One contestant in one round. Times in ms, CPU in ms a call by process, with 100 callers."""
-
-    alone_p50: float
-    rate: float
-    p50: float
-    p99: float
-    cpu: Mapping[str, float]
-
-
 class Running:
-    """A contestant's processes."""
+    """A contestant's caller, and all its processes by what they do."""
 
-    def __init__(
-        self, contestant: Contestant, processes: Mapping[str, int], caller: asyncio.subprocess.Process
-    ) -> None:
-        self.contestant = contestant
-        self._processes = {name: psutil.Process(pid) for name, pid in {**processes, "caller": caller.pid}.items()}
-        self._caller = caller
+    contestant: Contestant
+    caller: asyncio.subprocess.Process
+    processes: Mapping[str, psutil.Process]
 
     async def round(self) -> Round:
         """One caller, then many."""
-        alone = await self.call(1, ALONE)
-        before = self._cpu()
-        together = await self.call(CALLERS, TOGETHER)
-        used = {name: (seconds - before[name]) / TOGETHER * 1e3 for name, seconds in self._cpu().items()}
-        percentiles = statistics.quantiles(together["times_s"], n=100)
+        one = await self.call(1, ALONE)
+        before = self._cpu_s()
+        many = await self.call(CALLERS, TOGETHER)
+        used = {name: (seconds - before[name]) / TOGETHER * 1e3 for name, seconds in self._cpu_s().items()}
+        percentiles = statistics.quantiles(many["times_s"], n=100)
         return Round(
-            alone_p50=statistics.median(alone["times_s"]) * 1e3, rate=TOGETHER / together["wall_s"],
-            p50=percentiles[49] * 1e3, p99=percentiles[98] * 1e3, cpu=used,
+            alone_p50_ms=statistics.median(one["times_s"]) * 1e3, rate_per_s=TOGETHER / many["wall_s"],
+            p50_ms=percentiles[49] * 1e3, p99_ms=percentiles[98] * 1e3, cpu_ms=used,
         )  # fmt: skip
 
     async def call(self, callers: int, calls: int) -> dict[str, Any]:
-        """Let the caller make calls."""
-        if self._caller.stdin is None or self._caller.stdout is None:
+        """Let the caller make calls, `callers` at a time."""
+        if self.caller.stdin is None or self.caller.stdout is None:
             raise OSError("the caller has no pipes")
-        self._caller.stdin.write(json.dumps({"callers": callers, "calls": calls}).encode() + b"\n")
-        line = await self._caller.stdout.readline()
+        self.caller.stdin.write(json.dumps({"callers": callers, "calls": calls}).encode() + b"\n")
+        line = await self.caller.stdout.readline()
         if not line:
             raise RuntimeError(f"{self.contestant.name}: the caller ended")
         reply: dict[str, Any] = json.loads(line)
         return reply
 
-    def _cpu(self) -> dict[str, float]:
-        return {name: sum(process.cpu_times()[:2]) for name, process in self._processes.items()}
+    def _cpu_s(self) -> dict[str, float]:
+        return {name: sum(map(cpu_s, family(process))) for name, process in self.processes.items()}
 
 
-async def start(
-    stack: AsyncExitStack, contestant: Contestant, env: Mapping[str, str], shared: Mapping[str, int]
-) -> Running:
-    """Start a contestant's worker and caller, and wait until both are ready."""
-    processes = dict(shared)
-    if contestant.worker is not None:
-        ready = asyncio.Event()
-        worker = await Child.start(
-            contestant.name, [contestant.python, *contestant.worker], env=dict(env),
-            on_line=lambda line: ready.set() if "ready" in line else None,
-        )  # fmt: skip
-        stack.push_async_callback(worker.stop)
-        async with asyncio.timeout(60):
-            await ready.wait()
-        processes["worker"] = worker.pid
-    caller = await asyncio.create_subprocess_exec(
-        contestant.python, *contestant.caller, env={**os.environ, **env}, limit=2**24,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    stack.callback(caller.kill)
-    if caller.stdout is None or await caller.stdout.readline() != b"ready\n":
-        raise RuntimeError(f"{contestant.name}: the caller did not start")
-    return Running(contestant, processes, caller)
+def family(process: psutil.Process) -> list[psutil.Process]:
+    """A process and its descendants."""
+    return [process, *process.children(recursive=True)]
 
 
-async def run(contestants: Sequence[Contestant], rounds: int) -> dict[str, list[Round]]:
-    """Measure the contestants, side by side."""
-    async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(DevServer(ServerOptions(port=0, ui_port=None, data=None)))
+def cpu_s(process: psutil.Process) -> float:
+    """The seconds of CPU of a process and of its children that have ended."""
+    return sum(process.cpu_times()[:4])
+
+
+@dataclass
+class Stand:
+    """What the contestants share: the provider and the servers."""
+
+    stack: AsyncExitStack
+    env: dict[str, str] = field(default_factory=dict)
+    servers: dict[str, psutil.Process] = field(default_factory=dict)
+
+    async def build(self, needed: set[str | None]) -> None:
+        """Start the provider, and the servers that are needed."""
         port = free_port()
         provider = await Child.start("provider", [sys.executable, "-m", "benchmarks.provider", str(port)])
-        stack.push_async_callback(provider.stop)
-        env = {
-            **{name: value for name, value in server.env.items() if value is not None},
-            "DURABLE_LLM_API_BASE_HOSTS": "127.0.0.1", "DURABLE_LLM_LOG_LEVEL": "WARNING", "OPENAI_API_KEY": "none",
-            "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1", "PYTHONPATH": os.getcwd(),
+        self.stack.push_async_callback(provider.stop)
+        self.env |= {
+            "DURABLE_LLM_API_BASE_HOSTS": LOOPBACK, "DURABLE_LLM_LOG_LEVEL": "WARNING", "OPENAI_API_KEY": "none",
+            "OPENAI_AGENTS_DISABLE_TRACING": "1", "OPENAI_BASE_URL": f"http://{LOOPBACK}:{port}/v1",
+            "PYTHONPATH": os.getcwd(),
         }  # fmt: skip
-        shared = {"server": server.child.pid, "provider": provider.pid}
-        running = [await start(stack, contestant, env, shared) for contestant in contestants]
-        found: dict[str, list[Round]] = {contestant.name: [] for contestant in contestants}
+        if "temporal" in needed:
+            server = await self.stack.enter_async_context(DevServer(ServerOptions(port=0, ui_port=None, data=None)))
+            self.env |= {name: value for name, value in server.env.items() if value is not None}
+            self.servers["temporal"] = psutil.Process(server.child.pid)
+        if "postgres" in needed:
+            postgres = self.stack.enter_context(installed_postgres())
+            self.servers["postgres"] = psutil.Process(self.stack.enter_context(postgres.running()))
+            self.env["BENCH_POSTGRES"] = f"postgresql://{USER}:{PASSWORD}@{LOOPBACK}:{postgres.port}/bench"
+        self.env["BENCH_SQLITE"] = f"sqlite:///{self.stack.enter_context(TemporaryDirectory())}/bench.sqlite"
+
+    async def start(self, contestant: Contestant) -> Running:
+        """Start a contestant's worker and caller, and wait until both are ready."""
+        processes = {"server": self.servers[contestant.server]} if contestant.server else {}
+        if contestant.worker is not None:
+            ready = asyncio.Event()
+            worker = await Child.start(
+                contestant.name, [contestant.python, *contestant.worker], env=self.env,
+                on_line=lambda line: ready.set() if "ready" in line else None,
+            )  # fmt: skip
+            self.stack.push_async_callback(worker.stop)
+            async with asyncio.timeout(60):
+                await ready.wait()
+            processes["worker"] = psutil.Process(worker.pid)
+        caller = await asyncio.create_subprocess_exec(
+            contestant.python, *contestant.caller, env={**os.environ, **self.env}, limit=2**24,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        self.stack.callback(caller.kill)
+        if caller.stdout is None or await caller.stdout.readline() != b"ready\n":
+            raise RuntimeError(f"{contestant.name}: the caller did not start")
+        return Running(contestant, caller, {**processes, "caller": psutil.Process(caller.pid)})
+
+
+async def measure(contestants: Sequence[Contestant], rounds: int) -> Report:
+    """Measure the contestants, side by side."""
+    async with AsyncExitStack() as stack:
+        stand = Stand(stack)
+        await stand.build({contestant.server for contestant in contestants})
+        running = [await stand.start(contestant) for contestant in contestants]
         for one in running:
             await one.call(WARM_UP, WARM_UP)
             await one.call(1, WARM_UP)
+        found: dict[str, list[Round]] = {contestant.name: [] for contestant in contestants}
         for _ in range(rounds):
             for one in running:
                 found[one.contestant.name].append(await one.round())
-        return found
+    return Report(machine=machine(), rounds=found)
 
 
-def medians(rounds: Sequence[Round]) -> Round:
-    """Each figure's median."""
-    numbers = {
-        name: statistics.median(getattr(one, name) for one in rounds) for name in ("alone_p50", "rate", "p50", "p99")
-    }
-    return Round(**numbers, cpu={name: statistics.median(one.cpu[name] for one in rounds) for name in rounds[0].cpu})
-
-
-def table(found: Mapping[str, Sequence[Round]]) -> Table:
-    """All contestants, with their ratios to the first."""
-    floor, *_ = (medians(rounds) for rounds in found.values())
-    shown = Table(
-        "",
-        "p50 alone",
-        "of the floor",
-        "calls/s, 100",
-        "of the floor",
-        "p99/p50",
-        "CPU ms a call: server",
-        "worker",
-        "caller",
-    )
-    for name, rounds in found.items():
-        one = medians(rounds)
-        cpu = (f"{one.cpu[part]:.1f}" if part in one.cpu else "" for part in ("server", "worker", "caller"))
-        shown.add_row(
-            name, f"{one.alone_p50:.1f} ms", f"{one.alone_p50 / floor.alone_p50:.2f}", f"{one.rate:.1f}",
-            f"{one.rate / floor.rate:.2f}", f"{one.p99 / one.p50:.2f}", *cpu,
-        )  # fmt: skip
-    return shown
+def machine() -> dict[str, str | int | None]:
+    """What it was measured on."""
+    model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
+    return {
+        "processor": model.partition(": ")[2] or platform.processor(), "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30), "system": platform.system(),
+        "python": platform.python_version(),
+    }  # fmt: skip
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Measure, print and write the report."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--only", nargs="*", default=None)
+    parser.add_argument("--only", nargs="*", default=[one.name for one in CONTESTANTS], metavar="NAME")
     options = parser.parse_args()
-    chosen = [one for one in CONTESTANTS if options.only is None or one.name in options.only]
-    found = asyncio.run(run(chosen, options.rounds))
-    Console(width=160).print(table(found))
+    chosen = [one for one in CONTESTANTS if one.name in options.only]
+    report = asyncio.run(measure(chosen, options.rounds))
+    Console(width=160).print(show(report))
     REPORT.parent.mkdir(parents=True, exist_ok=True)
-    machine = {"processor": platform.processor(), "cores": os.cpu_count(), "python": platform.python_version()}
-    rounds = {name: [asdict(one) for one in rounds] for name, rounds in found.items()}
-    REPORT.write_text(json.dumps({"machine": machine, "rounds": rounds}, indent=1))
+    REPORT.write_text(json.dumps(asdict(report), indent=1))
 
 
 if __name__ == "__main__":

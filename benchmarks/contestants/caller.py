@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -9,10 +10,12 @@ from collections.abc import Awaitable, Callable
 
 async def serve(call: Callable[[], Awaitable[object]]) -> None:
     """Answer {"callers": ..., "calls": ...} with {"wall_s": ..., "times_s": [...]}, line by line, until stdin ends."""
-    print("ready", flush=True)
-    while line := await asyncio.to_thread(sys.stdin.readline):
-        order = json.loads(line)
-        print(json.dumps(await measure(call, order["callers"], order["calls"])), flush=True)
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as replies:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # libraries print, too
+        print("ready", file=replies, flush=True)
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            order = json.loads(line)
+            print(json.dumps(await measure(call, order["callers"], order["calls"])), file=replies, flush=True)
 
 
 async def measure(call: Callable[[], Awaitable[object]], callers: int, calls: int) -> dict[str, object]:

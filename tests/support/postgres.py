@@ -42,13 +42,13 @@ class Postgres:
         return psycopg.connect(host="127.0.0.1", port=self.port, user=USER, password=PASSWORD, dbname="postgres")
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Run the server while the block does."""
+    def running(self) -> Iterator[int]:
+        """Run the server while the block does, and yield its process id."""
         command = [self.programs / "postgres", "-D", self.data, "-h", "127.0.0.1", "-p", str(self.port), "-k", ""]
         server = subprocess.Popen(command, user=self.account, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             self._wait()
-            yield
+            yield server.pid
         finally:
             server.send_signal(signal.SIGINT)  # "fast": open sessions end
             server.wait(20)

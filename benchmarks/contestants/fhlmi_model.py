@@ -1,0 +1,16 @@
+"""fhlmi's model, which is not durable: `python -m benchmarks.contestants.fhlmi_model`."""
+
+import asyncio
+import os
+
+from lmi import LiteLLMModel
+
+from benchmarks.contestants.caller import serve
+
+PARAMETERS = {"model": "openai/gpt-4o-mini", "api_base": os.environ["OPENAI_BASE_URL"], "api_key": "none"}
+
+if __name__ == "__main__":
+    model = LiteLLMModel(
+        name="gpt-4o-mini", config={"model_list": [{"model_name": "gpt-4o-mini", "litellm_params": PARAMETERS}]}
+    )
+    asyncio.run(serve(lambda: model.call_single("Name a prime.")))

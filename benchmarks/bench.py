@@ -14,19 +14,16 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import psutil
 from rich.console import Console
 
-from benchmarks.report import REPORT, Report, Round, show
-from tests.support.postgres import PASSWORD, USER, installed_postgres
-from workers.dev.children import Child
-from workers.dev.ports import LOOPBACK, free_port
-from workers.dev.server import DevServer, ServerOptions
+from benchmarks.report import HEADINGS, REPORT, Report, Round, rows
+from benchmarks.stand import Stand, cpu_s
+from benchmarks.tables import terminal
 
 ROUNDS: Final = 5
 ALONE: Final = 60
@@ -116,68 +113,22 @@ class Running:
         return reply
 
     def _cpu_s(self) -> dict[str, float]:
-        return {name: sum(map(cpu_s, family(process))) for name, process in self.processes.items()}
+        return {name: cpu_s(process) for name, process in self.processes.items()}
 
 
-def family(process: psutil.Process) -> list[psutil.Process]:
-    """A process and its descendants."""
-    return [process, *process.children(recursive=True)]
-
-
-def cpu_s(process: psutil.Process) -> float:
-    """The seconds of CPU of a process and of its children that have ended."""
-    return sum(process.cpu_times()[:4])
-
-
-@dataclass
-class Stand:
-    """What the contestants share: the provider and the servers."""
-
-    stack: AsyncExitStack
-    env: dict[str, str] = field(default_factory=dict)
-    servers: dict[str, psutil.Process] = field(default_factory=dict)
-
-    async def build(self, needed: set[str | None]) -> None:
-        """Start the provider, and the servers that are needed."""
-        port = free_port()
-        provider = await Child.start("provider", [sys.executable, "-m", "benchmarks.provider", str(port)])
-        self.stack.push_async_callback(provider.stop)
-        self.env |= {
-            "DURABLE_LLM_API_BASE_HOSTS": LOOPBACK, "DURABLE_LLM_LOG_LEVEL": "WARNING", "OPENAI_API_KEY": "none",
-            "OPENAI_AGENTS_DISABLE_TRACING": "1", "OPENAI_BASE_URL": f"http://{LOOPBACK}:{port}/v1",
-            "PYTHONPATH": os.getcwd(),
-        }  # fmt: skip
-        if "temporal" in needed:
-            server = await self.stack.enter_async_context(DevServer(ServerOptions(port=0, ui_port=None, data=None)))
-            self.env |= {name: value for name, value in server.env.items() if value is not None}
-            self.servers["temporal"] = psutil.Process(server.child.pid)
-        if "postgres" in needed:
-            postgres = self.stack.enter_context(installed_postgres())
-            self.servers["postgres"] = psutil.Process(self.stack.enter_context(postgres.running()))
-            self.env["BENCH_POSTGRES"] = f"postgresql://{USER}:{PASSWORD}@{LOOPBACK}:{postgres.port}/bench"
-        self.env["BENCH_SQLITE"] = f"sqlite:///{self.stack.enter_context(TemporaryDirectory())}/bench.sqlite"
-
-    async def start(self, contestant: Contestant) -> Running:
-        """Start a contestant's worker and caller, and wait until both are ready."""
-        processes = {"server": self.servers[contestant.server]} if contestant.server else {}
-        if contestant.worker is not None:
-            ready = asyncio.Event()
-            worker = await Child.start(
-                contestant.name, [contestant.python, *contestant.worker], env=self.env,
-                on_line=lambda line: ready.set() if "ready" in line else None,
-            )  # fmt: skip
-            self.stack.push_async_callback(worker.stop)
-            async with asyncio.timeout(60):
-                await ready.wait()
-            processes["worker"] = psutil.Process(worker.pid)
-        caller = await asyncio.create_subprocess_exec(
-            contestant.python, *contestant.caller, env={**os.environ, **self.env}, limit=2**24,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        self.stack.callback(caller.kill)
-        if caller.stdout is None or await caller.stdout.readline() != b"ready\n":
-            raise RuntimeError(f"{contestant.name}: the caller did not start")
-        return Running(contestant, caller, {**processes, "caller": psutil.Process(caller.pid)})
+async def start(stand: Stand, contestant: Contestant) -> Running:
+    """Start a contestant's worker and caller, and wait until both are ready."""
+    processes = {"server": stand.servers[contestant.server]} if contestant.server else {}
+    if contestant.worker is not None:
+        processes["worker"] = await stand.worker([contestant.python, *contestant.worker])
+    caller = await asyncio.create_subprocess_exec(
+        contestant.python, *contestant.caller, env={**os.environ, **stand.env}, limit=2**24,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    stand.stack.callback(caller.kill)
+    if caller.stdout is None or await caller.stdout.readline() != b"ready\n":
+        raise RuntimeError(f"{contestant.name}: the caller did not start")
+    return Running(contestant, caller, {**processes, "caller": psutil.Process(caller.pid)})
 
 
 async def measure(contestants: Sequence[Contestant], rounds: int) -> Report:
@@ -185,7 +136,7 @@ async def measure(contestants: Sequence[Contestant], rounds: int) -> Report:
     async with AsyncExitStack() as stack:
         stand = Stand(stack)
         await stand.build({contestant.server for contestant in contestants})
-        running = [await stand.start(contestant) for contestant in contestants]
+        running = [await start(stand, contestant) for contestant in contestants]
         for one in running:
             await one.call(WARM_UP, WARM_UP)
             await one.call(1, WARM_UP)
@@ -214,7 +165,7 @@ def main() -> None:
     options = parser.parse_args()
     chosen = [one for one in CONTESTANTS if one.name in options.only]
     report = asyncio.run(measure(chosen, options.rounds))
-    Console(width=160).print(show(report))
+    Console(width=160).print(terminal(HEADINGS, rows(report)))
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.write_text(json.dumps(asdict(report), indent=1))
 

@@ -1,6 +1,11 @@
-"""A provider without latency: one canned chat completion, from a well-kept HTTP server, in a process of its own."""
+"""A provider without latency: a canned chat completion, from a well-kept HTTP server, in a process of its own.
+
+Below `/N/v1` it answers the model `m` only after N failures; the count starts again after each answer.
+"""
 
 import sys
+from collections import Counter
+from typing import Final
 
 from aiohttp import web
 
@@ -12,6 +17,9 @@ COMPLETION = {
     "choices": [{"index": 0, "message": {"role": "assistant", "content": "7"}, "finish_reason": "stop"}],
     "usage": {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6},
 }
+LONGEST_PROMPT: Final = 2**25
+
+_failed: Counter[str] = Counter()
 
 
 async def complete(request: web.Request) -> web.Response:
@@ -20,7 +28,25 @@ async def complete(request: web.Request) -> web.Response:
     return web.json_response(COMPLETION)
 
 
-if __name__ == "__main__":
-    app = web.Application()
+async def complete_after_failures(request: web.Request) -> web.Response:
+    """Fail as often as the path says, then answer."""
+    await request.read()
+    failures = request.match_info["failures"]
+    if _failed[failures] == int(failures):
+        _failed[failures] = 0
+        return web.json_response(COMPLETION)
+    _failed[failures] += 1
+    error = {"error": {"message": "The server had an error while processing your request.", "type": "server_error"}}
+    return web.json_response(error, status=500)
+
+
+def build() -> web.Application:
+    """The provider."""
+    app = web.Application(client_max_size=LONGEST_PROMPT)
     app.router.add_post("/v1/chat/completions", complete)
-    web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), access_log=None)
+    app.router.add_post(r"/{failures:\d+}/v1/chat/completions", complete_after_failures)
+    return app
+
+
+if __name__ == "__main__":
+    web.run_app(build(), host="127.0.0.1", port=int(sys.argv[1]), access_log=None)

@@ -1,7 +1,4 @@
-"""What `make bench` found: read, shown as a table, held against the bars, and put into docs/benchmarks.md.
-
-`python -m benchmarks.report bars | page`
-"""
+"""What `make bench` found, as rows and held against the bars. `make bench-bars` runs this."""
 
 import json
 import statistics
@@ -12,11 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Console
-from rich.table import Table
+
+from benchmarks.tables import Row, terminal
 
 REPORT: Final = Path(".durable-llm/bench/report.json")
-PAGE: Final = Path("docs/benchmarks.md")
-MARKS: Final = ("<!-- measured: make bench-page -->", "<!-- end of what was measured -->")
 
 FLOOR: Final = "Temporal's floor"
 OURS: Final = "durable-llm"
@@ -49,6 +45,19 @@ class Report:
     machine: Mapping[str, str | int | None]
     rounds: Mapping[str, Sequence[Round]]
 
+    @classmethod
+    def load(cls) -> "Report":
+        """The last report.
+
+        Raises:
+            SystemExit: There is none.
+        """
+        if not REPORT.exists():
+            raise SystemExit(f"There is no {REPORT}: run `make bench` first.")
+        read = json.loads(REPORT.read_text())
+        rounds = {name: [Round(**one) for one in rounds] for name, rounds in read["rounds"].items()}
+        return cls(read["machine"], rounds)
+
     @property
     def medians(self) -> dict[str, Round]:
         """Each contestant's figures, each the median of the rounds."""
@@ -66,29 +75,16 @@ def median(rounds: Sequence[Round]) -> Round:
     )
 
 
-def load() -> Report:
-    """The last report.
-
-    Raises:
-        SystemExit: There is none.
-    """
-    if not REPORT.exists():
-        raise SystemExit(f"There is no {REPORT}: run `make bench` first.")
-    read = json.loads(REPORT.read_text())
-    rounds = {name: [Round(**one) for one in rounds] for name, rounds in read["rounds"].items()}
-    return Report(read["machine"], rounds)
-
-
 HEADINGS: Final = (
     "", "p50, one caller", "of the floor", "calls/s, 100 callers", "of the floor", "p99/p50", "CPU ms a call",
     "server", "worker", "caller",
 )  # fmt: skip
 
 
-def rows(report: Report) -> Iterable[tuple[str, ...]]:
-    """The table's rows, as HEADINGS names the columns."""
+def rows(report: Report) -> Iterable[Row]:
+    """One row for each contestant, as HEADINGS names the columns."""
     medians = report.medians
-    floor = medians[FLOOR]
+    floor = next(iter(medians.values()))
     for name, one in medians.items():
         parts = (f"{one.cpu_ms[part]:.1f}" if part in one.cpu_ms else "" for part in ("server", "worker", "caller"))
         yield (
@@ -96,14 +92,6 @@ def rows(report: Report) -> Iterable[tuple[str, ...]]:
             f"{one.rate_per_s:.0f}", f"{one.rate_per_s / floor.rate_per_s:.2f}", f"{one.p99_ms / one.p50_ms:.2f}",
             f"{sum(one.cpu_ms.values()):.1f}", *parts,
         )  # fmt: skip
-
-
-def show(report: Report) -> Table:
-    """The table for a terminal."""
-    table = Table(*HEADINGS)
-    for row in rows(report):
-        table.add_row(*row)
-    return table
 
 
 @dataclass(frozen=True)
@@ -133,44 +121,16 @@ def bars(report: Report) -> list[Bar]:
     ]
 
 
-def markdown(report: Report) -> str:
-    """The table, the bars and a plot, for docs/benchmarks.md."""
-    table = [f"| {' | '.join(row)} |" for row in (HEADINGS, ["---"] * len(HEADINGS), *rows(report))]
-    held = [f"| {one.name} | {one.value:.2f} | {one.sign} {one.bar:g} | {'yes' if one.met else 'no'} |"
-            for one in bars(report)]  # fmt: skip
-    names = ", ".join(f'"{name}"' for name in report.rounds)
-    cost = ", ".join(f"{sum(one.cpu_ms.values()):.1f}" for one in report.medians.values())
-    plot = [
-        "```mermaid", "xychart-beta horizontal", '    title "CPU of a call, all processes together, ms"',
-        f"    x-axis [{names}]", f"    bar [{cost}]", "```",
-    ]  # fmt: skip
-    told = ", ".join(f"{name.replace('_gib', ', GiB')} {value}" for name, value in report.machine.items())
-    count = len(next(iter(report.rounds.values())))
-    lines = [
-        f"{count} rounds on: {told}.", "", *table, "", "| Bar | Measured | Wanted | Met |", "| --- | --- | --- | --- |",
-        *held, "", *plot,
-    ]  # fmt: skip
-    return "\n".join(lines)
+BAR_HEADINGS: Final = ("bar", "measured", "wanted", "")
 
 
-def write_page(report: Report) -> None:
-    """Put what was measured between the page's marks."""
-    before, _, rest = PAGE.read_text().partition(MARKS[0])
-    after = rest.partition(MARKS[1])[2]
-    PAGE.write_text(f"{before}{MARKS[0]}\n\n{markdown(report)}\n\n{MARKS[1]}{after}")
-
-
-def check(report: Report) -> int:
-    """Print each bar, and return 0 if all are met."""
-    table = Table("bar", "measured", "wanted", "")
+def bar_rows(report: Report) -> Iterable[Row]:
+    """One row for each bar, as BAR_HEADINGS names the columns."""
     for one in bars(report):
-        table.add_row(one.name, f"{one.value:.2f}", f"{one.sign} {one.bar:g}", "met" if one.met else "missed")
-    Console().print(table)
-    return 0 if all(one.met for one in bars(report)) else 1
+        yield one.name, f"{one.value:.2f}", f"{one.sign} {one.bar:g}", "met" if one.met else "missed"
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["page"]:
-        write_page(load())
-    else:
-        sys.exit(check(load()))
+    last = Report.load()
+    Console().print(terminal(BAR_HEADINGS, bar_rows(last)))
+    sys.exit(0 if all(one.met for one in bars(last)) else 1)

@@ -34,7 +34,7 @@ LONG_ROTATION_S: Final = 60.0
 """Seconds of a turn where ends are listed. Then the turns only find what the list has missed."""
 
 LOOK_S: Final = 1.0
-"""Seconds between two looks at the list."""
+"""Seconds until the next look at the list; half as long after one that found ends."""
 
 _KEPT: Final = 4
 """One slot in four belongs to the newest calls; with fewer than four slots they would have none."""
@@ -160,8 +160,9 @@ class LongPolls:
 
     async def _look(self, ended: Ended) -> None:
         """Give a slot to the calls that have ended, as long as some have none."""
+        pause_s = LOOK_S
         while self._queue:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(pause_s)
             try:
                 ids = await ended.latest()
             except RPCError as error:  # away, or it cannot list workflows: turns are short until it can
@@ -173,6 +174,7 @@ class LongPolls:
             self._queue = deque([*first, *(entry for entry in self._queue if entry[0] not in ids)])
             for _ in first:
                 self._end_oldest()
+            pause_s = LOOK_S / 2 if first else LOOK_S
 
     def _tick(self) -> None:
         """End one poll at a time while others queue."""

@@ -29,6 +29,10 @@ logger = logging.getLogger("durable_llm")
 POLLER_FRESH: Final = timedelta(seconds=70)
 """A worker polls for a minute at a time. One that has not polled for longer is gone, even if the server lists it."""
 
+SPACING_S: Final = 1.0
+"""Seconds between two checks: a few thousand awaited calls must not keep the server busy. What workers do to one call
+they mostly do to all, so the first check tells."""
+
 _LAST_EVENTS: Final = 20
 _TEXT_BYTES: Final = 500
 
@@ -68,6 +72,7 @@ class WorkerWatch:
                         text = "call %r waits: workers fail its task, and Temporal hands it out again: %s"
                         logger.warning(text, call_id, failed)
                         warned = True
+                await asyncio.sleep(SPACING_S)
             await asyncio.sleep(max(self._delay_s, POLLER_FRESH.total_seconds()))
 
     async def has_workers(self, task_queue: str) -> bool | None:

@@ -36,7 +36,7 @@ def end(call_id: str, close_time: datetime) -> SimpleNamespace:
 async def test_a_query_looks_a_little_beyond_the_last_end() -> None:
     """An end that is listed late is still found, whatever this machine's clock says."""
     namespace, yesterday = Namespace(), datetime.now(UTC) - timedelta(days=1)
-    ended = EndedCalls(cast(Client, namespace))
+    ended = EndedCalls(cast("Client", namespace))
     assert await ended.latest() == set()
     assert datetime.now(UTC) - namespace.since[0] > timedelta(minutes=4)
     soon = datetime.now(UTC) + timedelta(hours=3)
@@ -49,7 +49,7 @@ async def test_a_query_looks_a_little_beyond_the_last_end() -> None:
 async def test_old_ends_are_not_listed_for_ever() -> None:
     """While nothing ends, the queries move on with time."""
     namespace = Namespace()
-    ended = EndedCalls(cast(Client, namespace))
+    ended = EndedCalls(cast("Client", namespace))
     namespace.ends = [end("a", datetime.now(UTC))]
     await ended.latest()
     for _ in range(3):
@@ -61,7 +61,7 @@ async def test_old_ends_are_not_listed_for_ever() -> None:
 async def test_what_ends_while_ends_cannot_be_listed_is_listed_afterwards() -> None:
     """The queries wait for the first that is answered."""
     namespace = Namespace()
-    ended = EndedCalls(cast(Client, namespace))
+    ended = EndedCalls(cast("Client", namespace))
     namespace.ends = [end("a", datetime.now(UTC))]
     await ended.latest()
     await ended.latest()

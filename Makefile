@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo chaos attack dev test proofs check fmt bench bench-bars bench-page bench-handles outage exits wheel clean
+.PHONY: help install demo chaos attack dev test proofs check fmt bench bench-bars bench-growth bench-crowd bench-page bench-handles outage exits wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -67,10 +67,16 @@ bench: install $(BENCHED) ## what a call costs, beside Temporal's floor and what
 	$(BIN)/python -m benchmarks.bench
 
 bench-bars: install ## hold the last `make bench` against the bars
-	$(BIN)/python -m benchmarks.report bars
+	$(BIN)/python -m benchmarks.report
 
-bench-page: install ## put the last `make bench` into docs/benchmarks.md
-	$(BIN)/python -m benchmarks.report page
+bench-growth: install ## what a call costs with more attempts and longer prompts (2 minutes)
+	$(BIN)/python -m benchmarks.growth
+
+bench-crowd: install ## 1,000 attempts in flight, and 5,000 calls submitted at once (4 minutes)
+	$(BIN)/python -m benchmarks.crowd
+
+bench-page: install ## put what bench, bench-growth and bench-crowd found last into docs/benchmarks.md
+	$(BIN)/python -m benchmarks.page
 
 bench-handles: install ## 2,000 results awaited in one process, and fresh calls beside them (4 minutes)
 	$(BIN)/python -m benchmarks.handles

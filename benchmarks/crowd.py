@@ -59,6 +59,9 @@ class Crowd:
     known_max_s: float
 
 
+HEADINGS: Final = ("", "measured", "bar")
+
+
 def rows(crowd: Crowd) -> Iterable[Row]:
     """Each figure with its bar."""
     idle = crowd.idle_server + crowd.idle_client
@@ -138,7 +141,7 @@ async def run() -> Crowd:
 def main() -> None:
     """Measure, print and write the report."""
     crowd = asyncio.run(run())
-    Console(width=120).print(terminal(("", "measured", "bar"), rows(crowd)))
+    Console(width=120).print(terminal(HEADINGS, rows(crowd)))
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.write_text(json.dumps(asdict(crowd), indent=1))
 

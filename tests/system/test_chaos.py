@@ -6,19 +6,19 @@ from collections import Counter
 
 import pytest
 
-from tests.harness.chaos.checker import Terms, judge
+from tests.harness.chaos.checker import Expectations, verify
 from tests.harness.chaos.size import SHORT
 from tests.harness.parts.evidence import Case, Decider, Entry, History, Kill, Request, Try
 from tests.support import ROOT
 from workers.dev.children import Child
 
-PLAIN, STRUCK, TROUBLED, REFUSED = "chaos-x/call-0", "chaos-x/call-1", "chaos-x/call-2", "chaos-x/call-8"
-STRUCK_AT, SERVER_AT, JOB_AT = 11.0, 12.0, 13.0
-VICTIM, OTHER = 71, 72
+PLAIN, LOST_ONCE, TROUBLED, REFUSED = "chaos-x/call-0", "chaos-x/call-1", "chaos-x/call-2", "chaos-x/call-8"
+KILLED_AT, SERVER_AT, JOB_AT = 11.0, 12.0, 13.0
+KILLED, OTHER = 71, 72
 
 
 def request(call_id, started_at, ended_at, **fields):
-    """A request as the provider's journal tells it: served, unless `fields` say otherwise."""
+    """A request by the provider's journal: served, unless `fields` say otherwise."""
     return Request(**{
         "call_id": call_id, "provider": "openai", "model": "m", "started_at": started_at, "ended_at": ended_at,
         "status": 200, **fields,
@@ -26,12 +26,12 @@ def request(call_id, started_at, ended_at, **fields):
 
 
 def attempt(started_at, ended_at, ending="completed", worker=OTHER, **fields):
-    """An attempt as Temporal's events tell it."""
+    """An attempt by Temporal's events."""
     return Try(model="m", worker=worker, started_at=started_at, ended_at=ended_at, ending=ending, **fields)
 
 
 def entry(outcome, category=None, spec_index=0):
-    """An attempt as the ledger tells it."""
+    """An attempt by the ledger."""
     return Entry(spec_index=spec_index, outcome=outcome, category=category)
 
 
@@ -51,9 +51,9 @@ FAULTY = [
 
 PLAINLY = History(call_id=PLAIN, completed=True, tries=[attempt(10.0, 10.3)], ledger=[ANSWERED])
 LOSING = History(
-    call_id=STRUCK, completed=True, ledger=[LOST, ANSWERED],
-    tries=[attempt(10.0, 15.0, "timed_out", VICTIM, heartbeat_lost=True), attempt(18.0, 19.0)],
-    deciders=[Decider(worker=VICTIM, at=10.0), Decider(worker=OTHER, at=17.0)], decisions_s=[0.0, 0.0, 0.0],
+    call_id=LOST_ONCE, completed=True, ledger=[LOST, ANSWERED],
+    tries=[attempt(10.0, 15.0, "timed_out", KILLED, heartbeat_lost=True), attempt(18.0, 19.0)],
+    deciders=[Decider(worker=KILLED, at=10.0), Decider(worker=OTHER, at=17.0)], decisions_s=[0.0, 0.0, 0.0],
 )  # fmt: skip
 IN_TROUBLE = History(
     call_id=TROUBLED, completed=True, ledger=[*[FAILED] * len(FAULTY), SLOW, ANSWERED],
@@ -66,11 +66,11 @@ REJECTED = History(
     call_id=REFUSED, error="RequestRejectedError", tries=[attempt(10.0, 10.3, "failed")], ledger=[FAILED]
 )
 GOOD = Case(
-    expected=[PLAIN, STRUCK, TROUBLED, REFUSED],
+    expected=[PLAIN, LOST_ONCE, TROUBLED, REFUSED],
     requests=[
         request(PLAIN, 10.1, 10.2),
-        request(STRUCK, 10.1, 14.1),
-        request(STRUCK, 18.1, 18.9),
+        request(LOST_ONCE, 10.1, 14.1),
+        request(LOST_ONCE, 18.1, 18.9),
         *(request(TROUBLED, 20.1 + n, 20.3 + n, **fault) for n, fault in enumerate(FAULTY)),
         request(TROUBLED, 30.1, 38.1),
         request(TROUBLED, 40.1, 40.9),
@@ -78,14 +78,14 @@ GOOD = Case(
     ],
     histories=[PLAINLY, LOSING, IN_TROUBLE, REJECTED],
     kills=[
-        Kill(what="worker", pid=VICTIM, at=STRUCK_AT),
+        Kill(what="worker", pid=KILLED, at=KILLED_AT),
         Kill(what="server", pid=3, at=SERVER_AT, back_at=12.5),
         Kill(what="job", pid=4, at=JOB_AT),
     ],
 )
 """A good run in small: an answer at once, a lost worker, every fault, a rejection."""
-TERMS = Terms(
-    endings={PLAIN: "answered", STRUCK: "answered", TROUBLED: "answered", REFUSED: "rejected"},
+EXPECTED = Expectations(
+    endings={PLAIN: "answered", LOST_ONCE: "answered", TROUBLED: "answered", REFUSED: "rejected"},
     heartbeat_timeout_s=4.0, least_kills=1,
 )  # fmt: skip
 
@@ -93,7 +93,7 @@ GONE = "no call lost: each"
 SCRIPTED = "each call ended as the script"
 AGAIN = "no call asked again"
 ACCOUNTED = "each request belongs to an attempt"
-EXPLAINED = "each answer that nobody got"
+EXPLAINED = "each answer that was not used"
 TOLD = "the ledgers have each attempt"
 BOUNDED = "no call lost more than 3"
 SOON = "after a kill the next attempt"
@@ -102,14 +102,14 @@ WORKERS = "at least 1 workers were killed"
 SERVER = "the server was killed"
 JOB = "the job was killed"
 FAULTS = "the provider failed in each way"
-WAITED = "a provider's Retry-After was put"
+WAITED = "a provider asked for a wait"
 
 
 def broken(case):
     """The beginnings of the rules that did not hold."""
     known = (GONE, SCRIPTED, AGAIN, ACCOUNTED, EXPLAINED, TOLD, BOUNDED, SOON, KEPT)
     tested = (WORKERS, SERVER, JOB, FAULTS, WAITED)
-    names = [rule.rule for rule in judge(case, TERMS).rules if not rule.held]
+    names = [rule.rule for rule in verify(case, EXPECTED).rules if not rule.held]
     return {next(start for start in (*known, *tested) if name.startswith(start)) for name in names}
 
 
@@ -134,11 +134,11 @@ ENDLESS = [attempt(10.0 + n, 10.5 + n, "timed_out") for n in range(4)]
 CASES = {
     "a call that does not exist": (GOOD.model_copy(update={"expected": [*GOOD.expected, "chaos-x/call-9"]}), {GONE}),
     "a call that has not ended": (with_history(PLAINLY, completed=False), {GONE, SCRIPTED}),
-    "a call that ended otherwise": (with_history(REJECTED, error="DeadlineExceededError"), {SCRIPTED}),
+    "a call with another ending": (with_history(REJECTED, error="DeadlineExceededError"), {SCRIPTED}),
     "a request after the answer": (with_requests(request(PLAIN, 10.9, 11.0)), {AGAIN, ACCOUNTED}),
-    "two requests in one attempt": (with_requests(request(STRUCK, 10.2, 14.0)), {ACCOUNTED}),
-    "a request before any attempt": (with_requests(request(STRUCK, 9.0, 9.1)), {ACCOUNTED, EXPLAINED}),
-    "a request to another model": (with_requests(request(STRUCK, 10.2, 14.0, model="n")), {ACCOUNTED, EXPLAINED}),
+    "two requests in one attempt": (with_requests(request(LOST_ONCE, 10.2, 14.0)), {ACCOUNTED}),
+    "a request before any attempt": (with_requests(request(LOST_ONCE, 9.0, 9.1)), {ACCOUNTED, EXPLAINED}),
+    "a request to another model": (with_requests(request(LOST_ONCE, 10.2, 14.0, model="n")), {ACCOUNTED, EXPLAINED}),
     "a request of no call": (with_requests(request(None, 10.0, 10.1)), {ACCOUNTED}),
     "an answer that the ledger calls a failure": (
         with_history(IN_TROUBLE, ledger=[*[FAILED] * (len(FAULTY) + 1), ANSWERED]), {EXPLAINED},
@@ -164,9 +164,9 @@ CASES = {
     ),
     "nobody killed": (with_kills(), {WORKERS, SERVER, JOB}),
     "a worker killed before the request": (
-        with_kills(Kill(what="worker", pid=VICTIM, at=10.05), *GOOD.kills[1:]), {WORKERS},
+        with_kills(Kill(what="worker", pid=KILLED, at=10.05), *GOOD.kills[1:]), {WORKERS},
     ),
-    "another worker killed": (with_kills(Kill(what="worker", pid=OTHER, at=STRUCK_AT), *GOOD.kills[1:]), {WORKERS}),
+    "another worker killed": (with_kills(Kill(what="worker", pid=OTHER, at=KILLED_AT), *GOOD.kills[1:]), {WORKERS}),
     "a server that did not come back": (
         with_kills(GOOD.kills[0], Kill(what="server", pid=3, at=SERVER_AT), GOOD.kills[2]), {SERVER},
     ),
@@ -184,7 +184,7 @@ CASES = {
 
 def test_a_good_run_passes_and_is_counted():
     """Every rule holds, and the figures are those of the evidence."""
-    verdict = judge(GOOD, TERMS)
+    verdict = verify(GOOD, EXPECTED)
     assert broken(GOOD) == set()
     assert verdict.passed
     assert (verdict.calls, verdict.calls_lost, verdict.requests, verdict.attempts) == (4, 0, 14, 14)
@@ -192,7 +192,7 @@ def test_a_good_run_passes_and_is_counted():
     assert verdict.attempts_unknown == {"worker_lost": 1, "timeout": 1}
     assert (verdict.answers_served, verdict.answers_paid_again) == (5, {"worker_lost": 1, "timeout": 1})
     assert [(one.call_id, one.attempt, one.why) for one in verdict.paid_again] == [
-        (STRUCK, 1, "worker_lost"), (TROUBLED, 9, "timeout"),
+        (LOST_ONCE, 1, "worker_lost"), (TROUBLED, 9, "timeout"),
     ]  # fmt: skip
     assert verdict.kills.model_dump() == {"worker": 1, "worker_with_requests_open": 1, "server": 1, "job": 1}
     assert (verdict.resumed.longest_after_kill_s, verdict.resumed.longest_after_notice_s) == (7.0, 3.0)
@@ -202,13 +202,15 @@ def test_a_good_run_passes_and_is_counted():
 def test_a_fault_breaks_its_rules_and_no_other(case, rules):
     """Each fault is found by the rules that are about it, and fails the verdict."""
     assert broken(case) == rules
-    assert not judge(case, TERMS).passed
+    assert not verify(case, EXPECTED).passed
 
 
-def test_a_call_need_not_keep_a_wait_that_nobody_lived_to_tell_it():
-    """A refusal whose worker died before it could report is none for the call."""
-    unheard = request(STRUCK, 10.1, 14.1, status=429, retry_after=60.0)
-    assert broken(with_requests(unheard, without=lambda one: (one.call_id, one.started_at) == (STRUCK, 10.1))) == set()
+def test_a_call_need_not_keep_a_wait_that_it_was_not_told():
+    """A refusal does not count if its worker was killed before it could report it."""
+    unheard = request(LOST_ONCE, 10.1, 14.1, status=429, retry_after=60.0)
+    assert (
+        broken(with_requests(unheard, without=lambda one: (one.call_id, one.started_at) == (LOST_ONCE, 10.1))) == set()
+    )
 
 
 @pytest.mark.parametrize(
@@ -221,10 +223,10 @@ def test_a_call_need_not_keep_a_wait_that_nobody_lived_to_tell_it():
     ids=["its next worker", "the server", "a worker that had begun to decide"],
 )
 def test_a_call_that_was_hit_again_waits_anew(hit):
-    """The five seconds count from the last blow that the call itself suffered."""
+    """The five seconds count from the last kill that concerned the call itself."""
     late = LOSING.model_copy(update={"tries": [LOSING.tries[0], attempt(20.5, 21.0)]})
     case = GOOD.model_copy(update=hit)
-    histories = [late.model_copy(update={"stalled_at": one.stalled_at}) if one.call_id == STRUCK else one
+    histories = [late.model_copy(update={"stalled_at": one.stalled_at}) if one.call_id == LOST_ONCE else one
                  for one in case.histories]  # fmt: skip
     requests = [
         one.model_copy(update={"started_at": 20.6, "ended_at": 20.9}) if one.started_at == 18.1 else one
@@ -235,14 +237,14 @@ def test_a_call_that_was_hit_again_waits_anew(hit):
 
 def test_a_busy_machine_is_allowed_what_its_decisions_take():
     """Five seconds are for a machine that decides at once; what decisions took in this very run comes on top."""
-    assert judge(GOOD, TERMS).resumed.allowed_after_notice_s == 5.0
+    assert verify(GOOD, EXPECTED).resumed.allowed_after_notice_s == 5.0
     busy = with_history(PLAINLY, decisions_s=[1.0] * 100)
-    assert judge(busy, TERMS).resumed.allowed_after_notice_s == pytest.approx(8.0, abs=0.1)
+    assert verify(busy, EXPECTED).resumed.allowed_after_notice_s == pytest.approx(8.0, abs=0.1)
 
 
 @pytest.mark.timeout(240)
 async def test_a_short_run(tmp_path):
-    """40 calls, two workers, the server and the job killed: nobody lost, everything accounted for, exit code 0."""
+    """40 calls, two workers, the server and the job killed: no call lost, every rule kept, exit code 0."""
     lines = []
     command = [sys.executable, "-m", "tests.harness.chaos", "--short", "--folder", str(tmp_path)]
     chaos = await Child.start("the chaos run", command, env={"PYTHONPATH": str(ROOT)}, on_line=lines.append)
@@ -254,5 +256,5 @@ async def test_a_short_run(tmp_path):
     assert code == 0, shown
     verdict = json.loads((tmp_path / "verdict.json").read_text())
     assert (verdict["passed"], verdict["calls"], verdict["calls_lost"]) == (True, SHORT.calls, 0), shown
-    told = json.loads((tmp_path / "report.json").read_text())
-    assert Counter(told.values()) == verdict["calls_ended"], "the job was told otherwise than the histories say"
+    reported = json.loads((tmp_path / "report.json").read_text())
+    assert Counter(reported.values()) == verdict["calls_ended"], "the job's results differ from the histories"

@@ -6,12 +6,12 @@ import sys
 import pytest
 
 from tests.harness.demo import script
-from tests.harness.demo.checker import judge
+from tests.harness.demo.checker import verify
 from tests.harness.parts.evidence import Case, History, Kill, Request, Try
 from tests.support import ROOT
 from workers.dev.children import Child
 
-PLAIN, WAITED, STRUCK = "demo-x/step-1", "demo-x/step-2", "demo-x/step-7"
+PLAIN, WAITED, LOST_ONCE = "demo-x/step-1", "demo-x/step-2", "demo-x/step-7"
 
 
 def request(call_id, started_at, ended_at, *, status=200, retry_after=None, model="m"):
@@ -28,13 +28,13 @@ def answer(started_at, ended_at):
 
 
 GOOD = Case(
-    expected=[PLAIN, WAITED, STRUCK],
+    expected=[PLAIN, WAITED, LOST_ONCE],
     requests=[
         request(PLAIN, 10.1, 10.2),
         request(WAITED, 10.1, 10.2, status=429, retry_after=2.5),
-        request(STRUCK, 10.1, 18.1),
+        request(LOST_ONCE, 10.1, 18.1),
         request(WAITED, 12.8, 12.9),
-        request(STRUCK, 16.1, 16.2),
+        request(LOST_ONCE, 16.1, 16.2),
     ],
     histories=[
         History(call_id=PLAIN, completed=True, tries=[answer(10.0, 10.3)]),
@@ -44,7 +44,7 @@ GOOD = Case(
             tries=[Try(started_at=10.0, ended_at=10.3, ending="failed"), answer(12.7, 13.0)],
         ),
         History(
-            call_id=STRUCK,
+            call_id=LOST_ONCE,
             completed=True,
             tries=[Try(started_at=10.0, ended_at=15.0, ending="timed_out", heartbeat_lost=True), answer(16.0, 16.3)],
         ),
@@ -56,7 +56,7 @@ GOOD = Case(
 
 def broken(case):
     """The rules that did not hold."""
-    return [rule.rule for rule in judge(case).rules if not rule.held]
+    return [rule.rule for rule in verify(case).rules if not rule.held]
 
 
 def with_history(history):
@@ -79,7 +79,7 @@ UNACCOUNTED = "no request without an attempt in a call's history"
 KEPT = "every Retry-After was kept"
 WORKER = "the worker was killed while a request was open"
 JOB = "the job was killed between its calls' ends"
-TESTED = "a provider's Retry-After was put to the test"
+TESTED = "a provider asked for a wait, and the call waited"
 
 FAULTS = {
     "a call that never began": (GOOD.model_copy(update={"expected": [*GOOD.expected, "demo-x/step-9"]}), {LOST}),
@@ -105,11 +105,11 @@ FAULTS = {
         ),
         {KEPT},
     ),
-    "no request open at the kill": (with_requests(request(STRUCK, 10.1, 10.9), without={2}), {WORKER}),
+    "no request open at the kill": (with_requests(request(LOST_ONCE, 10.1, 10.9), without={2}), {WORKER}),
     "no attempt lost at the kill": (
         with_history(
             History(
-                call_id=STRUCK, completed=True,
+                call_id=LOST_ONCE, completed=True,
                 tries=[Try(started_at=10.0, ended_at=15.0, ending="failed"), answer(16.0, 16.3)],
             )
         ),
@@ -136,7 +136,7 @@ FAULTS = {
 
 def test_good_run_passes():
     """A run in which every rule holds passes, and its verdict counts calls and requests."""
-    verdict = judge(GOOD)
+    verdict = verify(GOOD)
     assert broken(GOOD) == []
     assert verdict.passed
     assert (verdict.calls, verdict.requests) == (3, 5)
@@ -146,7 +146,7 @@ def test_good_run_passes():
 def test_fault_breaks_its_rule_and_no_other(case, rules):
     """Each fault is found by the rule that is about it, and fails the verdict."""
     assert set(broken(case)) == rules
-    assert not judge(case).passed
+    assert not verify(case).passed
 
 
 def test_prompts_name_their_call_first():
@@ -163,7 +163,7 @@ def test_each_scripted_failure_meets_one_step():
 
 
 async def test_whole_demo(tmp_path):
-    """From nothing to the verdict: ten calls, two kills, nobody lost, nobody asked again, and exit code 0."""
+    """From nothing to the verdict: ten calls, two kills, no call lost, none asked again, and exit code 0."""
     lines = []
     command = [sys.executable, "-m", "tests.harness.demo", "--folder", str(tmp_path)]
     demo = await Child.start("the demo", command, env={"PYTHONPATH": str(ROOT)}, on_line=lines.append)

@@ -1,4 +1,4 @@
-"""`python -m tests.harness.chaos`: run it, show the figures, exit with 0 when every rule held and was put to the test."""
+"""`python -m tests.harness.chaos`: run it, show the figures, exit with 0 when every rule held."""
 
 import argparse
 from functools import partial
@@ -6,30 +6,32 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.harness.chaos.director import Director
+from tests.harness.chaos.kills import KillSchedule
+from tests.harness.chaos.processes import Processes
 from tests.harness.chaos.report import show_figures
 from tests.harness.chaos.size import FULL, SHORT, Size
-from tests.harness.chaos.stage import Stage
-from tests.harness.parts.program import leave
+from tests.harness.parts.log import Log
+from tests.harness.parts.program import run_program
 from tests.harness.parts.report import show_verdict
-from tests.harness.parts.teller import Teller
 
 
 async def run(folder: Path, size: Size, console: Console) -> bool:
-    """Run the chaos. Whether the checker is satisfied."""
-    teller = Teller(lambda line: console.print(line, markup=False))
-    async with Stage(folder, teller.say, size) as stage:
-        await Director(stage).play()
-        teller.say("the job has ended; the checker recounts")
-        verdict = await stage.judge()
+    """Run it. Returns whether every rule held."""
+    log = Log(lambda line: console.print(line, markup=False))
+    async with Processes(folder, log.say, size) as processes:
+        await KillSchedule(processes).run()
+        log.say("the job has ended; the checker counts")
+        verdict = await processes.verify()
     show_figures(verdict, console)
     show_verdict(verdict, console)
-    teller.say(f"the end; verdict: {'passed' if verdict.passed else 'FAILED'}, in {folder / 'verdict.json'}")
+    log.say(f"done; verdict: {'passed' if verdict.passed else 'FAILED'}, in {folder / 'verdict.json'}")
     return verdict.passed
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.harness.chaos", description="Calls while everything dies.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.harness.chaos", description="Calls while processes are killed."
+    )
     parser.add_argument("--short", action="store_true", help=f"{SHORT.calls} calls and fewer kills")
     parser.add_argument("--folder", type=Path, default=Path(".durable-llm/chaos"), help="where the run's files go")
     return parser.parse_args()
@@ -37,4 +39,4 @@ def _arguments() -> argparse.Namespace:
 
 if __name__ == "__main__":
     given = _arguments()
-    leave(partial(run, given.folder, SHORT if given.short else FULL))
+    run_program(partial(run, given.folder, SHORT if given.short else FULL))

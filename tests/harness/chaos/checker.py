@@ -1,7 +1,7 @@
-"""The verdict on a chaos run: a program of its own that takes nobody's word.
+"""The verdict on a chaos run, by a program that reads only what the provider and Temporal recorded.
 
-It reads the evidence (see `tests/harness/parts/evidence.py`), recounts, and applies the rules below. A rule also fails when
-the run gave it nothing to judge: a run in which nobody died in mid-request has shown nothing.
+It reads the evidence (see `tests/harness/parts/evidence.py`), counts, and applies the rules below. Some rules fail when
+the run had no case of what they are about, for example no worker killed while requests were open.
 """
 
 from argparse import Namespace
@@ -14,27 +14,27 @@ from temporalio.client import Client
 
 from durable_llm import Category, Outcome
 from tests.harness.chaos import script
-from tests.harness.chaos.account import Resumption, Spare, ending, entry_of, resumptions, spares
 from tests.harness.chaos.figures import (
     RESUMED_WITHIN_S,
     ChaosVerdict,
     counted,
     killed,
-    summed_up,
+    resumed_in_time,
     unknown,
     without_request,
 )
+from tests.harness.chaos.recovery import Resumption, UnusedAnswer, ending, entry_of, resumptions, unused_answers
 from tests.harness.parts import rules
-from tests.harness.parts.checking import checking, deliver
-from tests.harness.parts.evidence import Case, gather
-from tests.harness.parts.rules import Rule, no_faults, some_shown
+from tests.harness.parts.checker import checker_arguments, run_checker
+from tests.harness.parts.evidence import Case, collect
+from tests.harness.parts.rules import Rule, at_least, no_faults
 
 LOST_PER_MODEL = 3
 """Attempts that a call may lose with its workers at one model: the first, and two more."""
 
 
-class Terms(BaseModel):
-    """What the checker must know of a run beforehand."""
+class Expectations(BaseModel):
+    """What the checker is told about a run."""
 
     endings: dict[str, str]
     """How each call must end, by its id."""
@@ -42,12 +42,14 @@ class Terms(BaseModel):
     least_kills: int
 
 
-def judge(case: Case, terms: Terms) -> ChaosVerdict:
+def verify(case: Case, expected: Expectations) -> ChaosVerdict:
     """Apply all rules and count."""
-    resumed, spare, struck = list(resumptions(case, terms.heartbeat_timeout_s)), list(spares(case)), list(_struck(case))
-    soon = summed_up(case, resumed)
-    found = [*_promises(case, terms, spare, _late(resumed, soon.allowed_after_notice_s)), *_tests(case, terms, struck)]
-    again = [one for one in spare if one.again]
+    resumed, unused = list(resumptions(case, expected.heartbeat_timeout_s)), list(unused_answers(case))
+    killed_busy = list(_killed_busy(case))
+    soon = resumed_in_time(case, resumed)
+    late = _late(resumed, soon.allowed_after_notice_s)
+    found = [*_guarantees(case, expected, unused, late), *_coverage(case, expected, killed_busy)]
+    again = [one for one in unused if one.again]
     return ChaosVerdict(
         passed=all(rule.held for rule in found),
         calls=len(case.expected),
@@ -60,23 +62,27 @@ def judge(case: Case, terms: Terms) -> ChaosVerdict:
         attempts_unknown=unknown(case),
         answers_served=sum(request.served for request in case.requests),
         answers_paid_again=counted(one.why or "unexplained" for one in again),
-        kills=killed(case, len(struck)),
+        kills=killed(case, len(killed_busy)),
         resumed=soon,
         paid_again=again,
     )
 
 
-def _promises(case: Case, terms: Terms, spare: list[Spare], late: Iterator[str]) -> list[Rule]:
+def _guarantees(case: Case, expected: Expectations, unused: list[UnusedAnswer], late: Iterator[str]) -> list[Rule]:
     return [
         no_faults("no call lost: each ended", _lost(case)),
-        no_faults("each call ended as the script wants it", _otherwise(case, terms)),
+        no_faults("each call ended as the script wants it", _wrong_endings(case, expected)),
         no_faults("no call asked again after its answer was in history", rules.asked_again(case)),
-        no_faults("each request belongs to an attempt, and no attempt made two", rules.unaccounted(case)),
-        no_faults("each answer that nobody got is an attempt of unknown outcome in its ledger", _unexplained(spare)),
-        no_faults("the ledgers have each attempt of the histories, and each lost one as unknown", _untold(case)),
-        no_faults(f"no call lost more than {LOST_PER_MODEL} attempts at one model with its workers", _killers(case)),
+        no_faults("each request belongs to an attempt, and no attempt made two", rules.unexplained_requests(case)),
+        no_faults("each answer that was not used is an attempt of unknown outcome in its ledger", _unexplained(unused)),
         no_faults(
-            f"after a kill the next attempt came within the heartbeat timeout ({terms.heartbeat_timeout_s:g} s) "
+            "the ledgers have each attempt of the histories, and each lost one as unknown", _missing_in_ledger(case)
+        ),
+        no_faults(
+            f"no call lost more than {LOST_PER_MODEL} attempts at one model with its workers", _lost_too_often(case)
+        ),
+        no_faults(
+            f"after a kill the next attempt came within the heartbeat timeout ({expected.heartbeat_timeout_s:g} s) "
             f"+ {RESUMED_WITHIN_S:g} s",
             late,
         ),
@@ -88,14 +94,14 @@ LONG_RUN: Final = 100
 """Calls from which every kind of fault must have been met."""
 
 
-def _tests(case: Case, terms: Terms, struck: list[str]) -> list[Rule]:
-    least = terms.least_kills
+def _coverage(case: Case, expected: Expectations, killed_busy: list[str]) -> list[Rule]:
+    least = expected.least_kills
     return [
-        some_shown(f"at least {least} workers were killed while requests were open", iter(struck), least),
-        some_shown("the server was killed while requests were open, and came back", _server_kills(case)),
-        some_shown("the job was killed between its calls' ends", rules.job_kills(case)),
-        some_shown("the provider failed in each way of the script", _faults(case), _least_kinds(case)),
-        some_shown("a provider's Retry-After was put to the test", rules.waits(case)),
+        at_least(f"at least {least} workers were killed while requests were open", iter(killed_busy), least),
+        at_least("the server was killed while requests were open, and came back", _server_kills(case)),
+        at_least("the job was killed between its calls' ends", rules.job_kills(case)),
+        at_least("the provider failed in each way of the script", _faults(case), _least_kinds(case)),
+        at_least("a provider asked for a wait, and the call waited", rules.waits(case)),
     ]
 
 
@@ -104,31 +110,31 @@ def _lost(case: Case) -> Iterator[str]:
     yield from (f"{call_id} has not ended" for call_id in case.expected if call_id not in ended)
 
 
-def _otherwise(case: Case, terms: Terms) -> Iterator[str]:
+def _wrong_endings(case: Case, expected: Expectations) -> Iterator[str]:
     for history in case.histories:
-        wanted, came = terms.endings.get(history.call_id), ending(history)
+        wanted, came = expected.endings.get(history.call_id), ending(history)
         if came != wanted:
             yield f"{history.call_id} ended as {came} instead of {wanted}"
 
 
-def _unexplained(spare: list[Spare]) -> Iterator[str]:
-    for one in spare:
+def _unexplained(unused: list[UnusedAnswer]) -> Iterator[str]:
+    for one in unused:
         if one.why is None:
-            yield f"{one.call_id}: {one.model} served attempt {one.attempt}, whose end the ledger claims to know"
+            yield f"{one.call_id}: {one.model} served attempt {one.attempt}, whose outcome the ledger does not call unknown"
 
 
-def _untold(case: Case) -> Iterator[str]:
+def _missing_in_ledger(case: Case) -> Iterator[str]:
     for history in case.histories:
         if len(history.ledger) != len(history.tries):
             yield f"{history.call_id} made {len(history.tries)} attempts; its ledger has {len(history.ledger)}"
         for number, one in enumerate(history.tries, 1):
             entry = entry_of(history, number)
-            told = entry is not None and (entry.outcome, entry.category) == (Outcome.UNKNOWN, Category.WORKER_LOST)
-            if one.ending == "timed_out" and not told:
-                yield f"{history.call_id} lost attempt {number}; its ledger does not say so"
+            recorded = entry is not None and (entry.outcome, entry.category) == (Outcome.UNKNOWN, Category.WORKER_LOST)
+            if one.ending == "timed_out" and not recorded:
+                yield f"{history.call_id} lost attempt {number}; its ledger has another outcome"
 
 
-def _killers(case: Case) -> Iterator[str]:
+def _lost_too_often(case: Case) -> Iterator[str]:
     for history in case.histories:
         lost = Counter(entry.spec_index for entry in history.ledger if entry.category == Category.WORKER_LOST)
         yield from (f"{history.call_id} lost {n} at model {index}" for index, n in lost.items() if n > LOST_PER_MODEL)
@@ -143,8 +149,8 @@ def _late(resumed: list[Resumption], allowed_s: float) -> Iterator[str]:
             )
 
 
-def _struck(case: Case) -> Iterator[str]:
-    """Kills that journal and histories both show: requests open at the moment, and their attempts lost."""
+def _killed_busy(case: Case) -> Iterator[str]:
+    """Kills at which requests were open, by the journal, and whose attempts were lost, by the histories."""
     for kill in rules.kills_of(case, "worker"):
         lost = sum(
             any(rules.open_at(one, kill.at) for one in rules.matched(case, history).get(number, []))
@@ -171,7 +177,7 @@ def _faults(case: Case) -> Iterator[str]:
 
 
 def _least_kinds(case: Case) -> int:
-    """All of them; of a short run all but one: the few calls that were to meet it may have lost their workers first."""
+    """All of them; in a short run all but one, because the few calls that meet it may lose their workers before."""
     return len(_fault_kinds()) - (1 if len(case.expected) < LONG_RUN else 0)
 
 
@@ -187,15 +193,15 @@ def _kind(fault: str) -> str:
 
 
 async def check(given: Namespace, client: Client) -> ChaosVerdict:
-    """Gather the evidence and judge it."""
+    """Collect the evidence and apply the rules."""
     endings = {script.call_id(given.run, number): script.plan(number).ends for number in range(given.calls)}
-    terms = Terms(endings=endings, heartbeat_timeout_s=given.heartbeat_timeout, least_kills=given.least_kills)
-    return judge(await gather(list(endings), given.provider, given.kills, client), terms)
+    expected = Expectations(endings=endings, heartbeat_timeout_s=given.heartbeat_timeout, least_kills=given.least_kills)
+    return verify(await collect(list(endings), given.provider, given.kills, client), expected)
 
 
 if __name__ == "__main__":
-    parser = checking()
+    parser = checker_arguments()
     parser.add_argument("--calls", type=int, required=True, help="how many calls the job submits")
     parser.add_argument("--heartbeat-timeout", type=float, required=True, help="the workers' setting, seconds")
     parser.add_argument("--least-kills", type=int, required=True, help="workers that must die with requests open")
-    deliver(parser, check)
+    run_checker(parser, check)

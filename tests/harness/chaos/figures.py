@@ -1,4 +1,4 @@
-"""What the chaos run's checker counts, and the verdict that carries it."""
+"""What the chaos run's checker counts, and its verdict."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,14 +7,14 @@ from statistics import median, quantiles
 from pydantic import BaseModel
 
 from durable_llm import Outcome
-from tests.harness.chaos.account import Resumption, Spare
+from tests.harness.chaos.recovery import Resumption, UnusedAnswer
 from tests.harness.parts.evidence import Case
 from tests.harness.parts.rules import Verdict, matched
 
 RESUMED_WITHIN_S = 5.0
 """From the moment that a loss can be known to the next attempt, on a machine that decides at once."""
 _STEPS = 3
-"""Steps to the next attempt in which somebody has to take a task: a wait is decided, its end is, the attempt begins."""
+"""Tasks that workers take until the next attempt: one decides the wait, one ends it, one begins the attempt."""
 
 
 class Kills(BaseModel):
@@ -54,11 +54,11 @@ class ChaosVerdict(Verdict):
     """Answers beyond the first of their call, by why they were asked for."""
     kills: Kills
     resumed: Resumed
-    paid_again: list[Spare]
+    paid_again: list[UnusedAnswer]
 
 
 def without_request(case: Case) -> int:
-    """Attempts that asked nobody: their workers died before, or nobody ever took them."""
+    """Attempts without a request: their workers were killed before it, or no worker took them."""
     made = sum(number is not None for history in case.histories for number in matched(case, history))
     return sum(len(history.tries) for history in case.histories) - made
 
@@ -69,13 +69,15 @@ def unknown(case: Case) -> dict[str, int]:
     return counted(entry.category for entry in entries if entry.outcome == Outcome.UNKNOWN)
 
 
-def killed(case: Case, struck: int) -> Kills:
-    """The kills; `struck` of the workers had requests open."""
+def killed(case: Case, killed_busy: int) -> Kills:
+    """The kills; `killed_busy` of the workers had requests open."""
     counts = Counter(kill.what for kill in case.kills)
-    return Kills(worker=counts["worker"], worker_with_requests_open=struck, server=counts["server"], job=counts["job"])
+    return Kills(
+        worker=counts["worker"], worker_with_requests_open=killed_busy, server=counts["server"], job=counts["job"]
+    )
 
 
-def summed_up(case: Case, resumed: list[Resumption]) -> Resumed:
+def resumed_in_time(case: Case, resumed: list[Resumption]) -> Resumed:
     """How soon calls went on, and how soon they had to on a machine as busy as this one."""
     decisions = [0.0, 0.0, *(seconds for history in case.histories for seconds in history.decisions_s)]
     decision_s = quantiles(decisions, n=20)[-1]

@@ -1,4 +1,4 @@
-"""The agent job: many independent calls under fixed ids, some of which cannot succeed.
+"""The agent job: many independent calls under fixed ids, some of which cannot be answered.
 
 It keeps no state: after it was killed it submits the same calls again, and so attaches to what is already there.
 """
@@ -14,8 +14,8 @@ from pathlib import Path
 from durable_llm import AllModelsExhaustedError, Dispatcher, DurableLLMError, RequestRejectedError
 from tests.harness.chaos import script
 
-TELLS = "calls have ended"
-"""How each line of progress closes."""
+PROGRESS = "calls have ended"
+"""How each line of progress ends."""
 _LINES = 10
 """Lines of progress in all."""
 
@@ -38,7 +38,7 @@ class Job:
             self.endings[script.call_id(self._given.run, number)] = await self._call(number)
             done, calls = len(self.endings), self._given.calls
             if done % max(calls // _LINES, 1) == 0:
-                print(f"{done} of {calls} {TELLS}", flush=True)
+                print(f"{done} of {calls} {PROGRESS}", flush=True)
 
     async def _call(self, number: int) -> str:
         handle = await self._dispatcher.submit(

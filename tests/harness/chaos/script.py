@@ -1,7 +1,7 @@
 """What the job asks, and how the simulated provider fails.
 
 Each call has models of its own, so that a failure scripted for a model meets that call and no other. Every answer takes
-a while: a request that is open when its worker dies is what the run is about.
+a while, so that requests are open when their worker is killed.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _TOO_LONG_S: Final = TIMEOUT_S + 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a call goes through before it ends."""
+    """What happens to a call before it ends."""
 
     faults: tuple[tuple[Behavior, ...], ...] = ()
     """How the provider treats the call's first model, its second, ..."""
@@ -64,12 +64,12 @@ PLANS: Final = (
 
 
 def plan(number: int) -> Plan:
-    """What the call goes through."""
+    """What happens to the call."""
     return PLANS[number % len(PLANS)]
 
 
 def call_id(run: str, number: int) -> str:
-    """The call's id: the same in every life of the job."""
+    """The call's id: the same after each restart of the job."""
     return f"chaos-{run}/call-{number}"
 
 
@@ -81,7 +81,7 @@ def prompt(run: str, number: int) -> str:
 def config(number: int, openai: str, anthropic: str) -> LLMConfig:
     """The call's chain, at the simulated provider's addresses.
 
-    Three models: a call that three deaths in a row drive from its second one is still answered.
+    Three models: a call that loses three workers in a row at its second model is still answered.
     """
     extra = {"stream": True} if plan(number).streams else {}
     names, bases = ("openai", "anthropic", "openai"), (openai, anthropic, openai)

@@ -8,7 +8,7 @@ from typing import Final
 from workers.dev.server import DevServer, ServerOptions
 
 _AWAY_S: Final = 0.5
-"""Seconds that nobody listens, over those that a start takes."""
+"""Seconds between the kill and the start."""
 
 
 class RestartedServer(DevServer):

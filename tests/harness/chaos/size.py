@@ -1,9 +1,9 @@
-"""How large a run is: calls, workers, and who is killed in which order."""
+"""How large a run is: calls, workers, and which processes are killed, in which order."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Victim = Literal["worker", "job", "server"]
+Target = Literal["worker", "job", "server"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,25 +14,25 @@ class Size:
     at_once: int
     """Calls that the job has open at a time."""
     workers: int
-    victims: tuple[Victim, ...]
-    """Who is killed, in this order, until the job has ended."""
+    targets: tuple[Target, ...]
+    """Which processes are killed, in this order, until the job has ended."""
     least_kills: int
-    """Workers that must have died with requests open, or the run has shown too little."""
+    """Workers that must be killed with requests open, or the verdict is not good."""
     pause_s: float
     """Between one kill and the next."""
     heartbeat_timeout_s: int
     limit_s: float
-    """After this long a run is given up."""
+    """After this long the run fails."""
 
 
-_MORE: Final[tuple[Victim, ...]] = ("worker",) * 7
+_MORE: Final[tuple[Target, ...]] = ("worker",) * 7
 
 FULL: Final = Size(
-    calls=200, at_once=16, workers=3, victims=("worker", "worker", "job", "worker", "server", *_MORE),
+    calls=200, at_once=16, workers=3, targets=("worker", "worker", "job", "worker", "server", *_MORE),
     least_kills=5, pause_s=4.0, heartbeat_timeout_s=5, limit_s=400.0,
 )  # fmt: skip
 
 SHORT: Final = Size(
-    calls=40, at_once=12, workers=3, victims=("worker", "job", "worker", "server"),
+    calls=40, at_once=12, workers=3, targets=("worker", "job", "worker", "server"),
     least_kills=2, pause_s=2.0, heartbeat_timeout_s=5, limit_s=150.0,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""`python -m tests.harness.demo`: run the demo, show what happened, exit with 0 when the checker is satisfied."""
+"""`python -m tests.harness.demo`: run the demo, show what happened, exit with 0 when every rule holds."""
 
 import argparse
 import asyncio
@@ -8,36 +8,36 @@ from pathlib import Path
 from rich.console import Console
 
 from tests.harness.demo import report
-from tests.harness.demo.director import play
-from tests.harness.demo.narrator import Narrator
-from tests.harness.demo.stage import Stage
-from tests.harness.parts.program import leave
+from tests.harness.demo.kills import run_job_with_kills
+from tests.harness.demo.processes import Processes
+from tests.harness.demo.progress import Progress
+from tests.harness.parts.program import run_program
 from tests.harness.parts.report import show_verdict
 
 
 async def run(folder: Path, keep: bool, console: Console) -> bool:
-    """Run the demo; with `keep`, leave everything up until Ctrl-C. Whether the checker is satisfied."""
+    """Run the demo; with `keep`, leave everything up until Ctrl-C. Returns whether every rule holds."""
     report.show_script(console)
-    narrator = Narrator(lambda line: console.print(line, markup=False))
-    async with Stage(folder, narrator.say) as stage:
-        console.print(f"         watch it in Temporal's UI: {report.ui_link(stage.ui_url, stage.run)}")
-        telling = asyncio.create_task(narrator.follow(stage.dispatcher, stage.run))
+    progress = Progress(lambda line: console.print(line, markup=False))
+    async with Processes(folder, progress.say) as processes:
+        console.print(f"         watch it in Temporal's UI: {report.ui_link(processes.ui_url, processes.run)}")
+        following = asyncio.create_task(progress.follow(processes.dispatcher, processes.run))
         try:
-            await play(stage)
-            await telling
+            await run_job_with_kills(processes)
+            await following
         finally:
-            telling.cancel()
-        await report.show_calls(stage.dispatcher, stage.run, console)
-        verdict = await stage.judge()
+            following.cancel()
+        await report.show_calls(processes.dispatcher, processes.run, console)
+        verdict = await processes.verify()
         show_verdict(verdict, console)
-        narrator.say(f"the end; verdict: {'passed' if verdict.passed else 'FAILED'}, in {folder / 'verdict.json'}")
+        progress.say(f"done; verdict: {'passed' if verdict.passed else 'FAILED'}, in {folder / 'verdict.json'}")
         if keep:
-            await _keep(stage, console)
+            await _keep(processes, console)
     return verdict.passed
 
 
-async def _keep(stage: Stage, console: Console) -> None:
-    console.print(f"Temporal's UI stays up until Ctrl-C: {report.ui_link(stage.ui_url, stage.run)}")
+async def _keep(processes: Processes, console: Console) -> None:
+    console.print(f"Temporal's UI stays up until Ctrl-C: {report.ui_link(processes.ui_url, processes.run)}")
     try:
         await asyncio.Event().wait()
     except asyncio.CancelledError:
@@ -53,4 +53,4 @@ def _arguments() -> argparse.Namespace:
 
 if __name__ == "__main__":
     given = _arguments()
-    leave(partial(run, given.folder, given.keep))
+    run_program(partial(run, given.folder, given.keep))

@@ -1,7 +1,7 @@
-"""The verdict on a run: a program of its own that takes nobody's word.
+"""The verdict on a run, by a program that reads only what providers and Temporal recorded.
 
-It reads the evidence (see `tests/harness/parts/evidence.py`) and applies the rules below. A rule also fails when the run
-gave it nothing to judge: a demo that killed nothing has shown nothing.
+It reads the evidence (see `tests/harness/parts/evidence.py`) and applies the rules below. Some rules fail when the run
+had no case of what they are about, for example no kill.
 """
 
 from argparse import Namespace
@@ -11,21 +11,21 @@ from temporalio.client import Client
 
 from tests.harness.demo import script
 from tests.harness.parts import rules
-from tests.harness.parts.checking import checking, deliver
-from tests.harness.parts.evidence import Case, gather
-from tests.harness.parts.rules import Verdict, no_faults, some_shown
+from tests.harness.parts.checker import checker_arguments, run_checker
+from tests.harness.parts.evidence import Case, collect
+from tests.harness.parts.rules import Verdict, at_least, no_faults
 
 
-def judge(case: Case) -> Verdict:
+def verify(case: Case) -> Verdict:
     """Apply all rules."""
     found = [
         no_faults("no call lost: each ended with an answer", _lost(case)),
         no_faults("no call asked again after its answer was in history", rules.asked_again(case)),
-        no_faults("no request without an attempt in a call's history", rules.unaccounted(case)),
+        no_faults("no request without an attempt in a call's history", rules.unexplained_requests(case)),
         no_faults("every Retry-After was kept", rules.too_early(case)),
-        some_shown("a provider's Retry-After was put to the test", rules.waits(case)),
-        some_shown("the worker was killed while a request was open", _worker_kills(case)),
-        some_shown("the job was killed between its calls' ends", rules.job_kills(case)),
+        at_least("a provider asked for a wait, and the call waited", rules.waits(case)),
+        at_least("the worker was killed while a request was open", _worker_kills(case)),
+        at_least("the job was killed between its calls' ends", rules.job_kills(case)),
     ]
     passed = all(rule.held for rule in found)
     return Verdict(passed=passed, calls=len(case.histories), requests=len(case.requests), rules=found)
@@ -51,10 +51,10 @@ def _worker_kills(case: Case) -> Iterator[str]:
 
 
 async def check(given: Namespace, client: Client) -> Verdict:
-    """Gather the evidence and judge it."""
+    """Collect the evidence and apply the rules."""
     expected = [script.call_id(given.run, step.number) for step in script.STEPS]
-    return judge(await gather(expected, given.provider, given.kills, client))
+    return verify(await collect(expected, given.provider, given.kills, client))
 
 
 if __name__ == "__main__":
-    deliver(checking(), check)
+    run_checker(checker_arguments(), check)

@@ -1,4 +1,4 @@
-"""The table at the end: what each call went through."""
+"""The table at the end: each attempt of each call."""
 
 from urllib.parse import quote
 
@@ -8,19 +8,19 @@ from rich.table import Table
 
 from durable_llm import Action, Attempt, Dispatcher, Outcome
 from tests.harness.demo import script
-from tests.harness.demo.narrator import cost
+from tests.harness.demo.progress import cost
 
 
 def show_script(console: Console) -> None:
     """Say what is going to happen to each step."""
-    console.print("An agent job makes ten calls. The script has in store for them:")
+    console.print("An agent job makes ten calls. What will happen to them:")
     for step in script.STEPS:
         console.print(f"  step-{step.number:<3} {step.story}", style="dim")
 
 
 async def show_calls(dispatcher: Dispatcher, run: str, console: Console) -> None:
     """Print a line for each attempt of each call, and what all of them cost."""
-    table = Table("call", "model", "came to", "and then", "cost", box=SIMPLE_HEAD)
+    table = Table("call", "model", "result", "decision", "cost", box=SIMPLE_HEAD)
     known, complete = 0.0, True
     for step in script.STEPS:
         result = await dispatcher.attach(script.call_id(run, step.number)).result()

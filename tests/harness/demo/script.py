@@ -107,7 +107,7 @@ _PAGE: Final = "When the wind passes 20 m/s the harbour master stops the cranes 
 
 
 def call_id(run: str, number: int) -> str:
-    """The step's id: the same in every life of the job, which is all that it needs to find its calls again."""
+    """The step's id: the same after each restart of the job, so that it finds its calls again."""
     return f"demo-{run}/step-{number}"
 
 

@@ -1,8 +1,7 @@
-"""What was written down during a run: the providers' journals, the calls' histories, the times of the kills.
+"""What was recorded during a run: the providers' journals, the calls' histories, the times of the kills.
 
-Everything is read from who wrote it first, by means of their own: the journals over llmock's HTTP, the histories as
-Temporal's events. Nothing of the dispatcher's client takes part, and nothing that the job says. The ledger is read too,
-from the history's last event, but as a claim to be compared with the rest.
+Everything is read at its source: the journals over llmock's HTTP, the histories as Temporal's events. The dispatcher's
+client and what the job prints are not used. The ledger, in the history's last event, is compared with the rest.
 """
 
 import json
@@ -60,7 +59,7 @@ class Request(Evidence):
 
 
 class Try(Evidence):
-    """An attempt as Temporal's events tell it."""
+    """An attempt by Temporal's events."""
 
     model: str | None = None
     """The provider's name of the model; None when it is not known."""
@@ -74,7 +73,7 @@ class Try(Evidence):
 
 
 class Entry(Evidence):
-    """An attempt as the call's ledger tells it."""
+    """An attempt by the call's ledger."""
 
     spec_index: int
     outcome: str | None = None
@@ -90,7 +89,7 @@ class Decider(Evidence):
 
 
 class History(Evidence):
-    """A call as Temporal's events tell it."""
+    """A call by Temporal's events."""
 
     call_id: str
     completed: bool = False
@@ -101,9 +100,9 @@ class History(Evidence):
     ledger: list[Entry] = []
     deciders: list[Decider] = []
     stalled_at: list[float] = []
-    """When Temporal gave up on workers that had begun to decide and never did."""
+    """When a workflow task timed out that a worker had begun."""
     decisions_s: list[float] = []
-    """Seconds from something to decide to the decision, wherever no worker died in between."""
+    """Seconds from each workflow task's schedule to its completion, where no worker was killed in between."""
 
     @property
     def answered_at(self) -> float | None:
@@ -112,13 +111,13 @@ class History(Evidence):
 
 
 class Kill(Evidence):
-    """A SIGKILL by the director."""
+    """A SIGKILL."""
 
     what: Literal["worker", "job", "server"]
     pid: int
     at: float
     back_at: float | None = None
-    """When it was up again; None: that is not noted."""
+    """When it was up again; None: not recorded."""
 
 
 class Case(Evidence):
@@ -131,7 +130,7 @@ class Case(Evidence):
     kills: list[Kill]
 
 
-async def gather(expected: list[str], providers: list[str], kills: list[Kill], client: Client) -> Case:
+async def collect(expected: list[str], providers: list[str], kills: list[Kill], client: Client) -> Case:
     """Read the journals of the `providers` (their addresses), the histories."""
     requests = [_request(record) for root in providers for record in await journal(root)]
     return Case(
@@ -176,7 +175,7 @@ class _Reading:
         self._to_decide_since = 0.0
 
     def take(self, event: HistoryEvent) -> None:
-        """Add what `event` tells."""
+        """Add what is in `event`."""
         kind, attributes = event.event_type, _attributes(event)
         match kind:
             case EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:

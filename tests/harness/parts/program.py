@@ -1,4 +1,4 @@
-"""How a run becomes a program: what it prints to, which signals stop it, the status it leaves with."""
+"""A run as a program: its console, the signals that stop it, its exit code."""
 
 import asyncio
 import os
@@ -16,18 +16,18 @@ _PLAIN_WIDTH: Final = 100
 """Columns of output that goes to a file."""
 
 
-def leave(play: Callable[[Console], Awaitable[bool]]) -> NoReturn:
-    """Play to the end and leave: 0 when the verdict is good, 1 when it is not or a part failed."""
-    code = asyncio.run(_play(play))
+def run_program(run: Callable[[Console], Awaitable[bool]]) -> NoReturn:
+    """Run and exit: 0 when the verdict is good, 1 when it is not or a process failed."""
+    code = asyncio.run(_run(run))
     sys.stdout.flush()
     os._exit(code)  # the SDK's threads may abort an interpreter that tears itself down
 
 
-async def _play(play: Callable[[Console], Awaitable[bool]]) -> int:
+async def _run(run: Callable[[Console], Awaitable[bool]]) -> int:
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
     with cancelled_by_signals():
         try:
-            return 0 if await play(console) else 1
+            return 0 if await run(console) else 1
         except StackError as error:
             console.print(str(error), style="red", markup=False)
             return 1

@@ -1,4 +1,4 @@
-"""A verdict's rules, as a terminal shows them."""
+"""A verdict's rules in a terminal."""
 
 from rich.console import Console
 

@@ -1,7 +1,7 @@
-"""Rules that any run must obey, and how a verdict is made of rules.
+"""Rules for any run, and the verdict that they make up.
 
-A rule either has no faults, or it has something that shows that the run put it to the test: a run that killed nothing
-has shown nothing.
+A rule of the first kind holds when no fault is found. One of the second kind holds when the run had enough cases of what
+it is about: a run without kills says nothing about kills.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from tests.harness.parts.evidence import Case, History, Kill, Request, Try
 
 CLOCK_SLACK_S: Final = 0.05
-"""How far two clocks may be apart: the providers' journals, Temporal's events and the director's notes."""
+"""How far two clocks may be apart: the providers' journals, Temporal's events and the list of kills."""
 
 
 class Rule(BaseModel):
@@ -22,7 +22,7 @@ class Rule(BaseModel):
     rule: str
     held: bool
     found: list[str]
-    """What was found: the faults, or what shows that the rule was put to the test."""
+    """The faults, or the cases."""
 
 
 class Verdict(BaseModel):
@@ -35,13 +35,13 @@ class Verdict(BaseModel):
 
 
 def no_faults(rule: str, faults: Iterator[str]) -> Rule:
-    """A rule that holds when nothing is found."""
+    """A rule that holds when there is no fault."""
     found = list(faults)
     return Rule(rule=rule, held=not found, found=found)
 
 
-def some_shown(rule: str, cases: Iterator[str], least: int = 1) -> Rule:
-    """A rule that holds when enough is found."""
+def at_least(rule: str, cases: Iterator[str], least: int = 1) -> Rule:
+    """A rule that holds when there are enough cases."""
     found = list(cases)
     return Rule(rule=rule, held=len(found) >= least, found=found)
 
@@ -58,7 +58,7 @@ def asked_again(case: Case) -> Iterator[str]:
                 yield f"{history.call_id} asked {request.model} {late:.2f} s after its answer was in history"
 
 
-def unaccounted(case: Case) -> Iterator[str]:
+def unexplained_requests(case: Case) -> Iterator[str]:
     """Requests of no call or of no attempt, and attempts with more than one."""
     known = {history.call_id for history in case.histories}
     for request in case.requests:
@@ -103,7 +103,7 @@ def waits(case: Case) -> Iterator[str]:
 def _retries(case: Case) -> Iterator[tuple[Request, Request]]:
     """Refusals that named a wait and reached the call, each with the call's next request to the same model."""
     for history in case.histories:
-        told = [
+        received = [
             request
             for number, requests in matched(case, history).items()
             for request in requests
@@ -111,7 +111,7 @@ def _retries(case: Case) -> Iterator[tuple[Request, Request]]:
         ]
         for refused, following in pairwise(requests_of(case, history.call_id)):
             same = (refused.provider, refused.model) == (following.provider, following.model)
-            if same and refused.status >= 400 and refused.retry_after and refused in told:
+            if same and refused.status >= 400 and refused.retry_after and refused in received:
                 yield refused, following
 
 

@@ -1,4 +1,4 @@
-"""Which worker is at work: Temporal knows who makes each attempt that has not ended."""
+"""How many attempts each worker makes: Temporal knows who makes each attempt that has not ended."""
 
 from collections import Counter
 

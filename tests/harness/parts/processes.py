@@ -1,4 +1,4 @@
-"""A run's processes and how each is started, so that none is left behind whatever happens."""
+"""A run's processes: each is started here and stopped at the run's end, whatever happens."""
 
 import asyncio
 import signal
@@ -15,22 +15,22 @@ from workers.dev.children import Child, StackError
 from workers.dev.server import DevServer
 from workers.dev.stack import WORKER_READY
 
-_NOTES: Final = "kills.jsonl"
+_KILLS: Final = "kills.jsonl"
 _VERDICT: Final = "verdict.json"
 _WORKER_LOG: Final = "worker.log"
 
 AVerdict = TypeVar("AVerdict", bound=Verdict)
 
 
-class Stage:
-    """All parts of one run while the context lasts. A subclass brings its own in `_raise_curtain`.
+class Processes:
+    """All processes of one run while the context lasts. A subclass starts its own in `_start_all`.
 
     Attributes:
-        programs: The package whose programs play.
+        programs: The package with the job and the checker.
         run: The run's name.
         folder: Where the run's files are: the worker's log, the job's report, the kills and the verdict.
-        say: Tells the audience what happens.
-        kills: Every SIGKILL and its moment.
+        say: Prints a line of the log.
+        kills: Every SIGKILL and its time.
     """
 
     programs: str
@@ -48,10 +48,10 @@ class Stage:
 
     async def __aenter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name in (_NOTES, _VERDICT, _WORKER_LOG, "report.json"):
+        for name in (_KILLS, _VERDICT, _WORKER_LOG, "report.json"):
             (self.folder / name).unlink(missing_ok=True)
         try:
-            await self._raise_curtain()
+            await self._start_all()
         except BaseException:
             await self._parts.aclose()
             raise
@@ -60,7 +60,7 @@ class Stage:
     async def __aexit__(self, *_: object) -> None:
         await self._parts.aclose()
 
-    async def _raise_curtain(self) -> None:
+    async def _start_all(self) -> None:
         raise NotImplementedError
 
     @property
@@ -90,8 +90,8 @@ class Stage:
         self.say(f"worker (pid {worker.pid}) is ready")
         return worker
 
-    async def start_job(self, *arguments: str) -> Child:
-        """Start the job; its lines are told as they come."""
+    async def _start_job(self, *arguments: str) -> Child:
+        """Start the job; its lines go to the log."""
         job = await Child.start(
             "the job", self._program("job", *arguments, "--out", str(self.folder / "report.json")),
             env=self._server.env, on_line=lambda line: self.say(f"job: {line}"),
@@ -101,7 +101,7 @@ class Stage:
         return job
 
     async def kill(self, what: Literal["worker", "job", "server"], child: Child) -> Kill:
-        """Kill with SIGKILL and note the moment."""
+        """Kill with SIGKILL and keep the time."""
         self.kills.append(kill := Kill(what=what, pid=child.pid, at=time.time()))
         child.signal(signal.SIGKILL)
         await child.wait()
@@ -109,14 +109,14 @@ class Stage:
         return kill
 
     async def check(self, kind: type[AVerdict], *arguments: str) -> AVerdict:
-        """Let the checker, a process of its own, recount the run.
+        """Run the checker, a process of its own.
 
         Raises:
             StackError: it ended without a verdict.
         """
-        notes, out = self.folder / _NOTES, self.folder / _VERDICT
-        notes.write_text("".join(f"{kill.model_dump_json()}\n" for kill in self.kills))
-        command = self._program("checker", *arguments, "--kills", str(notes), "--out", str(out))
+        kills, out = self.folder / _KILLS, self.folder / _VERDICT
+        kills.write_text("".join(f"{kill.model_dump_json()}\n" for kill in self.kills))
+        command = self._program("checker", *arguments, "--kills", str(kills), "--out", str(out))
         checker = await Child.start("the checker", command, env=self._server.env)
         self._parts.push_async_callback(checker.stop, 2.0)
         code = await checker.wait()
@@ -165,10 +165,10 @@ async def while_alive(work: Coroutine[Any, Any, Any], *children: Child) -> None:
 
 
 async def success(job: Child) -> None:
-    """Wait until the job has ended well.
+    """Wait until the job has ended with exit code 0.
 
     Raises:
-        StackError: it ended badly.
+        StackError: it ended with another.
     """
     if code := await job.wait():
         raise StackError(f"the job ended with exit code {code}:\n{job.last_lines}")

@@ -1,4 +1,4 @@
-"""How a checker becomes a program: what it is told, where its verdict goes, the status it leaves with."""
+"""A checker as a program: its arguments, its verdict file, its exit code."""
 
 import asyncio
 import json
@@ -14,9 +14,9 @@ from tests.harness.parts.evidence import Kill
 from tests.harness.parts.rules import Verdict
 
 
-def checking() -> ArgumentParser:
+def checker_arguments() -> ArgumentParser:
     """The arguments of every checker."""
-    parser = ArgumentParser(description="Recount a run from what others wrote down.")
+    parser = ArgumentParser(description="Check a run by what providers and Temporal recorded.")
     parser.add_argument("--run", required=True, help="the run's name")
     parser.add_argument("--provider", action="append", required=True, help="address of a simulated provider")
     parser.add_argument(
@@ -26,8 +26,8 @@ def checking() -> ArgumentParser:
     return parser
 
 
-def deliver(parser: ArgumentParser, check: Callable[[Namespace, Client], Awaitable[Verdict]]) -> NoReturn:
-    """Check, write the verdict as JSON and leave: 0 when all rules hold."""
+def run_checker(parser: ArgumentParser, check: Callable[[Namespace, Client], Awaitable[Verdict]]) -> NoReturn:
+    """Check, write the verdict as JSON and exit: 0 when all rules hold."""
     given = parser.parse_args()
     verdict = asyncio.run(_check(given, check))
     content = verdict.model_dump(mode="json")

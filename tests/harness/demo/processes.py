@@ -1,4 +1,4 @@
-"""The demo's stage: two simulated providers beside Temporal, and a dispatcher to look at the calls."""
+"""The demo's processes: two simulated providers beside Temporal, and a dispatcher that reads the calls."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ from temporalio.client import Client
 
 from durable_llm import Dispatcher, data_converter
 from tests.harness.demo import script
-from tests.harness.parts import stage
+from tests.harness.parts import processes
 from tests.harness.parts.provider import Provider
 from tests.harness.parts.rules import Verdict
 from workers.dev.children import Child
@@ -20,11 +20,11 @@ _WORKER_ENV: Final = {
 }
 
 
-class Stage(stage.Stage):
-    """All parts of one run while the context lasts.
+class Processes(processes.Processes):
+    """All processes of one run while the context lasts.
 
     Attributes:
-        dispatcher: For looking at the calls.
+        dispatcher: Reads the calls.
         openai, anthropic: The simulated providers.
     """
 
@@ -36,15 +36,15 @@ class Stage(stage.Stage):
         self.openai = Provider(script.OPENAI, context_window=script.CONTEXT_WINDOW)
         self.anthropic = Provider(script.ANTHROPIC)
 
-    async def cast_job(self) -> Child:
+    async def start_job(self) -> Child:
         """Start the job with the providers' addresses."""
-        return await self.start_job("--openai", self.openai.api_base, "--anthropic", self.anthropic.api_base)
+        return await self._start_job("--openai", self.openai.api_base, "--anthropic", self.anthropic.api_base)
 
-    async def judge(self) -> Verdict:
+    async def verify(self) -> Verdict:
         """The checker's verdict on the run."""
         return await self.check(Verdict, "--provider", self.openai.root, "--provider", self.anthropic.root)
 
-    async def _raise_curtain(self) -> None:
+    async def _start_all(self) -> None:
         self.say("starting Temporal and two simulated providers")
         for part in (self._server, self.openai, self.anthropic):
             await self._parts.enter_async_context(part)

@@ -1,4 +1,4 @@
-"""The chaos run's stage: one simulated provider beside a Temporal server that can be killed."""
+"""The chaos run's processes: one simulated provider beside a Temporal server that can be killed."""
 
 import time
 from collections import Counter
@@ -8,17 +8,17 @@ from pathlib import Path
 from temporalio.client import Client
 
 from tests.harness.chaos import script
-from tests.harness.chaos.at_work import attempts_by_worker
+from tests.harness.chaos.busy_workers import attempts_by_worker
 from tests.harness.chaos.figures import ChaosVerdict
 from tests.harness.chaos.server import RestartedServer
 from tests.harness.chaos.size import Size
-from tests.harness.parts import stage
+from tests.harness.parts import processes
 from tests.harness.parts.provider import Provider
 from workers.dev.children import Child
 
 
-class Stage(stage.Stage):
-    """All parts of one run while the context lasts.
+class Processes(processes.Processes):
+    """All processes of one run while the context lasts.
 
     Attributes:
         size: How large the run is.
@@ -37,9 +37,9 @@ class Stage(stage.Stage):
         self.size = size
         self._provider = Provider("openai")
 
-    async def cast_job(self) -> Child:
+    async def start_job(self) -> Child:
         """Start the job."""
-        return await self.start_job(
+        return await self._start_job(
             "--calls", str(self.size.calls), "--at-once", str(self.size.at_once),
             "--openai", self._provider.base_of("openai"), "--anthropic", self._provider.base_of("anthropic"),
         )  # fmt: skip
@@ -55,14 +55,14 @@ class Stage(stage.Stage):
         self.kills[-1] = kill.model_copy(update={"back_at": time.time()})
         self.say(f"server (pid {self._temporal.child.pid}) is back on its file")
 
-    async def judge(self) -> ChaosVerdict:
+    async def verify(self) -> ChaosVerdict:
         """The checker's verdict on the run."""
         return await self.check(
             ChaosVerdict, "--provider", self._provider.root, "--calls", str(self.size.calls),
             "--heartbeat-timeout", str(self.size.heartbeat_timeout_s), "--least-kills", str(self.size.least_kills),
         )  # fmt: skip
 
-    async def _raise_curtain(self) -> None:
+    async def _start_all(self) -> None:
         self.say("starting Temporal and a simulated provider")
         await self._parts.enter_async_context(self._temporal)
         await self._parts.enter_async_context(self._provider)

@@ -1,4 +1,4 @@
-"""What became of the requests, and how soon calls went on after a kill."""
+"""Which answers were not used, and how soon calls went on after a kill."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ def ending(history: History) -> str | None:
     return "answered" if history.completed else ENDINGS.get(history.error, history.error) if history.error else None
 
 
-class Spare(BaseModel):
+class UnusedAnswer(BaseModel):
     """An answer that the provider served and that did not end its call."""
 
     call_id: str
@@ -34,8 +34,8 @@ class Spare(BaseModel):
     """Whether the call had another answer from a provider, so that it was paid for more than once."""
 
 
-def spares(case: Case) -> Iterator[Spare]:
-    """All answers that nobody got."""
+def unused_answers(case: Case) -> Iterator[UnusedAnswer]:
+    """All answers that were served and not used."""
     for history in case.histories:
         served = [
             (number, request)
@@ -45,7 +45,7 @@ def spares(case: Case) -> Iterator[Spare]:
         ]
         for number, request in served:
             if number is None or history.tries[number - 1].ending != "completed":
-                yield Spare(
+                yield UnusedAnswer(
                     call_id=history.call_id, model=request.model, attempt=number, why=_why(history, number),
                     again=len(served) > 1,
                 )  # fmt: skip
@@ -80,11 +80,11 @@ def resumptions(case: Case, heartbeat_timeout_s: float) -> Iterator[Resumption]:
             for number in lost_with(history, kill):
                 following = history.tries[number : number + 1]
                 if following and (at := following[0].started_at) is not None:
-                    noticed = max(kill.at + heartbeat_timeout_s, *_set_back(case, history, kill.at, at), 0.0)
+                    noticed = max(kill.at + heartbeat_timeout_s, *_delayed_at(case, history, kill.at, at), 0.0)
                     yield Resumption(history.call_id, number, at - kill.at, at - noticed)
 
 
-def _set_back(case: Case, history: History, since: float, until: float) -> Iterator[float]:
+def _delayed_at(case: Case, history: History, since: float, until: float) -> Iterator[float]:
     """Moments between two at which the call was hit again: what it waited for has to begin anew."""
     yield from (kill.back_at for kill in kills_of(case, "server") if kill.back_at and since < kill.back_at < until)
     yield from (at for at in history.stalled_at if since < at < until)

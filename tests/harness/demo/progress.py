@@ -1,31 +1,31 @@
-"""Tells, while the demo runs, what becomes of each call: a line for each change in its ledger."""
+"""Prints, while the demo runs, a line for each change in a call's ledger."""
 
 import asyncio
 from contextlib import suppress
 
 from durable_llm import Action, Attempt, Dispatcher, DurableLLMError, Outcome
 from tests.harness.demo import script
-from tests.harness.parts.teller import Teller
+from tests.harness.parts.log import Log
 
 POLL_S = 0.3
 
 
-class Narrator(Teller):
-    """A teller with an eye on each call."""
+class Progress(Log):
+    """A log that follows each call."""
 
     async def follow(self, dispatcher: Dispatcher, run: str) -> None:
-        """Tell of all calls until each has its answer."""
+        """Print what happens to all calls until each has its answer."""
         await asyncio.gather(*(self._follow(dispatcher, run, step.number) for step in script.STEPS))
 
     async def _follow(self, dispatcher: Dispatcher, run: str, number: int) -> None:
         handle = dispatcher.attach(script.call_id(run, number))
-        told: set[str] = set()
+        printed: set[str] = set()
         while True:
             entries: list[Attempt] = []
-            with suppress(DurableLLMError):  # the call may not be there yet, and the narrator must outlive everything
+            with suppress(DurableLLMError):  # the call may not exist yet, and processes are killed
                 entries = await handle.attempts()
-            for line in [line for entry in entries for line in _lines(entry) if line not in told]:
-                told.add(line)
+            for line in [line for entry in entries for line in _lines(entry) if line not in printed]:
+                printed.add(line)
                 self.say(f"step-{number}: {line}")
             if any(entry.outcome == Outcome.ANSWERED for entry in entries):
                 return
@@ -33,7 +33,7 @@ class Narrator(Teller):
 
 
 def _lines(entry: Attempt) -> list[str]:
-    """What is known of an attempt, in words; the lines that an attempt has had stay the same."""
+    """What is known of an attempt, in words; lines that were printed stay the same."""
     begun = f"attempt {entry.number} asks {entry.model}"
     match entry.outcome:
         case Outcome.ANSWERED:

@@ -5,10 +5,12 @@ import os
 import re
 import signal
 import socket
+import statistics
 import sys
 import sysconfig
 import time
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -122,6 +124,21 @@ async def test_server_keeps_its_data_and_has_our_search_attributes(tmp_path):
     async with DevServer(options) as server:
         client = await Client.connect(server.address)
         assert (await client.get_workflow_handle("kept").describe()).workflow_type == "Anything"
+
+
+async def test_a_short_wait_is_short():
+    """A timer fires when it is due; Temporal's default lets it be a second late."""
+    async with DevServer(ServerOptions(port=0, ui_port=None, data=None)) as server:
+        client = await Client.connect(server.address)
+        took = []
+        for number in range(5):
+            handle = await client.start_workflow(
+                "Later", id=f"later-{number}", task_queue="none", start_delay=timedelta(milliseconds=20)
+            )
+            while len(events := (await handle.fetch_history()).events) < 2:  # the delay has not ended
+                await asyncio.sleep(0.01)
+            took.append(events[1].event_time.ToNanoseconds() - events[0].event_time.ToNanoseconds())
+    assert statistics.median(took) < 5e8
 
 
 async def test_part_that_ends_is_named_and_takes_the_rest_with_it(capsys):

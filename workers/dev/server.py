@@ -8,6 +8,7 @@ slow for thousands of short calls.
 
 import asyncio
 import fcntl
+import json
 import os
 import shutil
 import sysconfig
@@ -35,9 +36,9 @@ _DYNAMIC_CONFIG: Final = {
     "history.timerProcessorMaxPollRPS": 2000,
     "history.visibilityProcessorMaxPollRPS": 2000,
     # The development server reads the search attributes' names from its database at every request; a cluster does not.
-    "system.forceSearchAttributesCacheRefreshOnRead": "false",
+    "system.forceSearchAttributesCacheRefreshOnRead": False,
     # Timers are looked at once a second by default: a wait of 20 ms takes 1,005 ms instead of 32.
-    "history.timerProcessorMaxTimeShift": '"10ms"',
+    "history.timerProcessorMaxTimeShift": "10ms",
 }
 
 
@@ -143,7 +144,11 @@ def _arguments(port: int, ui_port: int | None, options: ServerOptions) -> list[s
         *("server", "start-dev", "--ip", LOOPBACK, "--port", str(port), "--log-level", "warn", *ui),
         *(_database(options.data) if options.data is not None else []),
         *(flag for attribute in attributes for flag in ("--search-attribute", attribute)),
-        *(flag for name, value in dynamic.items() for flag in ("--dynamic-config-value", f"{name}={value}")),
+        *(
+            flag
+            for name, value in dynamic.items()
+            for flag in ("--dynamic-config-value", f"{name}={json.dumps(value)}")
+        ),
     ]
 
 

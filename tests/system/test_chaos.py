@@ -213,6 +213,15 @@ def test_a_call_need_not_keep_a_wait_that_it_was_not_told():
     )
 
 
+def test_a_request_belongs_to_its_attempt_though_the_next_one_follows_at_once():
+    """A wait may be shorter than the clocks are apart."""
+    quick = with_history(REJECTED, tries=[attempt(10.0, 10.11, "failed"), attempt(10.13, 10.3, "failed")],
+                         ledger=[FAILED] * 2)  # fmt: skip
+    both = [request(REFUSED, 10.1, 10.105, status=400), request(REFUSED, 10.125, 10.2, status=400)]
+    others = [one for one in GOOD.requests if one.call_id != REFUSED]
+    assert broken(quick.model_copy(update={"requests": [*others, *both]})) == set()
+
+
 @pytest.mark.parametrize(
     "hit",
     [

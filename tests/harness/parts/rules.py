@@ -73,16 +73,28 @@ def unexplained_requests(case: Case) -> Iterator[str]:
 
 
 def matched(case: Case, history: History) -> dict[int | None, list[Request]]:
-    """The call's requests by the attempt that made each: the last at this model that had begun; None: there is none."""
+    """The call's requests by the attempt that made each; None: no attempt did."""
     found: dict[int | None, list[Request]] = {}
     for request in requests_of(case, history.call_id):
-        asking = [n for n, one in enumerate(history.tries, 1) if _may_have_made(one, request)]
-        found.setdefault(asking[-1] if asking else None, []).append(request)
+        found.setdefault(_attempt_of(request, history), []).append(request)
     return found
 
 
-def _may_have_made(one: Try, request: Request) -> bool:
-    return one.model in (None, request.model) and _begun(one, request.started_at + CLOCK_SLACK_S)
+def _attempt_of(request: Request, history: History) -> int | None:
+    """The attempt at this model that ran when the request began, or the nearest in time: clocks differ a little."""
+    asking = [
+        (_seconds_outside(one, request.started_at), -number)
+        for number, one in enumerate(history.tries, 1)
+        if one.model in (None, request.model) and _begun(one, request.started_at + CLOCK_SLACK_S)
+    ]
+    return -min(asking)[1] if asking else None
+
+
+def _seconds_outside(one: Try, moment: float) -> float:
+    """Seconds from a moment to the attempt; 0 for one within it."""
+    before = (one.started_at or 0.0) - moment
+    after = moment - one.ended_at if one.ended_at is not None else 0.0
+    return max(before, after, 0.0)
 
 
 def too_early(case: Case) -> Iterator[str]:

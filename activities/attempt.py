@@ -21,12 +21,15 @@ from durable_llm.contract.names import ATTEMPT_ACTIVITY, ATTEMPT_FAILED
 from durable_llm.contract.request import AttemptOrder, Prompt, PromptReference
 from durable_llm.contract.result import Answer
 from durable_llm.store import Store
+from durable_llm.streams import Streams
 
 from .answer.truncate import truncate
 from .failure.facts import facts_of_exception, facts_of_timeout
+from .faults import TokenTimeoutError
 from .observation import record_observation
+from .publishing import Publisher, Publishing
 from .read_response import facts_of_rejected_answer, facts_of_unchecked_answer, read_response
-from .request.build import build_request, check_spec
+from .request.build import build_request, check_spec, streamed
 from .secrets.key_ring import KeyRing
 from .secrets.scrub import CURRENT_PROMPT
 from .send import send, warm_up
@@ -57,9 +60,10 @@ class ProviderAttempts:
         registry: The worker's validators and tool parsers. None: those that every worker has.
         validator_timeout: Time limit of one validator or tool parser.
         converter: Decodes prompts. None: the converter of the worker's client.
+        streams: Where answers are published while they are written. None: nowhere.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # a worker's parts, all but one by name
         self,
         keys: KeyRing,
         *,
@@ -70,6 +74,7 @@ class ProviderAttempts:
         registry: Registry | None = None,
         validator_timeout: timedelta = timedelta(seconds=DEFAULT_TIMEOUT_S),
         converter: DataConverter | None = None,
+        streams: Streams | None = None,
     ) -> None:
         install_transport()
         self._keys = keys
@@ -78,6 +83,7 @@ class ProviderAttempts:
         self._server = server or TemporalServer(converter)
         self._prompts = Prompts(self._server, store, converter)
         self._validation = Validation(registry, validator_timeout.total_seconds())
+        self._publishing = Publishing(streams, converter)
 
     async def warm_up(self) -> None:
         """Load what the first attempt would load, before there is one."""
@@ -104,7 +110,10 @@ class ProviderAttempts:
         """
         started = time.monotonic()
         async with self._heartbeats.beating() as heartbeat:
-            outcome = await self._outcome(order, prompt, heartbeat)
+            async with self._publishing.of(order) as publisher:
+                outcome = await self._outcome(order, prompt, heartbeat, publisher)
+                if publisher is not None:
+                    publisher.answered = isinstance(outcome, Answer)
             await self._hold(started)
         if isinstance(outcome, FailureFacts):
             # `from None`: litellm's exceptions hold keys and must not get into the history.
@@ -121,8 +130,9 @@ class ProviderAttempts:
                 raise
 
     async def _outcome(
-        self, order: AttemptOrder, given: Prompt | PromptReference | None, heartbeat: Heartbeat
-    ) -> Answer | FailureFacts:
+        self, order: AttemptOrder, given: Prompt | PromptReference | None, heartbeat: Heartbeat,
+        publisher: Publisher | None,
+    ) -> Answer | FailureFacts:  # fmt: skip
         """An answer or the facts of a failure, with its duration."""
         started = time.monotonic()
         exchange = Exchange()
@@ -130,7 +140,7 @@ class ProviderAttempts:
             exchange.follow(order.resume)
             heartbeat.send_details(AttemptHeartbeat(response_id=order.resume))
         try:
-            outcome = await self._within_timeout(order, given, exchange, heartbeat)
+            outcome = await self._within_timeout(order, given, exchange, heartbeat, publisher)
         except asyncio.CancelledError:
             if not worker_stops():
                 raise
@@ -142,8 +152,9 @@ class ProviderAttempts:
         return outcome.model_copy(update={"duration_s": round(time.monotonic() - started, 3)})
 
     async def _within_timeout(
-        self, order: AttemptOrder, given: Prompt | PromptReference | None, exchange: Exchange, heartbeat: Heartbeat
-    ) -> Answer | FailureFacts:
+        self, order: AttemptOrder, given: Prompt | PromptReference | None, exchange: Exchange, heartbeat: Heartbeat,
+        publisher: Publisher | None,
+    ) -> Answer | FailureFacts:  # fmt: skip
         """An accepted answer, or facts. The timeout limits the provider, not the checks of an answer."""
         scope = asyncio.timeout(order.timeout_s)
         prompt: Prompt | None = None
@@ -151,23 +162,27 @@ class ProviderAttempts:
             async with scope:
                 prompt = await self._prompts.find(given, order.timeout_s)
                 checks = await self._validation.prepare(order.spec, prompt)
-                outcome = await self._ask(order, prompt, exchange, heartbeat)
+                outcome = await self._ask(order, prompt, exchange, heartbeat, publisher)
         except Exception as error:  # litellm raises its own classes, openai's, httpx's and built-in ones
             return self._facts_of_exception(None if scope.expired() else error, order, prompt, exchange)
         return await self._accept(outcome, checks, exchange, prompt) if isinstance(outcome, Answer) else outcome
 
     async def _ask(
-        self, order: AttemptOrder, prompt: Prompt, exchange: Exchange, heartbeat: Heartbeat
+        self, order: AttemptOrder, prompt: Prompt, exchange: Exchange, heartbeat: Heartbeat, publisher: Publisher | None
     ) -> Answer | FailureFacts:
         """Check, resolve the key, build, send and read."""
         CURRENT_PROMPT.set(prompt.messages)
         spec, scrubber = order.spec, self._keys.scrubber(prompt.messages)
         provider = check_spec(spec, self._also_allowed)
+        if publisher is not None:
+            publisher.scrubber = scrubber
+        if publisher is not None or spec.first_token_timeout is not None or spec.token_timeout is not None:
+            spec = streamed(spec, provider)
         record_observation(provider=provider, prompt=prompt, exchange=exchange, secrets=self._keys.secrets)
         credentials = self._keys.resolve(provider, spec.api_base, spec.api_key)
         exchange.only_host, exchange.forbidden = spec.api_base, credentials.forbidden
         request = build_request(spec, provider, prompt, credentials.api_key, all_messages=order.all_messages)
-        response = await send(request, exchange, heartbeat, scrubber)
+        response = await send(request, exchange, heartbeat, scrubber, publisher)
         scrubber = self._keys.scrubber(prompt.messages)  # the attempt may have read a secret file
         return read_response(response, request, exchange, scrubber, _now(), last_model=order.last_model)
 
@@ -195,7 +210,9 @@ class ProviderAttempts:
         try:
             scrubber = self._keys.scrubber(prompt.messages if prompt else None)
             if error is None:
-                return facts_of_timeout(order.timeout_s, exchange, scrubber)
+                return facts_of_timeout(f"no answer within {order.timeout_s:g} s", exchange, scrubber)
+            if isinstance(error, TokenTimeoutError):
+                return facts_of_timeout(str(error), exchange, scrubber)
             return facts_of_exception(error, exchange, scrubber, _now())
         except Exception as fault:  # a body of unexpected shape, or a bug here
             text = f"the failure cannot be read: {type(fault).__name__}"

@@ -1,4 +1,4 @@
-"""The exception for a fault on our own side, found before anything is sent."""
+"""The exceptions for what our own side finds."""
 
 from durable_llm.contract.facts import LocalFault
 
@@ -14,3 +14,7 @@ class LocalFaultError(Exception):
     def __init__(self, fault: LocalFault, text: str) -> None:
         super().__init__(text)
         self.fault = fault
+
+
+class TokenTimeoutError(Exception):
+    """No piece of an answer came in time. The text says in how many seconds."""

@@ -19,8 +19,11 @@ from durable_llm.contract.heartbeat import AttemptHeartbeat
 from .answer.read import plain_logprobs
 from .answer.responses import completion_of
 from .failure import retry_after
+from .faults import TokenTimeoutError
 from .litellm_openai import ask
 from .litellm_setup import FIXED_ARGUMENTS, litellm
+from .pace import Pace
+from .publishing import Publisher
 from .request.media import media_fragments
 from .request.openai_chat import openai_chat
 from .request.provider_request import ProviderRequest
@@ -48,7 +51,9 @@ _PASSING: Final = frozenset({408, 409, 425, 429})
 _ACCESS: Final = ("api_base", "api_key", "api_version", "extra_headers", *FIXED_ARGUMENTS)
 
 
-async def send(request: ProviderRequest, exchange: Exchange, heartbeat: Heartbeat, scrubber: Scrubber) -> Any:
+async def send(
+    request: ProviderRequest, exchange: Exchange, heartbeat: Heartbeat, scrubber: Scrubber, publisher: Publisher | None
+) -> Any:
     """Send the attempt's one request and read its response to the end.
 
     Args:
@@ -56,6 +61,7 @@ async def send(request: ProviderRequest, exchange: Exchange, heartbeat: Heartbea
         exchange: The attempt's record. It names the background response to follow, if there is one.
         heartbeat: Carries the id of a background response as soon as it is known.
         scrubber: Knows the worker's keys. The id of a response must not hold one.
+        publisher: Publishes a streamed answer while it arrives. None: nobody asked for that.
 
     Returns:
         litellm's chat completion. The exchange's record says whether it is an answer.
@@ -65,11 +71,13 @@ async def send(request: ProviderRequest, exchange: Exchange, heartbeat: Heartbea
             exchange.required_fragments = media_fragments(request.messages)
             if (plain := await openai_chat(request)) is not None:
                 return await ask(plain, request.model)
-            return await _collect_stream(await litellm.acompletion(**request.arguments))
+            pace = Pace(request)
+            response = await pace.within(litellm.acompletion(**request.arguments))
+            return await _collect_stream(response, pace, publisher)
         if request.spec.background:
             await _BackgroundResponse(request, exchange, heartbeat, scrubber).follow()
         else:
-            await _send_to_responses(request, exchange)
+            await _send_to_responses(request, exchange, publisher)
         return completion_of(exchange.json())
 
 
@@ -85,12 +93,16 @@ async def warm_up() -> None:
         )  # fmt: skip
 
 
-async def _collect_stream(response: Any) -> Any:
+async def _collect_stream(response: Any, pace: Pace, publisher: Publisher | None) -> Any:
     """The response of litellm. A stream is read to its end and joined."""
     if not hasattr(response, "__aiter__"):
         return response
+    chunks = []
     try:
-        chunks = [chunk async for chunk in response]
+        async for chunk in pace.pieces(response):
+            chunks.append(chunk)
+            if publisher is not None:
+                publisher.take_chunk(chunk)
     finally:
         await response.aclose()
     built = litellm.stream_chunk_builder(chunks) or litellm.ModelResponse(choices=[])
@@ -105,16 +117,20 @@ def _streamed_logprobs(chunks: list[Any]) -> list[Any]:
     return [token for piece in pieces if piece for token in piece.get("content") or ()]
 
 
-async def _send_to_responses(request: ProviderRequest, exchange: Exchange) -> None:
+async def _send_to_responses(request: ProviderRequest, exchange: Exchange, publisher: Publisher | None) -> None:
     """Send the one request that is billed.
 
     Raises litellm's errors, except when the record holds a complete answer that only litellm cannot read.
     """
     try:
-        response = await litellm.aresponses(**request.arguments)
+        pace = Pace(request)
+        response = await pace.within(litellm.aresponses(**request.arguments))
         if hasattr(response, "__aiter__"):
-            async for _ in response:
-                pass
+            async for event in pace.pieces(response):
+                if publisher is not None:
+                    publisher.take_event(event)
+    except TokenTimeoutError:
+        raise
     except Exception:
         if not (exchange.succeeded and exchange.complete):
             raise
@@ -133,7 +149,7 @@ class _BackgroundResponse:
     async def follow(self) -> None:
         """Start the response or continue with an existing one. Returns when the record holds its end."""
         if self.exchange.response_id is None:
-            await _send_to_responses(self.request, self.exchange)
+            await _send_to_responses(self.request, self.exchange, None)
             if (response_id := self._id()) is None:  # no response to follow: read what came
                 return
             self.exchange.follow(response_id)

@@ -3,6 +3,17 @@
 from durable_llm._version import __version__
 from durable_llm.client.dispatcher import Dispatcher
 from durable_llm.client.handle import CallHandle
+from durable_llm.client.stream import CallStream
+from durable_llm.client.stream_events import (
+    AttemptStarted,
+    AttemptWithdrawn,
+    Done,
+    ReasoningDelta,
+    StreamEvent,
+    TextDelta,
+    ToolCallDelta,
+    Waiting,
+)
 from durable_llm.contract.categories import Action, CallOutcome, Category, Outcome
 from durable_llm.contract.config import LLMConfig, ModelSpec
 from durable_llm.contract.ledger import Attempt, Usage
@@ -31,6 +42,8 @@ __all__ = [
     "Action",
     "AllModelsExhaustedError",
     "Attempt",
+    "AttemptStarted",
+    "AttemptWithdrawn",
     "BrokenValidatorError",
     "CallCancelledError",
     "CallConflictError",
@@ -38,6 +51,7 @@ __all__ = [
     "CallNotFoundError",
     "CallOutcome",
     "CallStatus",
+    "CallStream",
     "CallTerminatedError",
     "Candidate",
     "Category",
@@ -46,6 +60,7 @@ __all__ = [
     "DecryptionError",
     "Dispatcher",
     "DispatcherUnavailableError",
+    "Done",
     "DurableLLMError",
     "FunctionCall",
     "InvalidRequestError",
@@ -54,13 +69,18 @@ __all__ = [
     "ModelSpec",
     "Outcome",
     "Policy",
+    "ReasoningDelta",
     "Rejected",
     "RequestRejectedError",
     "ResultNotReadyError",
+    "StreamEvent",
+    "TextDelta",
     "ToolCall",
+    "ToolCallDelta",
     "UnsupportedRequestError",
     "Usage",
     "Validator",
+    "Waiting",
     "__version__",
     "data_converter",
     "tool_call",

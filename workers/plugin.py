@@ -29,7 +29,7 @@ from durable_llm.encryption.keys import KEYS_VARIABLE, load_keys
 from durable_llm.errors import InvalidRequestError
 
 from .rooms.workflows import LLMCall, RefuseSurplusArguments
-from .settings import SettingsError, WorkerSettings, load_settings, store_of
+from .settings import SettingsError, WorkerSettings, load_settings, store_of, streams_of
 from .telemetry.exporting import exporting
 
 if TYPE_CHECKING:
@@ -177,4 +177,5 @@ def build_attempts(
         registry=registry,
         validator_timeout=timedelta(seconds=settings.validator_timeout_s),
         converter=converter,
+        streams=streams_of(settings),
     )

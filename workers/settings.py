@@ -15,6 +15,7 @@ from durable_llm.contract.names import TASK_QUEUE
 from durable_llm.encryption.codec import data_converter
 from durable_llm.errors import InvalidRequestError
 from durable_llm.store import STORE_VARIABLE, Store, StoreSettingError, open_store
+from durable_llm.streams import Streams, open_streams
 
 PREFIX = "DURABLE_LLM_"
 
@@ -64,6 +65,7 @@ class WorkerSettings(BaseSettings):
     store: str = Field(
         "", description="Store of prompts above 512 KiB: file:///DIR, s3://BUCKET/PREFIX or postgresql://USER@HOST/DB."
     )
+    streams: str = Field("", description="Where answers are published while they are written: file:///DIR.")
     encryption_keys: str = Field(
         "",
         repr=False,
@@ -135,6 +137,18 @@ def store_of(settings: WorkerSettings) -> Store | None:
         return open_store(settings.store) if settings.store else None
     except StoreSettingError as error:
         raise SettingsError(f"{STORE_VARIABLE}: {error}") from None
+
+
+def streams_of(settings: WorkerSettings) -> Streams | None:
+    """The place for streams, None where none is set.
+
+    Raises:
+        SettingsError: it cannot be used; names the variable.
+    """
+    try:
+        return open_streams(settings.streams) if settings.streams else None
+    except InvalidRequestError as error:
+        raise SettingsError(error.message) from None
 
 
 def unusable(error: ValidationError, prefix: str = PREFIX) -> SettingsError:

@@ -158,6 +158,7 @@ class LLMCall:
             resume=resume,
             all_messages=progress.spec_index in self._needs_all_messages,
             last_model=not progress.has_next,
+            streams=self._request.streams,
         )
         resumes = f", resumes {clip(resume, 60)}" if resume else ""
         summary = f"{spec.name}, try {entry.try_number} of {progress.tries_in_all}{resumes}"

@@ -49,15 +49,15 @@ def facts_of_exception(error: BaseException, exchange: Exchange, scrubber: Scrub
     )  # fmt: skip
 
 
-def facts_of_timeout(timeout_s: float, exchange: Exchange, scrubber: Scrubber) -> FailureFacts:
-    """The facts of an attempt that its own timeout ended."""
+def facts_of_timeout(reason: str, exchange: Exchange, scrubber: Scrubber) -> FailureFacts:
+    """The facts of an attempt that its own timeout ended, for a reason like "no answer within 5 s"."""
     follows = exchange.response_id is not None
     received = (
         f"; {len(exchange.raw_body)} bytes of a response had arrived" if exchange.raw_body and not follows else ""
     )
     return FailureFacts(
         http_status=exchange.status,
-        text=f"no answer within {timeout_s:g} s{received}",
+        text=f"{reason}{received}",
         local_fault=LocalFault.TIMEOUT,
         request_id=scrubber.clean_name(exchange.request_id or "") or None,
         request_sent=exchange.sent,

@@ -77,6 +77,17 @@ def _unsupported(provider: str, spec: ModelSpecOnWire) -> str | None:
     return None
 
 
+def streamed(spec: ModelSpecOnWire, provider: str) -> ModelSpecOnWire:
+    """The spec with `stream`, if its answer can be read while it is written.
+
+    A background response is polled, several choices are not one answer, and some streams cannot be checked.
+    """
+    several = (spec.extra_params.get("n") or 1) != 1
+    if spec.background or several or provider in _BINARY_STREAMS or "stream" in spec.extra_params:
+        return spec
+    return spec.model_copy(update={"extra_params": {**spec.extra_params, "stream": True}})
+
+
 def build_request(
     spec: ModelSpecOnWire, provider: str, prompt: Prompt, api_key: str | None, *, all_messages: bool = False
 ) -> ProviderRequest:

@@ -14,6 +14,7 @@ from durable_llm.cli.listing import Filters, find_calls
 from durable_llm.cli.model_options import ModelOptions
 from durable_llm.cli.output import Output
 from durable_llm.cli.parse import duration
+from durable_llm.cli.preview import followed
 from durable_llm.cli.prompt_options import PromptOptions
 from durable_llm.cli.tables import call_view, calls_table
 from durable_llm.cli.temporal_options import QueueOptions, TemporalOptions
@@ -45,7 +46,7 @@ async def _call(
     async with queue.dispatcher(temporal) as dispatcher:
         try:
             handle = await dispatcher.submit(config, messages, call_id=call_id, wait=wait.limit, **options)
-            await wait.result(handle, output)
+            await wait.result(handle, output, stream=options["stream"])
         except asyncio.CancelledError:
             raise await interrupted(dispatcher.attach(call_id), cancel=given_id is None) from None
 
@@ -87,10 +88,17 @@ async def result(call_id: CallId, wait: WaitOptions, temporal: TemporalOptions, 
             raise await interrupted(handle, cancel=False) from None
 
 
-async def show(call_id: CallId, temporal: TemporalOptions, output: Output) -> None:
+async def show(
+    call_id: CallId, temporal: TemporalOptions, output: Output,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Wait for the call's end, and show its answer while it is written.")
+    ] = False,
+) -> None:  # fmt: skip
     """Show where a call stands, and every attempt of it."""
     async with temporal.dispatcher() as dispatcher:
         handle = dispatcher.attach(call_id)
+        if follow:
+            await followed(handle)
         status, attempts = await handle.status(), await handle.attempts()
     cost = sum(entry.cost for entry in attempts if entry.cost is not None)
     complete = len(attempts) >= status.attempts and all(entry.cost is not None for entry in attempts)

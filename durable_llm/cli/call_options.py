@@ -37,6 +37,11 @@ class SubmitOptions:
         list[str] | None,
         typer.Option(help="Label for operators, shown in the Temporal UI.", metavar="KEY=TEXT", rich_help_panel=_PANEL),
     ] = None
+    stream: Annotated[
+        bool,
+        typer.Option("--stream", help="Publish the answer while it is written; `call` shows it on a terminal.",
+                     rich_help_panel=_PANEL),
+    ] = False  # fmt: skip
     if_failed: Annotated[
         Literal["return", "rerun"],
         typer.Option(help="What to do when the id names a call that failed.", rich_help_panel=_PANEL),
@@ -56,6 +61,7 @@ class SubmitOptions:
             session=self.session,
             policy={name: _policy_value(value) for name, value in pairs("--policy", self.policy).items()},
             metadata=pairs("--metadata", self.metadata),
+            stream=self.stream,
             if_failed=self.if_failed,
             if_different=self.if_different,
         )

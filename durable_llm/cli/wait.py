@@ -2,6 +2,7 @@
 
 import asyncio
 import shlex
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from rich.text import Text
 from durable_llm.cli.exits import CallInterruptedError
 from durable_llm.cli.output import Output, error_console, plain
 from durable_llm.cli.parse import duration
+from durable_llm.cli.preview import preview
 from durable_llm.cli.tables import answer_text, totals_line
 from durable_llm.client.handle import CallHandle
 from durable_llm.contract.result import CallStatus, LLMResult
@@ -50,9 +52,10 @@ class WaitOptions:
         """How long to wait."""
         return duration("--wait", self.wait) if self.wait is not None else None
 
-    async def result(self, handle: CallHandle, output: Output) -> None:
-        """Wait for the result and print it."""
-        async with progress(handle, self.progress):
+    async def result(self, handle: CallHandle, output: Output, *, stream: bool = False) -> None:
+        """Wait for the result and print it; on a terminal, show it while it is written if `stream` says so."""
+        shown = preview(handle) if stream and sys.stdout.isatty() else progress(handle, self.progress)
+        async with shown:
             result = await handle.result(self.limit)
         shortcuts = {"call_id": handle.call_id, "text": result.text}
         output.give({**shortcuts, **result.model_dump(mode="json")}, answer_text(result))

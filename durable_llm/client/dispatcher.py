@@ -17,6 +17,7 @@ from durable_llm.client.handle import CallHandle
 from durable_llm.client.long_polls import DEFAULT_LIMIT, LongPolls, check_limit
 from durable_llm.client.new_call import CallOptions, ConfigLike, new_call
 from durable_llm.client.prompt import Messages, ResponseFormat
+from durable_llm.client.stream import CallStream, Position, StreamedCall
 from durable_llm.client.submission import Submission
 from durable_llm.client.worker_watch import WorkerWatch
 from durable_llm.contract.names import TASK_QUEUE
@@ -25,6 +26,7 @@ from durable_llm.contract.result import LLMResult
 from durable_llm.contract.validation import ValidatorLike
 from durable_llm.errors import DurableLLMError
 from durable_llm.store import Store, store_from_environment
+from durable_llm.streams import Streams, streams_from_environment
 
 DEFAULT_DEADLINE: Final = timedelta(hours=24)
 
@@ -39,6 +41,7 @@ class Dispatcher:
         task_queue: str = TASK_QUEUE,
         search_attributes: bool = True,
         store: Store | None = None,
+        streams: Streams | None = None,
         warn_without_workers: timedelta = timedelta(seconds=10),
         max_long_polls: int = DEFAULT_LIMIT,
     ) -> None:
@@ -49,6 +52,7 @@ class Dispatcher:
             task_queue: The queue that the workers poll.
             search_attributes: False: do not use search attributes.
             store: Where prompts go that are too large for Temporal; the workers need the same store.
+            streams: Where workers publish answers while they are written; the workers need the same place.
             warn_without_workers: How long a result is awaited before the log warns that no worker polls the queue.
             max_long_polls: How many results are polled at once, at least 4; if more are awaited, they take turns.
 
@@ -59,6 +63,7 @@ class Dispatcher:
         self._task_queue = task_queue
         self._search_attributes = search_attributes
         self._store = store
+        self._streams = streams
         self._rpcs = Rpcs(client)
         self._polls = LongPolls(max_long_polls, ended=EndedCalls(client))
         self._watch = WorkerWatch(client, self._rpcs, warn_without_workers)
@@ -76,7 +81,8 @@ class Dispatcher:
     ) -> "Connecting":
         """Connect with the settings of the TEMPORAL_* environment or of a profile: `async with` it, or `await` it.
 
-        DURABLE_LLM_STORE names the store for prompts that are too large for Temporal.
+        DURABLE_LLM_STORE names the store for prompts that are too large for Temporal, DURABLE_LLM_STREAMS the place for
+        answers while they are written.
 
         Args:
             task_queue: The queue that the workers poll.
@@ -92,12 +98,12 @@ class Dispatcher:
 
         async def connect() -> Dispatcher:
             check_limit(max_long_polls)
-            store = store_from_environment()
+            store, streams = store_from_environment(), streams_from_environment()
             client = await connect_client(wait=wait, profile=profile)
             await check_namespace(client, want_search_attributes=search_attributes, wait=wait)
             return cls(
                 client, task_queue=task_queue, search_attributes=search_attributes, store=store,
-                max_long_polls=max_long_polls,
+                streams=streams, max_long_polls=max_long_polls,
             )  # fmt: skip
 
         return Connecting(connect())
@@ -150,6 +156,7 @@ class Dispatcher:
         response_format: ResponseFormat = None,
         validators: Sequence[ValidatorLike] = (),
         metadata: Mapping[str, str] | None = None,
+        stream: bool = False,
         if_failed: Literal["return", "rerun"] = "return",
         if_different: Literal["raise", "attach"] = "raise",
         wait: timedelta | None = None,
@@ -169,6 +176,7 @@ class Dispatcher:
             response_format: A pydantic type, a JSON Schema, or OpenAI's `response_format`.
             validators: What an answer must pass: names of the workers' validators, or {"name", "parameters"}.
             metadata: Labels for operators, shown in the Temporal UI; no prompt text and no secrets.
+            stream: Whether workers publish the answer while it is written, for `CallHandle.stream`.
             if_failed: What to do if the id belongs to a failed call: return it, or run it again.
             if_different: What to do if the id belongs to another request: raise, or attach to it anyway.
             wait: How long to wait for Temporal to accept the call; None: without limit.
@@ -182,7 +190,7 @@ class Dispatcher:
         check_choices(if_failed=(if_failed, ("return", "rerun")), if_different=(if_different, ("raise", "attach")))
         options = CallOptions(
             session=session, deadline=deadline, policy=policy, tools=tools, tool_choice=tool_choice,
-            response_format=response_format, validators=validators, metadata=metadata,
+            response_format=response_format, validators=validators, metadata=metadata, stream=stream,
         )  # fmt: skip
         call = new_call(
             config, messages, options, call_id=call_id, search_attributes=self._search_attributes,
@@ -198,6 +206,33 @@ class Dispatcher:
         response_type = response_format if isinstance(response_format, type) else None
         return self.attach(call.call_id, response_type=response_type)
 
+    def stream(
+        self, config: ConfigLike, messages: Messages, *, after: Position | None = None, call_id: str | None = None,
+        wait: timedelta | None = None, **options: Unpack[CallOptions],
+    ) -> CallStream:  # fmt: skip
+        """The events of a call while its answer is written: `async for event in dispatcher.stream(...)`.
+
+        The call is submitted when the first event is asked for, and goes on when nobody reads. Without a place for
+        streams (DURABLE_LLM_STREAMS), the text comes at the end.
+
+        Args:
+            config: The models to ask, as for `submit`.
+            messages: A question, or chat messages, as for `submit`.
+            after: The position of the last TextDelta that this reader has, to go on behind it after a crash.
+            call_id: The call's id.
+            wait: How long to wait for Temporal to accept the call; None: without limit.
+            options: The other options of `submit`.
+
+        Raises:
+            DurableLLMError: while it is read, as `submit` and `CallHandle.result` do.
+        """
+        asked: CallOptions = {**options, "stream": True}
+
+        async def open_call() -> StreamedCall:
+            return (await self.submit(config, messages, call_id=call_id, wait=wait, **asked)).streamed
+
+        return CallStream(open_call, after)
+
     def attach(self, call_id: str, *, response_type: type[BaseModel] | None = None) -> CallHandle:
         """A handle on the call with this id. If there is no such call, the handle's first use raises.
 
@@ -210,8 +245,9 @@ class Dispatcher:
         """
         check_call_id(call_id)
         return CallHandle(
-            self._client, self._rpcs, call_id, polls=self._polls, watch=self._watch, response_type=response_type
-        )
+            self._client, self._rpcs, call_id, polls=self._polls, watch=self._watch, streams=self._streams,
+            response_type=response_type,
+        )  # fmt: skip
 
 
 class Connecting:

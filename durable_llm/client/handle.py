@@ -24,6 +24,7 @@ from temporalio.service import RPCError
 from durable_llm.client.connection import Rpcs, check_workflow_type, until_answered
 from durable_llm.client.history import ledger_from_history
 from durable_llm.client.long_polls import LongPolls
+from durable_llm.client.stream import CallStream, Position, StreamedCall
 from durable_llm.client.worker_watch import WorkerWatch
 from durable_llm.contract.categories import CallOutcome
 from durable_llm.contract.ledger import Attempt
@@ -41,6 +42,7 @@ from durable_llm.errors import (
     RequestRejectedError,
     outcome_of_error,
 )
+from durable_llm.streams import Channel, Streams, stream_name
 
 logger = logging.getLogger("durable_llm")
 
@@ -74,6 +76,7 @@ class CallHandle:
         *,
         polls: LongPolls,
         watch: WorkerWatch,
+        streams: Streams | None = None,
         response_type: type[BaseModel] | None = None,
     ) -> None:
         self.call_id = call_id
@@ -82,6 +85,7 @@ class CallHandle:
         self._response_type = response_type
         self._polls = polls
         self._watch = watch
+        self._streams = streams
         self._workflow: WorkflowHandle[Any, LLMResult] = client.get_workflow_handle(call_id, result_type=LLMResult)
 
     def __repr__(self) -> str:
@@ -113,6 +117,30 @@ class CallHandle:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
         return self._parsed(result)
+
+    def stream(self, after: Position | None = None) -> CallStream:
+        """The events of the call from now on. Text is published only if the call was submitted with `stream`.
+
+        Args:
+            after: The position of the last TextDelta that this reader has, to go on behind it after a crash.
+        """
+
+        async def open_call() -> StreamedCall:
+            return self.streamed
+
+        return CallStream(open_call, after)
+
+    @property
+    def streamed(self) -> StreamedCall:
+        """What a stream needs of this call."""
+        return StreamedCall(self.result, self.attempts, self._channel)
+
+    async def _channel(self) -> Channel | None:
+        if self._streams is None:
+            return None
+        run_id = (await self._described()).run_id
+        name = stream_name(self._client.namespace, self.call_id, run_id)
+        return self._streams.channel(self._client.data_converter, name)
 
     async def attempts(self) -> list[Attempt]:
         """The ledger so far, within two seconds, with or without a worker.

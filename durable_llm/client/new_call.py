@@ -54,6 +54,7 @@ class CallOptions(TypedDict, total=False):
     response_format: ResponseFormat
     validators: Sequence[ValidatorLike]
     metadata: Mapping[str, str] | None
+    stream: bool
     if_failed: Literal["return", "rerun"]
     if_different: Literal["raise", "attach"]
 
@@ -96,7 +97,7 @@ def new_call(
     request = CallRequest(
         models=[_with_timeout_of_preset(spec, policy) for spec in chain.models], policy=policy,
         deadline_after_s=deadline_after_s, deadline_at=deadline_at, session=options["session"],
-        search_attributes=search_attributes,
+        search_attributes=search_attributes, streams=options["stream"],
     )  # fmt: skip
     size = check_sizes(request, prompt, has_store=has_store)
     stored = has_store and size > STORED_PROMPT_BYTES

@@ -33,6 +33,11 @@ class ModelSpecOnWire(Wire):
     """Reference to a key ("os.environ/NAME" or "secrets/NAME"). None: the provider's own variable on the worker."""
     timeout: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] | None = DEFAULT_TIMEOUT_S
     """Seconds that one attempt may take in total; None: until the call's deadline."""
+    first_token_timeout: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] | None = None
+    """Seconds until the first piece of the answer, of its reasoning or of a tool call. With it, the attempt asks for a
+    stream, also if nobody reads it. None: only `timeout` counts; some models think for minutes in silence."""
+    token_timeout: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] | None = None
+    """Seconds from one piece to the next; a keepalive is not a piece. As above."""
     max_retries: Annotated[int, Field(ge=0, le=1000)] = DEFAULT_MAX_RETRIES
     """Attempts on this model after the first one."""
     extra_params: dict[str, Any] = Field(default_factory=dict)

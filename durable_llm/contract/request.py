@@ -56,6 +56,8 @@ class CallRequest(Wire):
     session: str | None = None
     search_attributes: bool = True
     """Whether the namespace has our search attributes. Upserting a missing one would block the call."""
+    streams: bool = False
+    """Whether attempts publish their answers while they are written."""
 
 
 class Prompt(Wire):
@@ -111,3 +113,5 @@ class AttemptOrder(Wire):
     """Whether to send every message because the provider no longer has the response to continue from."""
     last_model: bool = False
     """Whether no other model follows in this round."""
+    streams: bool = False
+    """Whether to publish the answer while it is written."""

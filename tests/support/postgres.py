@@ -44,7 +44,17 @@ class Postgres:
     @contextmanager
     def running(self) -> Iterator[int]:
         """Run the server while the block does, and yield its process id."""
-        command = [self.programs / "postgres", "-D", self.data, "-h", "127.0.0.1", "-p", str(self.port), "-k", ""]
+        command: list[str | Path] = [
+            self.programs / "postgres",
+            "-D",
+            self.data,
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+            "-k",
+            "",
+        ]
         server = subprocess.Popen(command, user=self.account, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             self._wait()
@@ -54,7 +64,7 @@ class Postgres:
             server.wait(20)
 
     def _wait(self) -> None:
-        command = [self.programs / "pg_isready", "-h", "127.0.0.1", "-p", str(self.port), "-q"]
+        command: list[str | Path] = [self.programs / "pg_isready", "-h", "127.0.0.1", "-p", str(self.port), "-q"]
         for _ in range(200):
             if subprocess.run(command, check=False).returncode == 0:
                 return
@@ -82,7 +92,7 @@ def installed_postgres() -> Iterator[Postgres]:
         root.chmod(0o755)
         password_file = root / "password"
         password_file.write_text(f"{PASSWORD}\n")
-        command = [programs / "initdb", "-D", root / "data", "-U", USER, "--pwfile", password_file]
+        command: list[str | Path] = [programs / "initdb", "-D", root / "data", "-U", USER, "--pwfile", password_file]
         command += ["--auth", "scram-sha-256", "--no-sync", "--no-locale", "--encoding", "UTF8"]
         subprocess.run(command, user=account, check=True, capture_output=True, timeout=60)
         yield Postgres(free_port(), root / "data", programs, password_file, account)

@@ -13,7 +13,7 @@ _REASONS = {200: "OK", 307: "Temporary Redirect", 400: "Bad Request", 429: "Too 
 
 
 class Wire:
-    """One scripted server: every connection is served `script`."""
+    """One scripted server: each request is served `case`, and those after it what its "then" says."""
 
     def __init__(self, case: dict) -> None:
         self.case = case
@@ -34,7 +34,9 @@ class Wire:
             while request := await _read_request(reader):
                 self.requests.append(request)
                 self.asked.set()
-                if not await self._play(reader, writer):
+                stays = await self._play(reader, writer)
+                self.case = self.case.get("then", self.case)
+                if not stays:
                     return
         except (ConnectionError, asyncio.CancelledError):  # a test that ended took its server along
             self.closed.set()
@@ -87,6 +89,8 @@ class Wire:
                     await writer.drain()
                 case "sleep":
                     await asyncio.sleep(values[0])
+                case "wait":
+                    await values[0].wait()
                 case "end":
                     writer.write(b"0\r\n\r\n")
                     await writer.drain()

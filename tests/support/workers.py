@@ -11,6 +11,7 @@ from temporalio.worker import Worker
 from activities.attempt import ProviderAttempts
 from durable_llm import Dispatcher
 from durable_llm.store import Store
+from durable_llm.streams import Streams
 from tests.conftest import workflow_runner
 from tests.support.attempts import ring
 from workers.plugin import HeartbeatTimeout
@@ -23,12 +24,14 @@ QUICK = {"heartbeat_timeout_s": 6.0}
 @asynccontextmanager
 async def working(
     client: Client, task_queue: str | None = None, *, store: Store | None = None, worker_store: Store | None = None,
-    heartbeat_timeout_s: float = 60.0, **attempts,
+    streams: Streams | None = None, heartbeat_timeout_s: float = 60.0, keys: dict | None = None, **attempts,
 ) -> AsyncIterator[Dispatcher]:  # fmt: skip
     """A dispatcher with `store`, and a worker behind it that asks whatever is on loopback and reads from `worker_store`."""
     task_queue = task_queue or f"test-{uuid.uuid4()}"
     interval = timedelta(seconds=heartbeat_timeout_s / 12)
-    made = ProviderAttempts(ring(), heartbeat_interval=interval, store=worker_store, **attempts)
+    made = ProviderAttempts(
+        ring(**(keys or {})), heartbeat_interval=interval, store=worker_store, streams=streams, **attempts
+    )
     worker = Worker(
         client,
         task_queue=task_queue,
@@ -38,5 +41,5 @@ async def working(
         workflow_runner=workflow_runner(),
         max_heartbeat_throttle_interval=interval,
     )
-    async with worker, Dispatcher(client, task_queue=task_queue, store=store) as dispatcher:
+    async with worker, Dispatcher(client, task_queue=task_queue, store=store, streams=streams) as dispatcher:
         yield dispatcher

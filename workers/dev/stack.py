@@ -14,6 +14,7 @@ from rich.console import Console
 
 from durable_llm.contract.names import TASK_QUEUE
 from durable_llm.store import STORE_VARIABLE
+from durable_llm.streams import STREAMS_VARIABLE
 
 from ..codec.settings import DEFAULT_PORT as DEFAULT_CODEC_PORT
 from .children import Child, StackError, cancelled_by_signals
@@ -110,15 +111,26 @@ async def _ended(part: Child) -> str:
 
 
 def _worker_env(server: DevServer) -> dict[str, str | None]:
-    """The worker's environment: this server, loopback as an allowed address, and a store."""
+    """The worker's environment: this server, loopback as an allowed address, a store, and a place for streams."""
     hosts = os.environ.get("DURABLE_LLM_API_BASE_HOSTS", _LOOPBACK_HOSTS)
-    return {**server.env, "DURABLE_LLM_API_BASE_HOSTS": hosts, STORE_VARIABLE: _store(server)}
+    return {
+        **server.env,
+        "DURABLE_LLM_API_BASE_HOSTS": hosts,
+        STORE_VARIABLE: _store(server),
+        STREAMS_VARIABLE: _streams(server),
+    }
 
 
 def _store(server: DevServer) -> str | None:
     """The store of large prompts: the developer's, or a directory beside the server's data."""
     beside = server.data.absolute().with_name("prompts").as_uri() if server.data else None
     return os.environ.get(STORE_VARIABLE) or beside
+
+
+def _streams(server: DevServer) -> str | None:
+    """Where answers are published while they are written: as for the store."""
+    beside = server.data.absolute().with_name("streams").as_uri() if server.data else None
+    return os.environ.get(STREAMS_VARIABLE) or beside
 
 
 def _relay(console: Console, ready: asyncio.Event) -> Callable[[str], None]:
@@ -139,6 +151,7 @@ async def _announce(ready: asyncio.Event, server: DevServer, codec: DevCodec | N
         **({"codec server": codec.how_to_log_in} if codec else {}),
         "task queue": os.environ.get("DURABLE_LLM_TASK_QUEUE", TASK_QUEUE),
         "data": str(server.data) if server.data else "in memory, lost at the end",
+        "streams": f"{STREAMS_VARIABLE}={streams}" if (streams := _streams(server)) else "none, text comes at the end",
         "store": f"{STORE_VARIABLE}={store}" if (store := _store(server)) else "none, prompts above 1.9 MB are refused",
         "make a call": _example_call(server.address),
         "stop": "Ctrl-C",

@@ -1,0 +1,235 @@
+"""A call's answer while it is written.
+
+What workers publish is a preview, and the call's history is the truth. A stream shows the preview of one attempt at a
+time, withdraws it when the attempt did not give the answer, and ends with the durable result, whatever was published
+before. So its text equals the result's at the end, even if nothing was published.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
+from typing import Final
+
+from durable_llm.client.stream_events import (
+    AttemptStarted,
+    AttemptWithdrawn,
+    Done,
+    ReasoningDelta,
+    StreamEvent,
+    TextDelta,
+    ToolCallDelta,
+    Waiting,
+)
+from durable_llm.contract.categories import Outcome
+from durable_llm.contract.ledger import Attempt
+from durable_llm.contract.result import LLMResult
+from durable_llm.contract.stream import Batch, Delta
+from durable_llm.errors import DurableLLMError, InvalidRequestError
+from durable_llm.streams import Channel
+
+LOOK_S: Final = 0.05
+"""Seconds between two looks at what was published. They grow while nothing comes."""
+
+LONGEST_LOOK_S: Final = 0.5
+LEDGER_S: Final = 1.0
+"""Seconds without a piece until the call's ledger is asked. They double while nothing comes."""
+
+LONGEST_LEDGER_S: Final = 10.0
+
+Position = tuple[int, int]
+"""An attempt's number, and characters of its text."""
+
+
+class StreamedCall:
+    """What a stream needs of a call.
+
+    Args:
+        result: Awaits the call's result.
+        attempts: Reads the call's ledger.
+        channel: Opens what its workers publish. None: there is no place for streams.
+    """
+
+    def __init__(
+        self,
+        result: Callable[[], Awaitable[LLMResult]],
+        attempts: Callable[[], Awaitable[list[Attempt]]],
+        channel: Callable[[], Awaitable[Channel | None]],
+    ) -> None:
+        self.result = result
+        self.attempts = attempts
+        self.channel = channel
+
+
+class CallStream:
+    """The events of one call: `async for event in stream`. It can be read once; make another for a second reader.
+
+    Args:
+        call: Starts the call or attaches to it.
+        after: Events of text up to here are left out.
+
+    Attributes:
+        text: What a screen should show now: the text of the attempt that runs, or the answer.
+
+    Raises:
+        InvalidRequestError: `after` is not a position.
+    """
+
+    def __init__(self, call: Callable[[], Awaitable[StreamedCall]], after: Position | None = None) -> None:
+        if after is not None and not _is_position(after):
+            raise InvalidRequestError(
+                f"after: expected the position of a TextDelta, (attempt, characters); got {after!r}"
+            )
+        self.text = ""
+        self._open = call
+        self._after = after
+        self._attempt = after[0] if after else 0
+        self._shown = after is not None
+        self._reasoning = 0
+        self._position = 0
+        self._ended = False
+        self._waited_after = 0
+        self._pause_s = LOOK_S
+        self._ledger_pause_s = LEDGER_S
+        self._ledger_at = time.monotonic() + LEDGER_S
+
+    async def settled(self) -> AsyncIterator[str]:
+        """Only text that will stand: the answer, once it is durable.
+
+        Raises:
+            DurableLLMError: how the call ended, as `CallHandle.result` raises it.
+        """
+        async for event in self:
+            if isinstance(event, Done) and self.text:
+                yield self.text
+
+    async def __aiter__(self) -> AsyncIterator[StreamEvent]:
+        """All events up to Done.
+
+        Raises:
+            DurableLLMError: how the call ended, as `CallHandle.result` raises it.
+        """
+        call = await self._open()
+        channel = await call.channel()
+        result = asyncio.ensure_future(call.result())
+        try:
+            while not result.done():
+                for event in await self._news(call, channel):
+                    yield event
+                await asyncio.wait([result], timeout=self._pause_s)
+            for event in [*await self._published(call, channel), *self._end(result)]:
+                yield event
+            yield Done(await result)
+        finally:
+            result.cancel()
+            await asyncio.gather(result, return_exceptions=True)
+
+    async def _news(self, call: StreamedCall, channel: Channel | None) -> list[StreamEvent]:
+        """New pieces, or else what the ledger says after some time without any."""
+        if events := await self._published(call, channel):
+            self._pause_s, self._ledger_at = LOOK_S, time.monotonic() + LEDGER_S
+            return events
+        self._pause_s = min(self._pause_s * 1.2, LONGEST_LOOK_S)
+        if not self._ended and time.monotonic() < self._ledger_at:
+            return []
+        self._ended, self._ledger_pause_s = False, min(self._ledger_pause_s * 2, LONGEST_LEDGER_S)
+        self._ledger_at = time.monotonic() + self._ledger_pause_s
+        return list(self._by_ledger(await _ledger(call)))
+
+    async def _published(self, call: StreamedCall, channel: Channel | None) -> list[StreamEvent]:
+        """The new pieces. What cannot be read comes with the result."""
+        if channel is None:
+            return []
+        events: list[StreamEvent] = []
+        with suppress(OSError):
+            newest = max(await channel.attempts(), default=0)
+            if newest > self._attempt:
+                entries = await _ledger(call) if self._shown else []
+                entry = next((entry for entry in entries if entry.number == self._attempt), None)
+                events += self._withdraw(entry)
+                self._attempt, self._position, self._reasoning = newest, 0, 0
+            batches, self._position = await channel.read(self._attempt, self._position)
+            for batch in batches:
+                events += self._read(batch)
+        return events
+
+    def _withdraw(self, entry: Attempt | None, reason: str = "another attempt began") -> Iterator[StreamEvent]:
+        """Take back what was shown, for the reason in the ledger where it is known."""
+        if not self._shown:
+            return
+        self._shown, self.text, self._after = False, "", None
+        if entry is None or entry.decision is None:
+            yield AttemptWithdrawn(self._attempt, reason, None)
+        else:
+            yield AttemptWithdrawn(self._attempt, entry.message or str(entry.category), str(entry.decision))
+
+    def _read(self, batch: Batch) -> Iterator[StreamEvent]:
+        if batch.model is not None and not self._shown:
+            self._shown = True
+            yield AttemptStarted(self._attempt, batch.model)
+        for delta in batch.deltas:
+            yield from self._piece(delta)
+        self._ended = self._ended or batch.ended
+
+    def _piece(self, delta: Delta) -> Iterator[StreamEvent]:
+        match delta.kind:
+            case "text":
+                yield from self._add(delta.text)
+            case "reasoning":
+                yield ReasoningDelta(self._attempt, self._reasoning, delta.text)
+                self._reasoning += len(delta.text)
+            case "tool_call":
+                yield ToolCallDelta(self._attempt, delta.index, delta.name, delta.text)
+
+    def _add(self, text: str) -> Iterator[StreamEvent]:
+        """A piece of text, without what the reader has already."""
+        offset = len(self.text)
+        self.text += text
+        known = max(self._after[1] - offset, 0) if self._after else 0
+        if text[known:]:
+            yield TextDelta(self._attempt, offset + known, text[known:])
+
+    def _by_ledger(self, entries: list[Attempt]) -> Iterator[StreamEvent]:
+        """What the pieces do not tell: attempts that publish nothing, failures, waits."""
+        if not entries:
+            return
+        last = entries[-1]
+        if last.number > self._attempt:
+            yield from self._withdraw(next((entry for entry in entries if entry.number == self._attempt), None))
+            self._attempt, self._position, self._reasoning, self._shown = last.number, 0, 0, True
+            yield AttemptStarted(last.number, last.model)
+        if last.outcome in (Outcome.FAILED, Outcome.UNKNOWN) and last.decision is not None:
+            yield from self._withdraw(last)
+            if last.delay_s is not None and self._waited_after < last.number:
+                self._waited_after = last.number
+                yield Waiting(last.delay_s, last.delay_reason or "")
+
+    def _end(self, ended: "asyncio.Future[LLMResult]") -> Iterator[StreamEvent]:
+        """The rest of the answer, or all of it in place of what was shown; or what was shown is withdrawn."""
+        if ended.cancelled() or (error := ended.exception()) is not None:
+            last = error.attempts[-1] if isinstance(error, DurableLLMError) and error.attempts else None
+            yield from self._withdraw(last, "the call has ended without an answer")
+            return
+        result = ended.result()
+        answer = result.text or ""
+        number, model = (result.attempts[-1].number, result.attempts[-1].model) if result.attempts else (1, "")
+        if number != self._attempt:
+            yield from self._withdraw(None, "another attempt gave the answer")
+        elif not answer.startswith(self.text):
+            yield from self._withdraw(None, "the stored answer is another text")
+        self._attempt = number
+        if not self._shown:
+            self._shown = True
+            yield AttemptStarted(number, model)
+        yield from self._add(answer[len(self.text) :])
+
+
+async def _ledger(call: StreamedCall) -> list[Attempt]:
+    """The call's ledger; [] where it cannot be read now."""
+    with suppress(DurableLLMError):
+        return await call.attempts()
+    return []
+
+
+def _is_position(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, int) and part >= 0 for part in value)

@@ -2,7 +2,6 @@
 
 import asyncio
 import shlex
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -54,7 +53,7 @@ class WaitOptions:
 
     async def result(self, handle: CallHandle, output: Output, *, stream: bool = False) -> None:
         """Wait for the result and print it; on a terminal, show it while it is written if `stream` says so."""
-        shown = preview(handle) if stream and sys.stdout.isatty() else progress(handle, self.progress)
+        shown = preview(handle) if stream and error_console().is_terminal else progress(handle, self.progress)
         async with shown:
             result = await handle.result(self.limit)
         shortcuts = {"call_id": handle.call_id, "text": result.text}

@@ -86,7 +86,7 @@ def parsed(request: bytes) -> Any:
 
 def plain(outcome: Answer | FailureFacts, port: int) -> dict:
     """The outcome without what differs from one attempt to the next."""
-    text = outcome.model_copy(update={"duration_s": 0.0}).model_dump_json().replace(str(port), "PORT")
+    text = outcome.model_copy(update={"duration_s": 0.0}).model_dump_json().replace(f":{port}/", ":PORT/")
     return json.loads(re.sub(r"chatcmpl-[0-9a-f-]{36}", "invented by litellm", text))
 
 

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo chaos attack dev test proofs check fmt bench bench-bars bench-growth bench-crowd bench-page bench-handles outage exits wheel clean
+.PHONY: help install demo chaos stream-chaos attack dev test proofs check fmt bench bench-bars bench-growth bench-crowd bench-page bench-handles outage exits wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ demo: install ## ten calls through rate limits, overflows, quotas and killed pro
 
 chaos: install ## 200 calls through a faulty provider while workers, the server and the job are killed
 	$(BIN)/python -m tests.harness.chaos
+
+stream-chaos: install ## 160 streams are read while workers and readers are killed (4 minutes)
+	$(BIN)/python -m tests.harness.stream_chaos
 
 attack: install ## hostile callers and providers against three workers, and how long a bystander waits
 	$(BIN)/python -m tests.harness.attack

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Self
 
 import httpx
@@ -27,11 +27,13 @@ class Provider:
     """
 
     def __init__(
-        self, name: str, *, context_window: int | None = None, on_line: Callable[[str], None] | None = None
-    ) -> None:
+        self, name: str, *, context_window: int | None = None, options: Sequence[str] = ("--response-style", "hello"),
+        on_line: Callable[[str], None] | None = None,
+    ) -> None:  # fmt: skip
         self.name = name
         self.root = f"http://{LOOPBACK}:{free_port()}"
         self._context_window = context_window
+        self._options = options
         self._on_line = on_line
         self._http = client(self.root)
 
@@ -50,7 +52,7 @@ class Provider:
         window = ["--context-window", str(self._context_window)] if self._context_window else []
         self._child = await Child.start(
             f"the simulated {self.name}",
-            [*command, "--log-level", "warning", "--response-style", "hello", *window],
+            [*command, "--log-level", "warning", *self._options, *window],
             on_line=self._on_line,
         )
         return self

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo chaos stream-chaos attack dev test proofs check fmt bench bench-bars bench-growth bench-crowd bench-page bench-handles outage exits wheel clean
+.PHONY: help install demo chaos stream-chaos attack dev test proofs check fmt bench bench-bars bench-growth bench-crowd bench-streams bench-page bench-handles outage exits wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -78,7 +78,10 @@ bench-growth: install ## what a call costs with more attempts and longer prompts
 bench-crowd: install ## 1,000 attempts in flight, and 5,000 calls submitted at once (4 minutes)
 	$(BIN)/python -m benchmarks.crowd
 
-bench-page: install ## put what bench, bench-growth and bench-crowd found last into docs/benchmarks.md
+bench-streams: install ## how soon a reader sees a token, and 200 streams at once (1 minute)
+	$(BIN)/python -m benchmarks.streams
+
+bench-page: install ## put what these four found last into docs/benchmarks.md
 	$(BIN)/python -m benchmarks.page
 
 bench-handles: install ## 2,000 results awaited in one process, and fresh calls beside them (4 minutes)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from benchmarks import crowd, growth
+from benchmarks import crowd, growth, streams
 from benchmarks.report import BAR_HEADINGS, HEADINGS, Report, bar_rows, rows
 from benchmarks.tables import markdown
 
@@ -48,6 +48,13 @@ def crowded() -> str:
     return markdown(crowd.HEADINGS, crowd.rows(crowd.Crowd(**json.loads(crowd.REPORT.read_text()))))
 
 
+def streamed() -> str:
+    """What `make bench-streams` found."""
+    return markdown(
+        streams.HEADINGS, streams.rows(streams.Measured(**one) for one in json.loads(streams.REPORT.read_text()))
+    )
+
+
 def filled(page: str, blocks: Iterable[tuple[str, str]]) -> str:
     """The page with each block between its marks."""
     for name, block in blocks:
@@ -58,5 +65,8 @@ def filled(page: str, blocks: Iterable[tuple[str, str]]) -> str:
 
 
 if __name__ == "__main__":
-    blocks = [("make bench", bench()), ("make bench-growth", grown()), ("make bench-crowd", crowded())]
+    blocks = [
+        ("make bench", bench()), ("make bench-growth", grown()), ("make bench-crowd", crowded()),
+        ("make bench-streams", streamed()),
+    ]  # fmt: skip
     PAGE.write_text(filled(PAGE.read_text(), blocks))

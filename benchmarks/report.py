@@ -50,12 +50,14 @@ class Report:
         """The last report.
 
         Raises:
-            SystemExit: There is none.
+            SystemExit: There is none, or it is of a part.
         """
         if not REPORT.exists():
             raise SystemExit(f"There is no {REPORT}: run `make bench` first.")
         read = json.loads(REPORT.read_text())
         rounds = {name: [Round(**one) for one in rounds] for name, rounds in read["rounds"].items()}
+        if not {FLOOR, OURS, RIVAL} <= rounds.keys():
+            raise SystemExit(f"{REPORT} is of a run with --only: run `make bench` first.")
         return cls(read["machine"], rounds)
 
     @property

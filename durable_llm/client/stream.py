@@ -83,6 +83,7 @@ class CallStream:
         self.text = ""
         self._open = call
         self._after = after
+        self._was_read = False
         self._attempt = after[0] if after else 0
         self._shown = after is not None
         self._reasoning = 0
@@ -107,8 +108,12 @@ class CallStream:
         """All events up to Done.
 
         Raises:
+            InvalidRequestError: it was read before.
             DurableLLMError: how the call ended, as `CallHandle.result` raises it.
         """
+        if self._was_read:
+            raise InvalidRequestError("a stream is read once; call stream() again, with after= to go on")
+        self._was_read = True
         call = await self._open()
         channel = await call.channel()
         result = asyncio.ensure_future(call.result())

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
+from google.protobuf.message import DecodeError
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import DataConverter
 
@@ -96,9 +97,12 @@ class Channel:
         """The batches of an attempt beyond a position, and the position after them; the first is 0.
 
         Raises:
-            OSError: the place does not answer.
+            OSError: the place does not answer, or what it has is not ours.
             DecryptionError: this process lacks their key.
         """
         lines, after = await asyncio.to_thread(self._driver.read, self._name, attempt, position)
-        payloads = [Payload.FromString(base64.b64decode(line)) for line in lines]
-        return list(await self._converter.decode(payloads, [Batch] * len(payloads))) if payloads else [], after
+        try:
+            payloads = [Payload.FromString(base64.b64decode(line)) for line in lines]
+            return list(await self._converter.decode(payloads, [Batch] * len(payloads))) if payloads else [], after
+        except (ValueError, DecodeError) as error:
+            raise OSError(f"{self._driver.place} holds no batch: {type(error).__name__}") from None

@@ -94,6 +94,12 @@ def published(folder: Path) -> list[bytes]:
     return [base64.b64decode(line) for path in folder.glob("*/*") for line in path.read_bytes().splitlines()]
 
 
+def spoil(folder: Path) -> None:
+    """Put something else in the place of every batch."""
+    for path in folder.glob("*/*"):
+        path.write_bytes(b"nonsense\n" + base64.b64encode(b"more nonsense") + b"\n")
+
+
 def text_of(events: list) -> str:
     """What a reader has that follows the rules: pieces joined, withdrawn ones removed."""
     text = ""
@@ -258,6 +264,26 @@ async def test_an_attempt_does_not_fail_with_its_stream(server_env: WorkflowEnvi
     async with served(server_env, tmp_path / "taken", WHOLE) as (dispatcher, wire):
         events = await events_of(dispatcher.stream(spec(wire), "Name a prime."))
     assert text_of(events) == "The right answer."
+
+
+async def test_what_is_no_piece_is_left_out(server_env: WorkflowEnvironment, tmp_path: Path) -> None:
+    """Lines that cannot be read do not end a stream; the text comes with the result."""
+    call_id = fresh_id()
+    async with served(server_env, tmp_path, WHOLE) as (dispatcher, wire):
+        handle = await dispatcher.submit(spec(wire), "Name a prime.", call_id=call_id, stream=True)
+        await handle.result()
+        spoil(tmp_path)
+        events = await events_of(handle.stream())
+    assert text_of(events) == "The right answer."
+
+
+async def test_a_stream_is_read_once(server_env: WorkflowEnvironment, tmp_path: Path) -> None:
+    """A second loop over the same stream says what to do instead of mixing two."""
+    async with served(server_env, tmp_path, WHOLE) as (dispatcher, wire):
+        stream = dispatcher.stream(spec(wire), "Name a prime.")
+        await events_of(stream)
+        with pytest.raises(InvalidRequestError, match="read once"):
+            await events_of(stream)
 
 
 @pytest.mark.parametrize("after", [5, (1,), (1, -1), "1:2", (1, 2.5)])

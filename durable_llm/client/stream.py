@@ -149,14 +149,16 @@ class CallStream:
         with suppress(OSError):
             newest = max(await channel.attempts(), default=0)
             if newest > self._attempt:
-                entries = await _ledger(call) if self._shown else []
-                entry = next((entry for entry in entries if entry.number == self._attempt), None)
-                events += self._withdraw(entry)
-                self._attempt, self._position, self._reasoning = newest, 0, 0
+                events += self._turn_to(newest, await _ledger(call) if self._shown else [])
             batches, self._position = await channel.read(self._attempt, self._position)
             for batch in batches:
                 events += self._read(batch)
         return events
+
+    def _turn_to(self, attempt: int, entries: list[Attempt]) -> Iterator[StreamEvent]:
+        """Leave the current attempt for a newer one."""
+        yield from self._withdraw(next((entry for entry in entries if entry.number == self._attempt), None))
+        self._attempt, self._position, self._reasoning = attempt, 0, 0
 
     def _withdraw(self, entry: Attempt | None, reason: str = "another attempt began") -> Iterator[StreamEvent]:
         """Take back what was shown, for the reason in the ledger where it is known."""
@@ -200,8 +202,8 @@ class CallStream:
             return
         last = entries[-1]
         if last.number > self._attempt:
-            yield from self._withdraw(next((entry for entry in entries if entry.number == self._attempt), None))
-            self._attempt, self._position, self._reasoning, self._shown = last.number, 0, 0, True
+            yield from self._turn_to(last.number, entries)
+            self._shown = True
             yield AttemptStarted(last.number, last.model)
         if last.outcome in (Outcome.FAILED, Outcome.UNKNOWN) and last.decision is not None:
             yield from self._withdraw(last)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
+from durable_llm.directory_url import directory_of
 from durable_llm.errors import InvalidRequestError
 from durable_llm.store.errors import StoreSettingError
 from durable_llm.store.store import Driver, Store
@@ -55,16 +56,12 @@ def open_store(url: str) -> Store:
 
 
 def _directory(parts: SplitResult) -> Driver:
-    from urllib.request import url2pathname  # noqa: PLC0415  # imported only for its kind
+    from durable_llm.store.directory import Directory  # noqa: PLC0415  # imported only for its kind
 
-    from durable_llm.store.directory import Directory  # noqa: PLC0415  # as above
-
-    root = Path(url2pathname(parts.path))
-    if parts.netloc not in ("", "localhost") or parts.query or parts.fragment or not root.is_absolute():
-        raise StoreSettingError("expected file:///DIRECTORY with an absolute path and nothing after it")
-    if ".." in root.parts or root == Path(root.anchor):
-        raise StoreSettingError("expected file:///DIRECTORY, not the root and without '..'")
-    return Directory(root)
+    try:
+        return Directory(directory_of(parts))
+    except ValueError as error:
+        raise StoreSettingError(str(error)) from None
 
 
 def _s3(parts: SplitResult) -> Driver:

@@ -2,11 +2,10 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
+from durable_llm.directory_url import directory_of
 from durable_llm.errors import InvalidRequestError
 from durable_llm.streams.channel import Streams
 from durable_llm.streams.directory import Directory
@@ -37,11 +36,11 @@ def open_streams(url: str) -> Streams:
     expected = f"{STREAMS_VARIABLE}: expected file:///DIRECTORY with an absolute path and nothing after it"
     try:
         parts = urlsplit(url)
-        root = Path(url2pathname(parts.path))
     except ValueError:
         raise InvalidRequestError(expected) from None
-    if parts.scheme != "file" or parts.netloc not in ("", "localhost") or parts.query or parts.fragment:
+    if parts.scheme != "file":
         raise InvalidRequestError(expected)
-    if not root.is_absolute() or ".." in root.parts or root == Path(root.anchor):
-        raise InvalidRequestError(expected)
-    return Streams(Directory(root))
+    try:
+        return Streams(Directory(directory_of(parts)))
+    except ValueError as error:
+        raise InvalidRequestError(f"{STREAMS_VARIABLE}: {error}") from None

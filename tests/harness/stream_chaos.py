@@ -27,6 +27,7 @@ from tests.harness.parts.provider import PATHS, Provider, client
 from tests.harness.stream_reader import question
 from workers.dev.children import Child
 from workers.dev.server import DevServer, ServerOptions
+from workers.dev.stack import WORKER_READY
 
 CALLS: Final = 160
 AT_ONCE: Final = 8
@@ -147,7 +148,7 @@ class StreamChaos:
             ready = asyncio.Event()
             worker = await Child.start(
                 "worker", [sys.executable, "-m", "workers"], env=self._env,
-                on_line=lambda line, ready=ready: ready.set() if "worker ready" in line else None,
+                on_line=lambda line, ready=ready: ready.set() if line.startswith(WORKER_READY) else None,
             )  # fmt: skip
             try:
                 await ready.wait()

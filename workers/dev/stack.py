@@ -29,6 +29,8 @@ WORKER_GRACE_S: Final = 45.0
 """Seconds that the worker gets to drain: more than it takes by default. A second Ctrl-C kills it."""
 
 _LOOPBACK_HOSTS: Final = "127.0.0.1,localhost,[::1]"
+_BESIDE: Final = {STORE_VARIABLE: "prompts", STREAMS_VARIABLE: "streams"}
+"""Directories beside the server's data, by the variable that names another place."""
 
 
 async def run_dev(
@@ -116,21 +118,21 @@ def _worker_env(server: DevServer) -> dict[str, str | None]:
     return {
         **server.env,
         "DURABLE_LLM_API_BASE_HOSTS": hosts,
-        STORE_VARIABLE: _store(server),
-        STREAMS_VARIABLE: _streams(server),
+        STORE_VARIABLE: _place(server, STORE_VARIABLE),
+        STREAMS_VARIABLE: _place(server, STREAMS_VARIABLE),
     }
 
 
-def _store(server: DevServer) -> str | None:
-    """The store of large prompts: the developer's, or a directory beside the server's data."""
-    beside = server.data.absolute().with_name("prompts").as_uri() if server.data else None
-    return os.environ.get(STORE_VARIABLE) or beside
+def _place(server: DevServer, variable: str) -> str | None:
+    """The place that a variable names: the developer's, or a directory beside the server's data."""
+    beside = server.data.absolute().with_name(_BESIDE[variable]).as_uri() if server.data else None
+    return os.environ.get(variable) or beside
 
 
-def _streams(server: DevServer) -> str | None:
-    """Where answers are published while they are written: as for the store."""
-    beside = server.data.absolute().with_name("streams").as_uri() if server.data else None
-    return os.environ.get(STREAMS_VARIABLE) or beside
+def _named(server: DevServer, variable: str) -> str | None:
+    """The setting for clients; None if there is no place."""
+    place = _place(server, variable)
+    return f"{variable}={place}" if place else None
 
 
 def _relay(console: Console, ready: asyncio.Event) -> Callable[[str], None]:
@@ -151,8 +153,8 @@ async def _announce(ready: asyncio.Event, server: DevServer, codec: DevCodec | N
         **({"codec server": codec.how_to_log_in} if codec else {}),
         "task queue": os.environ.get("DURABLE_LLM_TASK_QUEUE", TASK_QUEUE),
         "data": str(server.data) if server.data else "in memory, lost at the end",
-        "streams": f"{STREAMS_VARIABLE}={streams}" if (streams := _streams(server)) else "none, text comes at the end",
-        "store": f"{STORE_VARIABLE}={store}" if (store := _store(server)) else "none, prompts above 1.9 MB are refused",
+        "streams": _named(server, STREAMS_VARIABLE) or "none, text comes at the end",
+        "store": _named(server, STORE_VARIABLE) or "none, prompts above 1.9 MB are refused",
         "make a call": _example_call(server.address),
         "stop": "Ctrl-C",
     }.items():

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from benchmarks.report import HEADINGS, REPORT, Report, Round, rows
 from benchmarks.stand import Stand, cpu_s
-from benchmarks.tables import terminal
+from benchmarks.tables import save, terminal
 
 ROUNDS: Final = 5
 ALONE: Final = 60
@@ -166,8 +166,7 @@ def main() -> None:
     chosen = [one for one in CONTESTANTS if one.name in options.only]
     report = asyncio.run(measure(chosen, options.rounds))
     Console(width=160).print(terminal(HEADINGS, rows(report)))
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(json.dumps(asdict(report), indent=1))
+    save(REPORT, asdict(report))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """`make bench-crowd`: a thousand attempts in flight in one worker, and 5,000 calls submitted at once by one process."""
 
 import asyncio
-import json
 import os
 import signal
 import statistics
@@ -10,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -20,9 +18,8 @@ from temporalio.client import Client
 
 from benchmarks.held_provider import HeldProvider
 from benchmarks.stand import Stand, cpu_s, own_cpu_s
-from benchmarks.tables import Row, terminal
+from benchmarks.tables import Row, save, terminal
 from durable_llm import CallHandle, Dispatcher, ModelSpec
-from durable_llm.client.connection import connect_client
 
 REPORT: Final = Path(".durable-llm/bench/crowd.json")
 IN_FLIGHT: Final = 1_000
@@ -131,8 +128,7 @@ async def run() -> Crowd:
     async with AsyncExitStack() as stack:
         stand = Stand(stack)
         await stand.build()
-        os.environ |= {"TEMPORAL_ADDRESS": stand.env["TEMPORAL_ADDRESS"]}
-        client = await connect_client(wait=timedelta(seconds=30))
+        client = await stand.client()
         held = await stack.enter_async_context(HeldProvider(HELD).serving())
         dispatcher = await stack.enter_async_context(Dispatcher(client))
         return Crowd(*await in_flight(stand, dispatcher, held), *await submitted(stand, client))
@@ -142,8 +138,7 @@ def main() -> None:
     """Measure, print and write the report."""
     crowd = asyncio.run(run())
     Console(width=120).print(terminal(HEADINGS, rows(crowd)))
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(json.dumps(asdict(crowd), indent=1))
+    save(REPORT, asdict(crowd))
 
 
 if __name__ == "__main__":

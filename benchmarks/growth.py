@@ -1,7 +1,6 @@
 """`make bench-growth`: what a call costs with more attempts and longer prompts, and what its queries take."""
 
 import asyncio
-import json
 import os
 import statistics
 import sys
@@ -20,9 +19,8 @@ from temporalio.client import Client
 
 from benchmarks.held_provider import HeldProvider
 from benchmarks.stand import Stand, cpu_s, own_cpu_s
-from benchmarks.tables import Row, terminal
+from benchmarks.tables import Row, save, terminal
 from durable_llm import Dispatcher, LLMConfig, ModelSpec, Policy
-from durable_llm.client.connection import connect_client
 from durable_llm.store import open_store
 
 REPORT: Final = Path(".durable-llm/bench/growth.json")
@@ -148,8 +146,7 @@ async def run() -> Growth:
         stand = Stand(stack)
         stand.env["DURABLE_LLM_STORE"] = f"file://{stack.enter_context(TemporaryDirectory())}"
         await stand.build()
-        os.environ |= {"TEMPORAL_ADDRESS": stand.env["TEMPORAL_ADDRESS"]}
-        client = await connect_client(wait=timedelta(seconds=30))
+        client = await stand.client()
         dispatcher = await stack.enter_async_context(
             Dispatcher(client, store=open_store(stand.env["DURABLE_LLM_STORE"]))
         )
@@ -167,8 +164,7 @@ def main() -> None:
     console = Console(width=120)
     console.print(terminal(HEADINGS, rows(growth)))
     console.print(queries_text(growth))
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(json.dumps(asdict(growth), indent=1))
+    save(REPORT, asdict(growth))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ long polls than the dispatcher's default: with 5000 each handle keeps its own, a
 """
 
 import asyncio
-import json
 import os
 import statistics
 import sys
@@ -20,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from temporalio.client import Client
 
+from benchmarks.tables import save
 from durable_llm import CallHandle, Dispatcher, LLMResult, ModelSpec
 from durable_llm.client.connection import connect_client
 from durable_llm.client.long_polls import DEFAULT_LIMIT
@@ -153,8 +153,7 @@ def report(
         "handles": HANDLES, "awaited_at_once": still_waiting, "fresh_alone_s": idle, "fresh_beside_s": beside,
         "answered": answered, "all_results_s": took, "last_result_after_its_call_s": lag,
     }  # fmt: skip
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(json.dumps(figures, indent=1))
+    save(REPORT, figures)
     quick = statistics.median(beside) <= BAR_RATIO * statistics.median(idle) + MARGIN_S
     console.print(f"p50 ratio {ratio:.2f}, bar {BAR_RATIO:g} (and {MARGIN_S * 1e3:.0f} ms)")
     return 0 if quick and still_waiting == answered == HANDLES else 1

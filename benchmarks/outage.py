@@ -5,7 +5,6 @@ a process; worker and provider are here, and the provider releases its answers o
 """
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -24,6 +23,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from benchmarks.held_provider import HeldProvider
+from benchmarks.tables import save
 from durable_llm import CallHandle, Dispatcher, DispatcherUnavailableError, LLMResult, ModelSpec, Outcome
 from durable_llm.client.connection import connect_client
 from workers.dev.ports import LOOPBACK
@@ -202,8 +202,7 @@ async def run() -> int:
     for name in Found.__annotations__:
         table.add_row(name.replace("_", " "), *(_shown(getattr(one, name)) for one in found.values()))
     Console().print(table)
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(json.dumps({kind: asdict(one) for kind, one in found.items()}, indent=1))
+    save(REPORT, {kind: asdict(one) for kind, one in found.items()})
     whole = all(one.answered == one.requests == ANSWERS and not one.unknown for one in found.values())
     return 0 if whole else 1
 

@@ -6,11 +6,14 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import timedelta
 from tempfile import TemporaryDirectory
 from typing import Final
 
 import psutil
+from temporalio.client import Client
 
+from durable_llm.client.connection import connect_client
 from tests.support.postgres import PASSWORD, USER, installed_postgres
 from workers.dev.children import Child
 from workers.dev.ports import LOOPBACK, free_port
@@ -62,6 +65,11 @@ class Stand:
             self.servers["postgres"] = psutil.Process(self.stack.enter_context(postgres.running()))
             self.env["BENCH_POSTGRES"] = f"postgresql://{USER}:{PASSWORD}@{LOOPBACK}:{postgres.port}/bench"
         self.env["BENCH_SQLITE"] = f"sqlite:///{self.stack.enter_context(TemporaryDirectory())}/bench.sqlite"
+
+    async def client(self) -> Client:
+        """A client of the Temporal server, in this process."""
+        os.environ["TEMPORAL_ADDRESS"] = self.env["TEMPORAL_ADDRESS"]
+        return await connect_client(wait=timedelta(seconds=READY_WITHIN_S))
 
     async def worker(
         self, command: Sequence[str] = WORKER, on_line: Callable[[str], None] = lambda _: None

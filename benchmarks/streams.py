@@ -1,7 +1,6 @@
 """`make bench-streams`: how soon a reader sees a token, what a streamed answer costs, and 200 streams at once."""
 
 import asyncio
-import json
 import os
 import statistics
 import sys
@@ -9,7 +8,6 @@ import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -19,9 +17,8 @@ from rich.console import Console
 from temporalio.client import Client
 
 from benchmarks.stand import Stand, cpu_s, own_cpu_s
-from benchmarks.tables import Row, terminal
+from benchmarks.tables import Row, save, terminal
 from durable_llm import Dispatcher, ModelSpec, TextDelta
-from durable_llm.client.connection import connect_client
 from durable_llm.streams import STREAMS_VARIABLE, open_streams
 
 REPORT: Final = Path(".durable-llm/bench/streams.json")
@@ -99,8 +96,7 @@ async def run() -> list[Measured]:
         stand = Stand(stack)
         stand.env[STREAMS_VARIABLE] = Path(stack.enter_context(TemporaryDirectory())).as_uri()
         await stand.build()
-        os.environ |= {"TEMPORAL_ADDRESS": stand.env["TEMPORAL_ADDRESS"]}
-        client = await connect_client(wait=timedelta(seconds=30))
+        client = await stand.client()
         streams = open_streams(stand.env[STREAMS_VARIABLE])
         dispatcher = await stack.enter_async_context(Dispatcher(client, streams=streams))
         readers = Readers(stand, await stand.worker(), client, dispatcher)
@@ -112,8 +108,7 @@ def main() -> None:
     """Measure, print and write the report."""
     found = asyncio.run(run())
     Console(width=140).print(terminal(HEADINGS, rows(found)))
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(json.dumps([asdict(one) for one in found], indent=1))
+    save(REPORT, [asdict(one) for one in found])
 
 
 if __name__ == "__main__":

@@ -6,12 +6,10 @@
 import asyncio
 import sys
 from datetime import timedelta
-from itertools import count
 
 from temporalio import activity, workflow
-from temporalio.worker import Worker
 
-from benchmarks.contestants.caller import serve
+from benchmarks.contestants.temporal_part import run_part
 from durable_llm.client.connection import connect_client
 from workers.settings import load_settings
 from workers.worker import worker_options
@@ -35,21 +33,12 @@ class Floor:
         return await workflow.execute_activity(noop, start_to_close_timeout=timedelta(seconds=60))
 
 
-async def work() -> None:
-    """Work until killed."""
+async def main(part: str) -> None:
+    """Work until killed, or call as told on stdin."""
     client = await connect_client(wait=timedelta(seconds=30))
     options = worker_options(load_settings())
-    async with Worker(client, task_queue=QUEUE, workflows=[Floor], activities=[noop], **options):
-        print("ready", flush=True)
-        await asyncio.Event().wait()
-
-
-async def call() -> None:
-    """Call as told on stdin."""
-    client = await connect_client(wait=timedelta(seconds=30))
-    numbers = count()
-    await serve(lambda: client.execute_workflow(Floor.run, id=f"floor-{next(numbers)}", task_queue=QUEUE))
+    await run_part(part, client, QUEUE, Floor, activities=[noop], **options)
 
 
 if __name__ == "__main__":
-    asyncio.run(work() if sys.argv[1] == "worker" else call())
+    asyncio.run(main(sys.argv[1]))

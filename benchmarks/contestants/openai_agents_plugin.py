@@ -4,15 +4,13 @@ import asyncio
 import os
 import sys
 from datetime import timedelta
-from itertools import count
 
 from agents import Agent, OpenAIProvider, Runner
 from temporalio import workflow
 from temporalio.client import Client
 from temporalio.openai_agents import ModelActivityParameters, OpenAIAgentsPlugin
-from temporalio.worker import Worker
 
-from benchmarks.contestants.caller import serve
+from benchmarks.contestants.temporal_part import run_part
 
 QUEUE = "openai-agents"
 
@@ -35,14 +33,7 @@ async def main(part: str) -> None:
         model_provider=OpenAIProvider(use_responses=False),
     )
     client = await Client.connect(os.environ["TEMPORAL_ADDRESS"], plugins=[plugin])
-    if part == "worker":
-        async with Worker(client, task_queue=QUEUE, workflows=[Ask]):
-            print("ready", flush=True)
-            await asyncio.Event().wait()
-    numbers = count()
-    await serve(
-        lambda: client.execute_workflow(Ask.run, "Name a prime.", id=f"{QUEUE}-{next(numbers)}", task_queue=QUEUE)
-    )
+    await run_part(part, client, QUEUE, Ask, "Name a prime.")
 
 
 if __name__ == "__main__":

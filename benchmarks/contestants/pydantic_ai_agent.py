@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-from itertools import count
 
 from pydantic_ai import Agent
 from pydantic_ai.durable_exec.temporal import PydanticAIPlugin, PydanticAIWorkflow, TemporalDurability
@@ -11,9 +10,8 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 from temporalio import workflow
 from temporalio.client import Client
-from temporalio.worker import Worker
 
-from benchmarks.contestants.caller import serve
+from benchmarks.contestants.temporal_part import run_part
 
 QUEUE = "pydantic-ai"
 
@@ -37,14 +35,7 @@ class Ask(PydanticAIWorkflow):
 async def main(part: str) -> None:
     """Work until killed, or call as told on stdin."""
     client = await Client.connect(os.environ["TEMPORAL_ADDRESS"], plugins=[PydanticAIPlugin()])
-    if part == "worker":
-        async with Worker(client, task_queue=QUEUE, workflows=[Ask]):
-            print("ready", flush=True)
-            await asyncio.Event().wait()
-    numbers = count()
-    await serve(
-        lambda: client.execute_workflow(Ask.run, "Name a prime.", id=f"{QUEUE}-{next(numbers)}", task_queue=QUEUE)
-    )
+    await run_part(part, client, QUEUE, Ask, "Name a prime.")
 
 
 if __name__ == "__main__":

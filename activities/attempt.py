@@ -21,7 +21,7 @@ from durable_llm.contract.names import ATTEMPT_ACTIVITY, ATTEMPT_FAILED
 from durable_llm.contract.request import AttemptOrder, Prompt, PromptReference
 from durable_llm.contract.result import Answer
 from durable_llm.store import Store
-from durable_llm.streams import Streams
+from durable_llm.streams import Streams, open_streams
 
 from .answer.truncate import truncate
 from .failure.facts import facts_of_exception, facts_of_timeout
@@ -60,7 +60,7 @@ class ProviderAttempts:
         registry: The worker's validators and tool parsers. None: those that every worker has.
         validator_timeout: Time limit of one validator or tool parser.
         converter: Decodes prompts. None: the converter of the worker's client.
-        streams: Where answers are published while they are written. None: nowhere.
+        streams: Where answers are published while they are written. None: in Temporal.
     """
 
     def __init__(  # noqa: PLR0913  # a worker's parts, all but one by name
@@ -83,11 +83,16 @@ class ProviderAttempts:
         self._server = server or TemporalServer(converter)
         self._prompts = Prompts(self._server, store, converter)
         self._validation = Validation(registry, validator_timeout.total_seconds())
-        self._publishing = Publishing(streams, converter)
+        self._streams = streams or open_streams("")
+        self._publishing = Publishing(self._streams)
 
     async def warm_up(self) -> None:
         """Load what the first attempt would load, before there is one."""
         await warm_up()
+
+    async def close(self) -> None:
+        """Close connections, after the last attempt."""
+        await self._streams.close()
 
     def clean_log(self, text: str) -> str:
         """A log record's text without the worker's keys and the running attempt's prompt."""

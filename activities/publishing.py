@@ -10,28 +10,24 @@ import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final, Self
 
 from temporalio import activity
-from temporalio.converter import DataConverter
 
 from durable_llm.contract.request import AttemptOrder
-from durable_llm.contract.stream import MAX_STREAM_BYTES, Batch, Delta
-from durable_llm.streams import Channel, Streams, stream_name
+from durable_llm.contract.stream import Batch, Delta
+from durable_llm.streams import KEPT, Channel, Streams
 
 from .secrets.scrub import Scrubber
 
 logger = logging.getLogger("durable_llm")
 
-KEPT: Final = timedelta(hours=24)
-"""How long a stream is kept after its last piece. The answer itself is in the call's history."""
-
 SWEEP_S: Final = 3600.0
 """Seconds between two sweeps of old streams by one worker."""
 
-BATCH_S: Final = 0.05
-"""Seconds that pieces are collected before they are published together."""
+PUBLISH_S: Final = 5.0
+"""Seconds that a place has to take a batch. Beyond that the attempt publishes nothing more."""
 
 _WORD: Final = re.compile(r"[A-Za-z0-9_.~+/=%*-]*\Z")
 """What may be the beginning of a key. Other characters end a word, those of other scripts too."""
@@ -41,31 +37,27 @@ class Publishing:
     """Makes publishers with one worker's place for streams.
 
     Args:
-        streams: The place. None: nothing is published.
-        converter: Encodes what is published. None: the converter of the worker's client.
+        streams: The place.
     """
 
-    def __init__(self, streams: Streams | None, converter: DataConverter | None) -> None:
+    def __init__(self, streams: Streams) -> None:
         self._streams = streams
-        self._converter = converter
         self._swept_at = -SWEEP_S
         self._sweeping: asyncio.Task[None] | None = None
 
     @asynccontextmanager
     async def of(self, order: AttemptOrder) -> AsyncIterator["Publisher | None"]:
-        """A publisher for the running attempt, if its call asks for one and there is a place."""
-        if self._streams is None or not order.streams:
+        """A publisher for the running attempt, if its call asks for one."""
+        if not order.streams:
             yield None
             return
-        self._sweep(self._streams)
+        self._sweep()
         running = activity.info()
-        name = stream_name(running.namespace, running.workflow_id or "", running.workflow_run_id or "")
-        converter = self._converter or activity.client().data_converter
-        channel = self._streams.channel(converter, name)
+        channel = self._streams.channel(activity.client(), running.workflow_id or "", running.workflow_run_id or "")
         async with Publisher(channel, order.number, order.spec.name) as publisher:
             yield publisher
 
-    def _sweep(self, streams: Streams) -> None:
+    def _sweep(self) -> None:
         """Delete old streams, now and then and beside the attempts."""
         if time.monotonic() - self._swept_at < SWEEP_S:
             return
@@ -73,7 +65,7 @@ class Publishing:
 
         async def sweep() -> None:
             with suppress(OSError):
-                await streams.sweep(datetime.now(UTC) - KEPT)
+                await self._streams.sweep(datetime.now(UTC) - KEPT)
 
         self._sweeping = asyncio.create_task(sweep())
 
@@ -101,7 +93,9 @@ class Publisher:
         self._waiting: list[Delta] = []
         self._some_waiting = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
-        self._left = MAX_STREAM_BYTES
+        self._left = channel.max_bytes
+        self._batches = 0
+        self._failed = False
 
     async def __aenter__(self) -> Self:
         self._running = asyncio.create_task(self._run())
@@ -147,6 +141,9 @@ class Publisher:
     def _publish(self, delta: Delta) -> None:
         if not (delta.text or delta.name) or self._left <= 0:
             return
+        self._left -= len(delta.text.encode())
+        if self._left < 0:
+            return
         if self.scrubber.clean_document(delta.text) != delta.text:
             self._left = 0
             return
@@ -155,9 +152,9 @@ class Publisher:
 
     async def _run(self) -> None:
         await asyncio.shield(self._flush(Batch(model=self._model)))
-        while True:
+        while (collect_s := self._channel.collect_s(self._batches)) is not None:
             await self._some_waiting.wait()
-            await asyncio.sleep(BATCH_S)
+            await asyncio.sleep(collect_s)
             await asyncio.shield(self._flush(Batch()))
 
     async def _flush(self, batch: Batch) -> None:
@@ -166,10 +163,12 @@ class Publisher:
             waiting, self._waiting = self._waiting, []
             self._some_waiting.clear()
             batch = batch.model_copy(update={"deltas": waiting})
-            if batch == Batch():
+            if batch == Batch() or self._failed:
                 return
+            self._batches += 1
             try:
-                self._left -= await self._channel.append(self._attempt, batch)
+                async with asyncio.timeout(PUBLISH_S):
+                    await self._channel.append(self._attempt, self._batches, batch)
             except Exception as error:  # a disk, a network, a key
                 logger.warning("the stream of an attempt cannot be published: %s", type(error).__name__)
-                self._left = 0
+                self._failed, self._left = True, 0

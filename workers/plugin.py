@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -53,7 +53,7 @@ class DurableLLMPlugin(SimplePlugin):
     def __init__(self, settings: WorkerSettings | None = None, *, attempts: "ProviderAttempts | None" = None) -> None:
         self._settings = settings or load_settings()
         self._attempts = attempts
-        self._running = ExitStack()
+        self._running = AsyncExitStack()
         super().__init__(
             "durable_llm.DurableLLMPlugin",
             data_converter=readable_converter,
@@ -71,7 +71,10 @@ class DurableLLMPlugin(SimplePlugin):
         client["data_converter"] = readable_converter(client["data_converter"])
         client["plugins"] = []  # they have been applied
         config["client"] = Client(**client)
-        attempts = self._attempts or build_attempts(self._settings, os.environ, client["data_converter"])
+        attempts = self._attempts
+        if attempts is None:
+            attempts = build_attempts(self._settings, os.environ, client["data_converter"])
+            self._running.push_async_callback(attempts.close)
         config["activities"] = [*config.get("activities", ()), attempts.provider_attempt]
         config["max_heartbeat_throttle_interval"] = self._settings.heartbeat_interval
         config["default_heartbeat_throttle_interval"] = self._settings.heartbeat_interval
@@ -82,7 +85,7 @@ class DurableLLMPlugin(SimplePlugin):
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:  # noqa: A002  # Temporal's own name
         """See base class."""
-        with self._running:
+        async with self._running:
             await super().run_worker(worker, next)
 
 

@@ -65,7 +65,11 @@ class WorkerSettings(BaseSettings):
     store: str = Field(
         "", description="Store of prompts above 512 KiB: file:///DIR, s3://BUCKET/PREFIX or postgresql://USER@HOST/DB."
     )
-    streams: str = Field("", description="Where answers are published while they are written: file:///DIR.")
+    streams: str = Field(
+        "",
+        description="Where answers are published while they are written: file:///DIR, redis://HOST/0 or "
+        "postgresql://USER@HOST/DB. Empty: in Temporal.",
+    )
     encryption_keys: str = Field(
         "",
         repr=False,
@@ -139,14 +143,14 @@ def store_of(settings: WorkerSettings) -> Store | None:
         raise SettingsError(f"{STORE_VARIABLE}: {error}") from None
 
 
-def streams_of(settings: WorkerSettings) -> Streams | None:
-    """The place for streams, None where none is set.
+def streams_of(settings: WorkerSettings) -> Streams:
+    """The place for streams.
 
     Raises:
         SettingsError: it cannot be used; names the variable.
     """
     try:
-        return open_streams(settings.streams) if settings.streams else None
+        return open_streams(settings.streams)
     except InvalidRequestError as error:
         raise SettingsError(error.message) from None
 

@@ -12,6 +12,7 @@ from typing import Any, Final, NoReturn
 from pydantic import ValidationError
 from temporalio import workflow
 from temporalio.common import RawValue, SearchAttributeKey
+from temporalio.contrib.workflow_streams import WorkflowStream
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
@@ -39,6 +40,9 @@ _SEARCH_ATTRIBUTES: Final[Mapping[str, SearchAttributeKey[Any]]] = {
     "cost": search_attributes.COST_USD,
 }
 
+_LONGEST_STREAMED_HISTORY: Final = 20_000
+"""Events after which attempts publish no more. Pieces may be events, and Temporal ends a workflow at 51,200."""
+
 
 @workflow.defn(name=WORKFLOW, failure_exception_types=[ValidationError])
 class LLMCall:
@@ -50,6 +54,7 @@ class LLMCall:
         self._wait_ends: datetime | None = None
         self._shown: dict[str, object] = {}
         self._needs_all_messages: set[int] = set()
+        WorkflowStream()  # takes what attempts publish, where Temporal is the place for streams
 
     @workflow.run
     async def run(self, request: RawValue = ABSENT, prompt: RawValue = ABSENT) -> LLMResult:
@@ -158,7 +163,7 @@ class LLMCall:
             resume=resume,
             all_messages=progress.spec_index in self._needs_all_messages,
             last_model=not progress.has_next,
-            streams=self._request.streams,
+            streams=self._request.streams and workflow.info().get_current_history_length() < _LONGEST_STREAMED_HISTORY,
         )
         resumes = f", resumes {clip(resume, 60)}" if resume else ""
         summary = f"{spec.name}, try {entry.try_number} of {progress.tries_in_all}{resumes}"

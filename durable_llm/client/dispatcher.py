@@ -26,7 +26,7 @@ from durable_llm.contract.result import LLMResult
 from durable_llm.contract.validation import ValidatorLike
 from durable_llm.errors import DurableLLMError
 from durable_llm.store import Store, store_from_environment
-from durable_llm.streams import Streams, streams_from_environment
+from durable_llm.streams import Streams, open_streams, streams_from_environment
 
 DEFAULT_DEADLINE: Final = timedelta(hours=24)
 
@@ -52,7 +52,8 @@ class Dispatcher:
             task_queue: The queue that the workers poll.
             search_attributes: False: do not use search attributes.
             store: Where prompts go that are too large for Temporal; the workers need the same store.
-            streams: Where workers publish answers while they are written; the workers need the same place.
+            streams: Where workers publish answers while they are written; the workers need the same place. None:
+                Temporal. `open_streams` makes others; `close` closes it.
             warn_without_workers: How long a result is awaited before the log warns that no worker polls the queue.
             max_long_polls: How many results are polled at once, at least 4; if more are awaited, they take turns.
 
@@ -63,7 +64,7 @@ class Dispatcher:
         self._task_queue = task_queue
         self._search_attributes = search_attributes
         self._store = store
-        self._streams = streams
+        self._streams = streams or open_streams("")
         self._rpcs = Rpcs(client)
         self._polls = LongPolls(max_long_polls, ended=EndedCalls(client))
         self._watch = WorkerWatch(client, self._rpcs, warn_without_workers)
@@ -117,6 +118,7 @@ class Dispatcher:
     async def close(self) -> None:
         """Cancel and await this dispatcher's RPCs; the calls themselves continue."""
         await self._rpcs.close()
+        await self._streams.close()
 
     async def call(
         self, config: ConfigLike, messages: Messages, *, call_id: str | None = None, wait: timedelta | None = None,
@@ -212,8 +214,7 @@ class Dispatcher:
     ) -> CallStream:  # fmt: skip
         """The events of a call while its answer is written: `async for event in dispatcher.stream(...)`.
 
-        The call is submitted when the first event is asked for, and goes on when nobody reads. Without a place for
-        streams (DURABLE_LLM_STREAMS), the text comes at the end.
+        The call is submitted when the first event is asked for, and goes on when nobody reads.
 
         Args:
             config: The models to ask, as for `submit`.

@@ -42,7 +42,7 @@ from durable_llm.errors import (
     RequestRejectedError,
     outcome_of_error,
 )
-from durable_llm.streams import Channel, Streams, stream_name
+from durable_llm.streams import Channel, Streams
 
 logger = logging.getLogger("durable_llm")
 
@@ -76,7 +76,7 @@ class CallHandle:
         *,
         polls: LongPolls,
         watch: WorkerWatch,
-        streams: Streams | None = None,
+        streams: Streams,
         response_type: type[BaseModel] | None = None,
     ) -> None:
         self.call_id = call_id
@@ -135,12 +135,8 @@ class CallHandle:
         """What a stream needs of this call."""
         return StreamedCall(self.result, self.attempts, self._channel)
 
-    async def _channel(self) -> Channel | None:
-        if self._streams is None:
-            return None
-        run_id = (await self._described()).run_id
-        name = stream_name(self._client.namespace, self.call_id, run_id)
-        return self._streams.channel(self._client.data_converter, name)
+    async def _channel(self) -> Channel:
+        return self._streams.channel(self._client, self.call_id, (await self._described()).run_id)
 
     async def attempts(self) -> list[Attempt]:
         """The ledger so far, within two seconds, with or without a worker.

@@ -7,9 +7,9 @@ before. So its text equals the result's at the end, even if nothing was publishe
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from durable_llm.client.stream_events import (
     AttemptStarted,
@@ -26,16 +26,18 @@ from durable_llm.contract.ledger import Attempt
 from durable_llm.contract.result import LLMResult
 from durable_llm.contract.stream import Batch, Delta
 from durable_llm.errors import DurableLLMError, InvalidRequestError
-from durable_llm.streams import Channel
+from durable_llm.streams import Channel, Place
 
-LOOK_S: Final = 0.05
-"""Seconds between two looks at what was published. They grow while nothing comes."""
-
-LONGEST_LOOK_S: Final = 0.5
 LEDGER_S: Final = 1.0
 """Seconds without a piece until the call's ledger is asked. They double while nothing comes."""
 
 LONGEST_LEDGER_S: Final = 10.0
+
+LAST_LOOK_S: Final = 2.0
+"""Seconds that the place has to give what was published before the call's end."""
+
+AGAIN_S: Final = 0.5
+"""Seconds until the place is asked again after it did not answer."""
 
 Position = tuple[int, int]
 """An attempt's number, and characters of its text."""
@@ -47,14 +49,14 @@ class StreamedCall:
     Args:
         result: Awaits the call's result.
         attempts: Reads the call's ledger.
-        channel: Opens what its workers publish. None: there is no place for streams.
+        channel: Opens what its workers publish.
     """
 
     def __init__(
         self,
         result: Callable[[], Awaitable[LLMResult]],
         attempts: Callable[[], Awaitable[list[Attempt]]],
-        channel: Callable[[], Awaitable[Channel | None]],
+        channel: Callable[[], Awaitable[Channel]],
     ) -> None:
         self.result = result
         self.attempts = attempts
@@ -87,10 +89,9 @@ class CallStream:
         self._attempt = after[0] if after else 0
         self._shown = after is not None
         self._reasoning = 0
-        self._position = 0
+        self._place: Place = (self._attempt, 0)
         self._ended = False
         self._waited_after = 0
-        self._pause_s = LOOK_S
         self._ledger_pause_s = LEDGER_S
         self._ledger_at = time.monotonic() + LEDGER_S
 
@@ -119,46 +120,63 @@ class CallStream:
         result = asyncio.ensure_future(call.result())
         try:
             while not result.done():
-                for event in await self._news(call, channel):
+                for event in await self._news(call, channel, result):
                     yield event
-                await asyncio.wait([result], timeout=self._pause_s)
-            for event in [*await self._published(call, channel), *self._end(result)]:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_LOOK_S):
+                    batches = await self._look(channel, 0)
+                    for event in await self._read(call, batches):
+                        yield event
+            for event in self._end(result):
                 yield event
             yield Done(await result)
         finally:
             result.cancel()
             await asyncio.gather(result, return_exceptions=True)
 
-    async def _news(self, call: StreamedCall, channel: Channel | None) -> list[StreamEvent]:
+    async def _news(self, call: StreamedCall, channel: Channel, result: "asyncio.Future[Any]") -> list[StreamEvent]:
         """New pieces, or else what the ledger says after some time without any."""
-        if events := await self._published(call, channel):
-            self._pause_s, self._ledger_at = LOOK_S, time.monotonic() + LEDGER_S
+        wait_s = 0.0 if self._ended else max(self._ledger_at - time.monotonic(), 0.0)
+        looking: asyncio.Future[Any] = asyncio.ensure_future(self._look(channel, wait_s))
+        try:
+            await asyncio.wait([looking, result], return_when=asyncio.FIRST_COMPLETED)
+            if not looking.done():
+                return []
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+        if events := await self._read(call, looking.result()):
+            self._ledger_at, self._ledger_pause_s = time.monotonic() + LEDGER_S, LEDGER_S
             return events
-        self._pause_s = min(self._pause_s * 1.2, LONGEST_LOOK_S)
         if not self._ended and time.monotonic() < self._ledger_at:
             return []
         self._ended, self._ledger_pause_s = False, min(self._ledger_pause_s * 2, LONGEST_LEDGER_S)
         self._ledger_at = time.monotonic() + self._ledger_pause_s
         return list(self._by_ledger(await _ledger(call)))
 
-    async def _published(self, call: StreamedCall, channel: Channel | None) -> list[StreamEvent]:
-        """The new pieces. What cannot be read comes with the result."""
-        if channel is None:
-            return []
+    async def _look(self, channel: Channel, wait_s: float) -> tuple[Sequence[Batch], Place]:
+        """What was published since the last look. Nothing where it cannot be read: it comes with the result."""
+        try:
+            return await channel.read(self._place, wait_s)
+        except OSError:
+            await asyncio.sleep(min(wait_s, AGAIN_S))
+            return [], self._place
+
+    async def _read(self, call: StreamedCall, found: tuple[Sequence[Batch], Place]) -> list[StreamEvent]:
+        """The events of what was published."""
+        batches, place = found
         events: list[StreamEvent] = []
-        with suppress(OSError):
-            newest = max(await channel.attempts(), default=0)
-            if newest > self._attempt:
-                events += self._turn_to(newest, await _ledger(call) if self._shown else [])
-            batches, self._position = await channel.read(self._attempt, self._position)
-            for batch in batches:
-                events += self._read(batch)
+        if place[0] > self._attempt:
+            events += self._turn_to(place[0], await _ledger(call) if self._shown else [])
+        self._place = place
+        for batch in batches:
+            events += self._take(batch)
         return events
 
     def _turn_to(self, attempt: int, entries: list[Attempt]) -> Iterator[StreamEvent]:
         """Leave the current attempt for a newer one."""
         yield from self._withdraw(next((entry for entry in entries if entry.number == self._attempt), None))
-        self._attempt, self._position, self._reasoning = attempt, 0, 0
+        self._attempt, self._place, self._reasoning = attempt, (attempt, 0), 0
 
     def _withdraw(self, entry: Attempt | None, reason: str = "another attempt began") -> Iterator[StreamEvent]:
         """Take back what was shown, for the reason in the ledger where it is known."""
@@ -170,7 +188,7 @@ class CallStream:
         else:
             yield AttemptWithdrawn(self._attempt, entry.message or str(entry.category), str(entry.decision))
 
-    def _read(self, batch: Batch) -> Iterator[StreamEvent]:
+    def _take(self, batch: Batch) -> Iterator[StreamEvent]:
         if batch.model is not None and not self._shown:
             self._shown = True
             yield AttemptStarted(self._attempt, batch.model)

@@ -20,6 +20,8 @@ ATTEMPT_ENDED_FUNCTION: Final = "durable_llm_attempt_ended"
 
 ATTEMPTS_QUERY: Final = "attempts"
 STATUS_QUERY: Final = "status"
+STREAM_QUERY: Final = "__temporal_workflow_stream_poll"
+"""The query of `temporalio.contrib.workflow_streams`."""
 
 MEMO_FINGERPRINT: Final = "fingerprint"
 MEMO_METADATA: Final = "metadata"

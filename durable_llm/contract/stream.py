@@ -27,7 +27,3 @@ class Batch(Wire):
     deltas: list[Delta] = Field(default_factory=list)
     ended: bool = False
     """Whether the attempt has ended without an answer that counts."""
-
-
-MAX_STREAM_BYTES = 8_000_000
-"""Bytes that one attempt publishes at most. Beyond that the text comes with the result."""

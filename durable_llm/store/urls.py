@@ -1,13 +1,12 @@
 """Open the store that a URL names. A driver's packages are imported only for its kind of URL."""
 
 import os
-from collections.abc import Callable, Collection, Mapping
-from importlib.util import find_spec
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Final
-from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from durable_llm.directory_url import directory_of
+from durable_llm.addresses.directory import directory_of
+from durable_llm.addresses.packages import require
 from durable_llm.errors import InvalidRequestError
 from durable_llm.store.errors import StoreSettingError
 from durable_llm.store.store import Driver, Store
@@ -17,8 +16,6 @@ STORE_VARIABLE: Final = "DURABLE_LLM_STORE"
 
 _SHAPES: Final = "file:///DIRECTORY, s3://BUCKET/PREFIX or postgresql://USER@HOST/DATABASE"
 _S3_OPTIONS: Final = ("region", "endpoint_url", "profile")
-_SECRET_OPTIONS: Final = frozenset({"password", "sslpassword"})
-_PASSWORD_FILE: Final = "password_file"  # noqa: S105  # an option's name
 
 
 def store_from_environment(environment: Mapping[str, str] = os.environ) -> Store | None:
@@ -52,27 +49,29 @@ def open_store(url: str) -> Store:
     opener = _OPENERS.get(parts.scheme)
     if opener is None:
         raise StoreSettingError(f"expected {_SHAPES}")
-    return Store(opener(parts))
+    try:
+        return Store(opener(parts))
+    except ValueError as error:
+        raise StoreSettingError(str(error)) from None
 
 
 def _directory(parts: SplitResult) -> Driver:
     from durable_llm.store.directory import Directory  # noqa: PLC0415  # imported only for its kind
 
-    try:
-        return Directory(directory_of(parts))
-    except ValueError as error:
-        raise StoreSettingError(str(error)) from None
+    return Directory(directory_of(parts))
 
 
 def _s3(parts: SplitResult) -> Driver:
-    _require("boto3", "s3")
+    require("boto3", "s3")
     from durable_llm.store.s3 import S3  # noqa: PLC0415  # as above
 
     if "@" in parts.netloc:
         raise StoreSettingError("s3: credentials do not belong in the URL; set AWS_* variables or a profile")
     if not parts.hostname or parts.fragment:
         raise StoreSettingError("s3: expected s3://BUCKET/PREFIX")
-    options = _options(parts, _S3_OPTIONS)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if unknown := sorted(set(options) - set(_S3_OPTIONS)):
+        raise StoreSettingError(f"s3: unknown {', '.join(unknown)}; known are {', '.join(_S3_OPTIONS)}")
     _check_endpoint(options.get("endpoint_url"))
     prefix = parts.path.strip("/")
     return S3(parts.netloc, f"{prefix}/" if prefix else "", **options)
@@ -86,21 +85,11 @@ def _check_endpoint(endpoint: str | None) -> None:
 
 
 def _postgresql(parts: SplitResult) -> Driver:
-    _require("psycopg", "postgres")
+    require("psycopg", "postgres")
+    from durable_llm.addresses.postgresql import Database  # noqa: PLC0415  # as above
     from durable_llm.store.postgresql import PostgreSQL  # noqa: PLC0415  # as above
 
-    options = _options(parts)
-    if parts.password is not None or not _SECRET_OPTIONS.isdisjoint(options):
-        raise StoreSettingError(
-            f"postgresql: a password does not belong in the URL; write ?{_PASSWORD_FILE}=/PATH, or set PGPASSWORD or "
-            "PGPASSFILE"
-        )
-    file = options.pop(_PASSWORD_FILE, None)
-    if file is not None and not Path(file).is_absolute():
-        raise StoreSettingError(f"postgresql: {_PASSWORD_FILE}: expected an absolute path")
-    bare = parts._replace(query="", fragment="")
-    url = bare._replace(query=urlencode(options, quote_via=quote)).geturl()
-    return PostgreSQL(url, bare.geturl(), password_file=Path(file) if file else None)
+    return PostgreSQL(Database(parts))
 
 
 _OPENERS: Final[Mapping[str, Callable[[SplitResult], Driver]]] = {
@@ -109,15 +98,3 @@ _OPENERS: Final[Mapping[str, Callable[[SplitResult], Driver]]] = {
     "postgresql": _postgresql,
     "postgres": _postgresql,
 }
-
-
-def _options(parts: SplitResult, known: Collection[str] | None = None) -> dict[str, str]:
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if known is not None and (unknown := sorted(set(options) - set(known))):
-        raise StoreSettingError(f"{parts.scheme}: unknown {', '.join(unknown)}; known are {', '.join(known)}")
-    return options
-
-
-def _require(package: str, extra: str) -> None:
-    if find_spec(package) is None:
-        raise StoreSettingError(f"needs {package}: pip install 'durable-llm[{extra}]'")

@@ -1,108 +1,89 @@
-"""Streams over any driver: batches of an attempt, encrypted like payloads."""
+"""A call's stream: what its workers publish, and how a reader follows it."""
 
-import asyncio
-import base64
-import hashlib
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import Final, Protocol
 
-from google.protobuf.message import DecodeError
-from temporalio.api.common.v1 import Payload
-from temporalio.converter import DataConverter
+from temporalio.client import Client
 
 from durable_llm.contract.stream import Batch
 
+Place = tuple[int, int]
+"""Where a reader is in a stream: an attempt's number, and a place in what it published, which only the channel reads.
+(attempt, 0) is the attempt's beginning."""
 
-class Driver(Protocol):
-    """Lines of attempts of streams, in one kind of place. The methods block; they run in threads, several at once.
-
-    They raise OSError where the place does not answer.
-    """
-
-    @property
-    def place(self) -> str:
-        """The address without credentials."""
-        ...
-
-    def append(self, stream: str, attempt: int, line: bytes) -> None:
-        """Add a line to an attempt."""
-        ...
-
-    def attempts(self, stream: str) -> Sequence[int]:
-        """The numbers of the attempts that have lines, in order."""
-        ...
-
-    def read(self, stream: str, attempt: int, position: int) -> tuple[Sequence[bytes], int]:
-        """The lines of an attempt beyond a position, and the position after them; the first is 0."""
-        ...
-
-    def sweep(self, before: datetime) -> int:
-        """Delete streams that were last written to before `before`. Returns how many."""
-        ...
+KEPT: Final = timedelta(hours=24)
+"""How long a stream is kept after its last piece. The answer itself is in the call's history."""
 
 
-def stream_name(namespace: str, workflow_id: str, run_id: str) -> str:
-    """The name of a call's stream. A call that is run again has another."""
-    return hashlib.sha256(f"{namespace}\n{workflow_id}\n{run_id}".encode()).hexdigest()
-
-
-class Streams:
-    """All streams in one place.
-
-    Args:
-        driver: Keeps the lines.
-    """
-
-    def __init__(self, driver: Driver) -> None:
-        self.driver = driver
-
-    def channel(self, converter: DataConverter, name: str) -> "Channel":
-        """The stream of this name, its batches encoded by a client's converter."""
-        return Channel(self.driver, converter, name)
-
-    async def sweep(self, before: datetime) -> int:
-        """Delete streams that were last written to before `before`. Returns how many."""
-        return await asyncio.to_thread(self.driver.sweep, before)
-
-
-class Channel:
+class Channel(Protocol):
     """One call's stream."""
 
-    def __init__(self, driver: Driver, converter: DataConverter, name: str) -> None:
-        self._driver = driver
-        self._converter = converter
-        self._name = name
+    max_bytes: int
+    """Bytes of text that one attempt publishes at most. Beyond that the text comes with the result."""
 
-    async def append(self, attempt: int, batch: Batch) -> int:
-        """Publish a batch of an attempt. Returns its size in bytes.
+    def collect_s(self, published: int) -> float | None:
+        """Seconds that pieces are collected before they are published together.
+
+        Args:
+            published: Batches of this attempt so far.
+
+        Returns:
+            None: the attempt has published enough.
+        """
+        ...
+
+    async def append(self, attempt: int, number: int, batch: Batch) -> None:
+        """Publish a batch. It appears once, even if this is retried.
+
+        Args:
+            attempt: The attempt's number.
+            number: The batch's number in its attempt, from 1.
+            batch: The batch.
 
         Raises:
             OSError: the place does not answer.
         """
-        [payload] = await self._converter.encode([batch])
-        line = base64.b64encode(payload.SerializeToString())
-        await asyncio.to_thread(self._driver.append, self._name, attempt, line)
-        return len(line)
+        ...
 
-    async def attempts(self) -> Sequence[int]:
-        """The numbers of the attempts that have published something, in order.
+    async def read(self, after: Place, wait_s: float) -> tuple[Sequence[Batch], Place]:
+        """What was published after a place, of the newest attempt only.
 
-        Raises:
-            OSError: the place does not answer.
-        """
-        return await asyncio.to_thread(self._driver.attempts, self._name)
+        Args:
+            after: The place.
+            wait_s: Seconds to wait if there is nothing yet.
 
-    async def read(self, attempt: int, position: int) -> tuple[list[Batch], int]:
-        """The batches of an attempt beyond a position, and the position after them; the first is 0.
+        Returns:
+            The batches, and the place behind them. If an attempt is newer than that of `after`, its batches from its
+            beginning.
 
         Raises:
             OSError: the place does not answer, or what it has is not ours.
             DecryptionError: this process lacks their key.
         """
-        lines, after = await asyncio.to_thread(self._driver.read, self._name, attempt, position)
-        try:
-            payloads = [Payload.FromString(base64.b64decode(line)) for line in lines]
-            return list(await self._converter.decode(payloads, [Batch] * len(payloads))) if payloads else [], after
-        except (ValueError, DecodeError) as error:
-            raise OSError(f"{self._driver.place} holds no batch: {type(error).__name__}") from None
+        ...
+
+
+class Streams(Protocol):
+    """The streams of all calls, in one kind of place. An object serves one event loop."""
+
+    @property
+    def place(self) -> str:
+        """The place's address without credentials."""
+        ...
+
+    def channel(self, client: Client, workflow_id: str, run_id: str) -> Channel:
+        """The stream of a call. A call that is run again has another."""
+        ...
+
+    async def sweep(self, before: datetime) -> int:
+        """Delete streams that were last written to before `before`. Returns how many, as far as that is known.
+
+        Raises:
+            OSError: the place does not answer.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close connections."""
+        ...

@@ -3,14 +3,12 @@
 import asyncio
 import base64
 import json
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 from durable_llm import (
@@ -29,9 +27,7 @@ from durable_llm import (
     Waiting,
 )
 from durable_llm.client.stream import CallStream
-from durable_llm.contract.stream import Batch, Delta
-from durable_llm.streams import open_streams, stream_name
-from durable_llm.streams.directory import Directory
+from durable_llm.streams import open_streams
 from tests.support.encryption import client_with
 from tests.support.scripted import fresh_id
 from tests.support.wire import Wire, playing
@@ -178,13 +174,16 @@ async def test_late_and_second_readers_see_the_same(server_env: WorkflowEnvironm
     assert text_of(outdated) == "The right answer."
 
 
-async def test_without_a_place_for_streams_the_text_comes_at_the_end(server_env: WorkflowEnvironment) -> None:
-    """Attempts are told by the ledger, and the stream is as true as with pieces."""
+async def test_a_reader_that_looks_elsewhere_gets_the_text_at_the_end(
+    server_env: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    """Where nothing is published, attempts are told by the ledger, and the stream is as true as with pieces."""
     hold = asyncio.Event()
     case = {**CUT, "then": streams(("wait", hold), *says("The right answer."))}
-    async with playing(case) as wire, working(server_env.client) as dispatcher:
-        streamed = spec(wire, extra_params={"stream": True})
-        stream, events = dispatcher.stream(streamed, "Name a prime.", policy=QUICK), []
+    queue = fresh_id()
+    elsewhere = Dispatcher(server_env.client, task_queue=queue, streams=open_streams((tmp_path / "other").as_uri()))
+    async with playing(case) as wire, working(server_env.client, queue, streams=open_streams(tmp_path.as_uri())):
+        stream, events = elsewhere.stream(spec(wire), "Name a prime.", policy=QUICK), []
         async for event in stream:
             events.append(event)
             if isinstance(event, AttemptStarted) and event.attempt == 2:
@@ -291,38 +290,6 @@ async def test_a_wrong_position_is_refused_at_once(server_env: WorkflowEnvironme
     """Nothing is sent for a position that no piece has."""
     with pytest.raises(InvalidRequestError, match="after"):
         Dispatcher(server_env.client).attach("x").stream(after=after)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("url", ["redis://localhost", "file://relative", "file:///", "file:///a/../b", "file:///a?b=1"])
-def test_a_url_that_names_no_directory_is_refused(url: str) -> None:
-    """The error says what to write."""
-    with pytest.raises(InvalidRequestError, match="DURABLE_LLM_STREAMS: expected file:///DIRECTORY"):
-        open_streams(url)
-
-
-async def test_a_line_that_is_still_being_written_is_read_later(tmp_path: Path) -> None:
-    """A reader never sees half of a batch."""
-    directory = Directory(tmp_path)
-    channel = open_streams(tmp_path.as_uri()).channel(pydantic_data_converter, stream_name("n", "w", "r"))
-    await channel.append(1, Batch(model="m", deltas=[Delta(kind="text", text="a")]))
-    path = tmp_path / stream_name("n", "w", "r") / "1"
-    whole = path.read_bytes()
-    path.write_bytes(whole + whole[:7])
-    lines, position = directory.read(path.parent.name, 1, 0)
-    assert (list(lines), position) == ([whole.rstrip()], len(whole))
-    path.write_bytes(whole * 2)
-    assert list(directory.read(path.parent.name, 1, position)[0]) == [whole.rstrip()]
-
-
-async def test_old_streams_are_swept(tmp_path: Path) -> None:
-    """A sweep deletes what nobody has written to, and only that."""
-    place = open_streams(tmp_path.as_uri())
-    await place.channel(pydantic_data_converter, stream_name("n", "w", "r")).append(1, Batch(ended=True))
-    (tmp_path / "others").mkdir()
-    now = datetime.now(UTC)
-    assert await place.sweep(now - timedelta(hours=1)) == 0
-    assert await place.sweep(now + timedelta(hours=1)) == 1
-    assert os.listdir(tmp_path) == ["others"]
 
 
 async def test_a_stream_of_a_chain_shows_one_model_at_a_time(server_env: WorkflowEnvironment, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ ROOMS: Final = ("durable_llm", "workflows", "activities", "workers")
 
 ARROWS: Final[Mapping[str, set[str]]] = {
     "durable_llm._version": set(),
+    "durable_llm.addresses": set(),
     "durable_llm.backoff": set(),
     "durable_llm.cli": {
         "durable_llm.rooms",
@@ -26,13 +27,12 @@ ARROWS: Final[Mapping[str, set[str]]] = {
     },
     "durable_llm.client": {"durable_llm.encryption", "durable_llm.store", "durable_llm.streams"},
     "durable_llm.contract": set(),
-    "durable_llm.directory_url": set(),
     "durable_llm.encryption": {"durable_llm.errors"},
     "durable_llm.errors": {"durable_llm.contract"},
     "durable_llm.plugin": {"durable_llm.rooms", "workers.plugin"},
     "durable_llm.rooms": set(),
-    "durable_llm.store": {"durable_llm.backoff", "durable_llm.directory_url", "durable_llm.errors"},
-    "durable_llm.streams": {"durable_llm.directory_url", "durable_llm.errors"},
+    "durable_llm.store": {"durable_llm.backoff", "durable_llm.addresses", "durable_llm.errors"},
+    "durable_llm.streams": {"durable_llm.addresses", "durable_llm.errors"},
     "workflows.attempts": {"durable_llm.contract"},
     "workflows.details": {"durable_llm.contract"},
     "workflows.ledger": {"workflows.policy"},

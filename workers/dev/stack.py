@@ -153,7 +153,7 @@ async def _announce(ready: asyncio.Event, server: DevServer, codec: DevCodec | N
         **({"codec server": codec.how_to_log_in} if codec else {}),
         "task queue": os.environ.get("DURABLE_LLM_TASK_QUEUE", TASK_QUEUE),
         "data": str(server.data) if server.data else "in memory, lost at the end",
-        "streams": _named(server, STREAMS_VARIABLE) or "none, text comes at the end",
+        "streams": _named(server, STREAMS_VARIABLE) or "in Temporal",
         "store": _named(server, STORE_VARIABLE) or "none, prompts above 1.9 MB are refused",
         "make a call": _example_call(server.address),
         "stop": "Ctrl-C",

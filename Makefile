@@ -25,7 +25,7 @@ demo: install ## ten calls through rate limits, overflows, quotas and killed pro
 chaos: install ## 200 calls through a faulty provider while workers, the server and the job are killed
 	$(BIN)/python -m tests.harness.chaos
 
-stream-chaos: install ## 160 streams are read while workers and readers are killed (4 minutes)
+stream-chaos: install ## over each place, 160 streams are read while workers and readers are killed (15 minutes)
 	$(BIN)/python -m tests.harness.stream_chaos
 
 attack: install ## hostile callers and providers against three workers, and how long a bystander waits
@@ -78,7 +78,7 @@ bench-growth: install ## what a call costs with more attempts and longer prompts
 bench-crowd: install ## 1,000 attempts in flight, and 5,000 calls submitted at once (4 minutes)
 	$(BIN)/python -m benchmarks.crowd
 
-bench-streams: install ## how soon a reader sees a token, and 200 streams at once (1 minute)
+bench-streams: install ## over each place: how soon a reader sees a token, and 200 streams at once (4 minutes)
 	$(BIN)/python -m benchmarks.streams
 
 bench-page: install ## put what these four found last into docs/benchmarks.md

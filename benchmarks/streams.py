@@ -1,4 +1,4 @@
-"""`make bench-streams`: how soon a reader sees a token, what a streamed answer costs, and 200 streams at once."""
+"""`make bench-streams`: over each place, how soon a reader sees a token and what it costs, and 200 streams at once."""
 
 import asyncio
 import os
@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 import psutil
@@ -20,6 +19,7 @@ from benchmarks.stand import Stand, cpu_s, own_cpu_s
 from benchmarks.tables import Row, save, terminal
 from durable_llm import Dispatcher, ModelSpec, TextDelta
 from durable_llm.streams import STREAMS_VARIABLE, open_streams
+from tests.support.stream_places import PLACES, stream_place
 
 REPORT: Final = Path(".durable-llm/bench/streams.json")
 LONG: Final = 2_000
@@ -27,8 +27,8 @@ LONG: Final = 2_000
 
 AT_ONCE: Final = 200
 HEADINGS: Final = (
-    "streams at once", "tokens of each", "first token, ms", "a token, p50 ms", "p99 ms", "events",
-    "CPU ms a stream: server", "worker", "readers",
+    "place", "streams at once", "tokens of each", "first token, ms", "a token, p50 ms", "p99 ms", "events",
+    "CPU ms a stream: Temporal", "place", "worker", "readers",
 )  # fmt: skip
 
 
@@ -36,13 +36,15 @@ HEADINGS: Final = (
 class Measured:
     """What equal streams took. Delays are from the provider's write to the reader's event, in ms."""
 
+    place: str
     streams: int
     tokens: int
     first_ms: float
     p50_ms: float
     p99_ms: float
     events: int
-    server_ms: float
+    temporal_ms: float
+    place_ms: float
     worker_ms: float
     readers_ms: float
 
@@ -51,8 +53,9 @@ def rows(found: Iterable[Measured]) -> Iterable[Row]:
     """One row for each measurement, as HEADINGS names the columns."""
     for one in found:
         yield (
-            str(one.streams), str(one.tokens), f"{one.first_ms:.0f}", f"{one.p50_ms:.0f}", f"{one.p99_ms:.0f}",
-            str(one.events), f"{one.server_ms:.0f}", f"{one.worker_ms:.0f}", f"{one.readers_ms:.0f}",
+            one.place, str(one.streams), str(one.tokens), f"{one.first_ms:.0f}", f"{one.p50_ms:.0f}",
+            f"{one.p99_ms:.0f}", str(one.events), f"{one.temporal_ms:.0f}", f"{one.place_ms:.0f}",
+            f"{one.worker_ms:.0f}", f"{one.readers_ms:.0f}",
         )  # fmt: skip
 
 
@@ -60,6 +63,7 @@ def rows(found: Iterable[Measured]) -> Iterable[Row]:
 class Readers:
     """Reads streams in this process."""
 
+    place: str
     stand: Stand
     worker: psutil.Process
     client: Client
@@ -76,7 +80,7 @@ class Readers:
         percentiles = statistics.quantiles([delay for delays in found for delay in delays], n=100)
         events = (await self.client.get_workflow_handle(ids[0]).describe()).history_length
         first = statistics.median(delays[0] for delays in found)
-        return Measured(streams, tokens, first, percentiles[49], percentiles[98], events, *cpu)
+        return Measured(self.place, streams, tokens, first, percentiles[49], percentiles[98], events, *cpu)
 
     async def _delays_ms(self, model: ModelSpec, call_id: str) -> list[float]:
         """For each token of a stream, how long after it was sent it was here."""
@@ -86,27 +90,30 @@ class Readers:
                 delays += [(time.time() - float(sent)) * 1e3 for sent in event.text.split()]
         return delays
 
-    def _cpu_s(self) -> tuple[float, float, float]:
-        return cpu_s(self.stand.servers["temporal"]), cpu_s(self.worker), own_cpu_s()
+    def _cpu_s(self) -> tuple[float, float, float, float]:
+        place = self.stand.servers.get("place")
+        return cpu_s(self.stand.servers["temporal"]), cpu_s(place) if place else 0.0, cpu_s(self.worker), own_cpu_s()
 
 
-async def run() -> list[Measured]:
-    """Measure one long answer, and many at once."""
+async def run(kind: str) -> list[Measured]:
+    """Measure one long answer, and many at once, over one kind of place."""
     async with AsyncExitStack() as stack:
         stand = Stand(stack)
-        stand.env[STREAMS_VARIABLE] = Path(stack.enter_context(TemporaryDirectory())).as_uri()
+        stand.env[STREAMS_VARIABLE], pid = stack.enter_context(stream_place(kind))
         await stand.build()
+        if pid is not None:
+            stand.servers["place"] = psutil.Process(pid)
         client = await stand.client()
         streams = open_streams(stand.env[STREAMS_VARIABLE])
         dispatcher = await stack.enter_async_context(Dispatcher(client, streams=streams))
-        readers = Readers(stand, await stand.worker(), client, dispatcher)
+        readers = Readers(kind, stand, await stand.worker(), client, dispatcher)
         await readers.measure(5, 5, 1)
-        return [await readers.measure(1, LONG, 5), await readers.measure(AT_ONCE, 100, 100)]
+        return [await readers.measure(1, LONG, 5), await readers.measure(AT_ONCE, 60, 500)]
 
 
 def main() -> None:
     """Measure, print and write the report."""
-    found = asyncio.run(run())
+    found = [one for kind in PLACES for one in asyncio.run(run(kind))]
     Console(width=140).print(terminal(HEADINGS, rows(found)))
     save(REPORT, [asdict(one) for one in found])
 

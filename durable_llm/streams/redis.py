@@ -24,6 +24,9 @@ from durable_llm.streams.channel import KEPT, Place
 _TIMEOUT_S: Final = 5.0
 """Seconds that the server has to connect, and to answer."""
 
+_CONNECTIONS: Final = 10_000
+"""A waiting reader holds one; 10,000 is also what a server accepts by default."""
+
 _PASSWORD_VARIABLE: Final = "REDISCLI_AUTH"  # noqa: S105  # a variable's name
 _OPTIONS: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _FIELD: Final = b"batch"
@@ -53,6 +56,7 @@ class Redis:
             bare._replace(netloc=bare.netloc.rpartition("@")[2], query=urlencode(options)).geturl(),
             credential_provider=_Credentials(unquote(parts.username or ""), password_file), protocol=2,
             socket_connect_timeout=_TIMEOUT_S, socket_timeout=2 * _TIMEOUT_S,
+            max_connections=_CONNECTIONS,
         )  # fmt: skip
 
     async def append(self, stream: str, attempt: int, number: int, line: bytes) -> None:

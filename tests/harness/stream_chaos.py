@@ -1,4 +1,4 @@
-"""`make stream-chaos`: 160 streams are read while workers are killed in mid-stream and readers in mid-read.
+"""`make stream-chaos`: over each place, 160 streams are read while workers and readers are killed in the middle.
 
 The provider cuts, drops and garbles streams, too. A reader that was killed is started again behind the last piece that
 it had. At the end, what each reader has on its screen must be the call's answer, and that what its model says as a whole.
@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from rich.console import Console
@@ -25,6 +24,7 @@ from rich.table import Table
 from durable_llm import Dispatcher
 from tests.harness.parts.provider import PATHS, Provider, client
 from tests.harness.stream_reader import question
+from tests.support.stream_places import PLACES, stream_place
 from workers.dev.children import Child
 from workers.dev.server import DevServer, ServerOptions
 from workers.dev.stack import WORKER_READY
@@ -33,7 +33,7 @@ CALLS: Final = 160
 AT_ONCE: Final = 8
 WORKERS: Final = 4
 READER_LIVES_S: Final = (1.0, 6.0)
-BETWEEN_KILLS_S: Final = (2.5, 4.5)
+BETWEEN_KILLS_S: Final = (2.0, 3.5)
 LLMOCK: Final = (
     "--response-style", "varied", "--stream-chunk-delay-ms", "120",
     "--stream-fault", "truncate=0.1", "--stream-fault", "disconnect=0.1", "--stream-fault", "malformed=0.05",
@@ -166,13 +166,13 @@ class StreamChaos:
                 self.counts.workers_killed += 1
 
 
-async def run(calls: int, console: Console) -> Counts:
-    """Run it, recount and print."""
+async def run(kind: str, calls: int, console: Console) -> Counts:
+    """Run it over one kind of place, recount and print."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(DevServer(ServerOptions(port=0, ui_port=None, data=None)))
         provider = await stack.enter_async_context(Provider("openai", options=LLMOCK))
         await provider.ready()
-        place = Path(stack.enter_context(TemporaryDirectory())).as_uri()
+        place, _ = stack.enter_context(stream_place(kind))
         env = {
             **server.env, "DURABLE_LLM_STREAMS": place, "DURABLE_LLM_API_BASE_HOSTS": "127.0.0.1",
             "DURABLE_LLM_HEARTBEAT_TIMEOUT_S": "4", "DURABLE_LLM_LOG_LEVEL": "WARNING",
@@ -182,7 +182,7 @@ async def run(calls: int, console: Console) -> Counts:
         took = time.monotonic() - began
         os.environ["TEMPORAL_ADDRESS"] = server.address
         await recount(counts, provider, await stack.enter_async_context(Dispatcher.connect()))
-    table = Table("counted", f"in {took:.0f} s")
+    table = Table(kind, f"in {took:.0f} s")
     for name, value in asdict(counts).items():
         table.add_row(name.replace("_", " "), str(value or "none"))
     console.print(table)
@@ -207,10 +207,11 @@ async def recount(counts: Counts, provider: Provider, dispatcher: Dispatcher) ->
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.harness.stream_chaos")
     parser.add_argument("--calls", type=int, default=CALLS)
+    parser.add_argument("--place", choices=PLACES, action="append", help="the places; default: all")
     parser.add_argument("--out", type=Path, default=Path(".durable-llm/stream-chaos/verdict.json"))
     given = parser.parse_args()
-    found = asyncio.run(run(given.calls, Console()))
+    found = {kind: asyncio.run(run(kind, given.calls, Console())) for kind in given.place or PLACES}
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(asdict(found), indent=2) + "\n")
+    given.out.write_text(json.dumps({kind: asdict(counts) for kind, counts in found.items()}, indent=2) + "\n")
     sys.stdout.flush()
-    os._exit(1 if found.wrong or not (found.withdrawn and found.attempts_lost_with_a_worker) else 0)
+    os._exit(1 if any(one.wrong or not one.attempts_lost_with_a_worker for one in found.values()) else 0)

@@ -4,13 +4,15 @@ import pytest
 from rich.console import Console
 
 from tests.harness.stream_chaos import run
+from tests.support.stream_places import PLACES
 
 
 @pytest.mark.proof
 @pytest.mark.timeout(600)
-async def test_streams_survive_killed_workers_and_readers() -> None:
+@pytest.mark.parametrize("kind", PLACES)
+async def test_streams_survive_killed_workers_and_readers(kind: str) -> None:
     """Every screen ends with the call's answer, which is what its model says; what was lost was withdrawn."""
-    counts = await run(24, Console())
+    counts = await run(kind, 16, Console())
     assert not counts.wrong
     assert counts.withdrawn
     assert counts.readers_killed

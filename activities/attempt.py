@@ -15,15 +15,17 @@ from temporalio import activity
 from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
+from durable_llm.contract.content import ContentReference
 from durable_llm.contract.facts import FailureFacts, LocalFault
 from durable_llm.contract.heartbeat import AttemptHeartbeat
 from durable_llm.contract.names import ATTEMPT_ACTIVITY, ATTEMPT_FAILED
-from durable_llm.contract.request import AttemptOrder, Prompt, PromptReference
+from durable_llm.contract.request import AttemptOrder, Prompt
 from durable_llm.contract.result import Answer
 from durable_llm.store import Store
 from durable_llm.streams import Streams, open_streams
 
 from .answer.truncate import truncate
+from .embeddings import VectorKeeper, embed, read_embeddings
 from .failure.facts import facts_of_exception, facts_of_timeout
 from .faults import TokenTimeoutError
 from .observation import record_observation
@@ -82,6 +84,7 @@ class ProviderAttempts:
         self._also_allowed = frozenset(also_allowed)
         self._server = server or TemporalServer(converter)
         self._prompts = Prompts(self._server, store, converter)
+        self._vectors = VectorKeeper(store, converter)
         self._validation = Validation(registry, validator_timeout.total_seconds())
         self._streams = streams or open_streams("")
         self._publishing = Publishing(self._streams)
@@ -99,7 +102,7 @@ class ProviderAttempts:
         return self._keys.scrubber(CURRENT_PROMPT.get()).clean(text, LOG_BYTES)
 
     @activity.defn(name=ATTEMPT_ACTIVITY)
-    async def provider_attempt(self, order: AttemptOrder, prompt: Prompt | PromptReference | None) -> Answer:
+    async def provider_attempt(self, order: AttemptOrder, prompt: Prompt | ContentReference | None) -> Answer:
         """Ask one model once.
 
         It heartbeats from start to completion. With a background response, the heartbeat details are an
@@ -135,7 +138,7 @@ class ProviderAttempts:
                 raise
 
     async def _outcome(
-        self, order: AttemptOrder, given: Prompt | PromptReference | None, heartbeat: Heartbeat,
+        self, order: AttemptOrder, given: Prompt | ContentReference | None, heartbeat: Heartbeat,
         publisher: Publisher | None,
     ) -> Answer | FailureFacts:  # fmt: skip
         """An answer or the facts of a failure, with its duration."""
@@ -157,7 +160,7 @@ class ProviderAttempts:
         return outcome.model_copy(update={"duration_s": round(time.monotonic() - started, 3)})
 
     async def _within_timeout(
-        self, order: AttemptOrder, given: Prompt | PromptReference | None, exchange: Exchange, heartbeat: Heartbeat,
+        self, order: AttemptOrder, given: Prompt | ContentReference | None, exchange: Exchange, heartbeat: Heartbeat,
         publisher: Publisher | None,
     ) -> Answer | FailureFacts:  # fmt: skip
         """An accepted answer, or facts. The timeout limits the provider, not the checks of an answer."""
@@ -176,26 +179,31 @@ class ProviderAttempts:
         self, order: AttemptOrder, prompt: Prompt, exchange: Exchange, heartbeat: Heartbeat, publisher: Publisher | None
     ) -> Answer | FailureFacts:
         """Check, resolve the key, build, send and read."""
-        CURRENT_PROMPT.set(prompt.messages)
-        spec, scrubber = order.spec, self._keys.scrubber(prompt.messages)
+        CURRENT_PROMPT.set(prompt.content)
+        spec, scrubber = order.spec, self._keys.scrubber(prompt.content)
         provider = check_spec(spec, self._also_allowed)
         if publisher is not None:
             publisher.scrubber = scrubber
-        if publisher is not None or spec.first_token_timeout is not None or spec.token_timeout is not None:
-            spec = streamed(spec, provider)
         record_observation(provider=provider, prompt=prompt, exchange=exchange, secrets=self._keys.secrets)
         credentials = self._keys.resolve(provider, spec.api_base, spec.api_key)
         exchange.only_host, exchange.forbidden = spec.api_base, credentials.forbidden
+        if prompt.texts is not None:
+            response = await embed(spec, prompt, credentials.api_key, exchange)
+            return read_embeddings(response, spec, provider, prompt, exchange, scrubber)
+        if publisher is not None or spec.first_token_timeout is not None or spec.token_timeout is not None:
+            spec = streamed(spec, provider)
         request = build_request(spec, provider, prompt, credentials.api_key, all_messages=order.all_messages)
         response = await send(request, exchange, heartbeat, scrubber, publisher)
-        scrubber = self._keys.scrubber(prompt.messages)  # the attempt may have read a secret file
+        scrubber = self._keys.scrubber(prompt.content)  # the attempt may have read a secret file
         return read_response(response, request, exchange, scrubber, _now(), last_model=order.last_model)
 
     async def _accept(
         self, answer: Answer, checks: AnswerChecks, exchange: Exchange, prompt: Prompt
     ) -> Answer | FailureFacts:
         """The answer, cut to a size that Temporal stores, or facts if it fails the checks."""
-        scrubber = self._keys.scrubber(prompt.messages)
+        if answer.vectors is not None:
+            return await self._vectors.keep(answer, exchange)
+        scrubber = self._keys.scrubber(prompt.content)
         try:
             accepted = await checks.accept(answer)
         except BrokenFunctionError as error:
@@ -213,7 +221,7 @@ class ProviderAttempts:
         Temporal would store litellm's exception as its cause, and that holds keys.
         """
         try:
-            scrubber = self._keys.scrubber(prompt.messages if prompt else None)
+            scrubber = self._keys.scrubber(prompt.content if prompt else None)
             if error is None:
                 return facts_of_timeout(f"no answer within {order.timeout_s:g} s", exchange, scrubber)
             if isinstance(error, TokenTimeoutError):

@@ -76,6 +76,7 @@ __all__ = [
     "litellm",
     "price",
     "provider_of",
+    "vector_size",
 ]
 
 FIXED_ARGUMENTS: Final[dict[str, Any]] = {
@@ -123,6 +124,13 @@ def price(response: Any, model: str) -> float | None:
             return None
     # litellm prices unknown models at 0.0. Only an entry in its list means that a model is free.
     return float(cost) if cost or _is_listed(model, str(response.model)) else None
+
+
+def vector_size(model: str) -> int | None:
+    """Length of the vectors of an embedding model. None: litellm's list does not say."""
+    entry = litellm.model_cost.get(model) or litellm.model_cost.get(model.partition("/")[2]) or {}
+    size = entry.get("output_vector_size")
+    return int(size) if size else None
 
 
 def _is_listed(*names: str) -> bool:

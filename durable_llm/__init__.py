@@ -2,6 +2,7 @@
 
 from durable_llm._version import __version__
 from durable_llm.client.dispatcher import Dispatcher
+from durable_llm.client.embedding import Embeddings
 from durable_llm.client.handle import CallHandle
 from durable_llm.client.stream import CallStream
 from durable_llm.client.stream_events import (
@@ -35,6 +36,7 @@ from durable_llm.errors import (
     InvalidRequestError,
     RequestRejectedError,
     ResultNotReadyError,
+    TextsRejectedError,
     UnsupportedRequestError,
 )
 
@@ -62,6 +64,7 @@ __all__ = [
     "DispatcherUnavailableError",
     "Done",
     "DurableLLMError",
+    "Embeddings",
     "FunctionCall",
     "InvalidRequestError",
     "LLMConfig",
@@ -75,6 +78,7 @@ __all__ = [
     "ResultNotReadyError",
     "StreamEvent",
     "TextDelta",
+    "TextsRejectedError",
     "ToolCall",
     "ToolCallDelta",
     "UnsupportedRequestError",

@@ -10,6 +10,7 @@
       DecryptionError               set the encryption key that the text names
       AllModelsExhaustedError       no model of the chain answered
       RequestRejectedError          no model would take the request
+        TextsRejectedError          shorten, correct or leave out the texts that it names
       BrokenValidatorError          fix the validator; the paid answer is in the error
       DeadlineExceededError         the deadline passed first
       CallCancelledError            somebody cancelled the call
@@ -119,6 +120,20 @@ class RequestRejectedError(_ProviderError):
     Attributes:
         last_error: The provider's reason ("400 invalid_value: ...").
     """
+
+
+class TextsRejectedError(RequestRejectedError):
+    """Some texts cannot be embedded: no model would take them.
+
+    Attributes:
+        texts: For each of these texts, by its place in the list, the provider's reason.
+    """
+
+    texts: Mapping[int, str] = {}
+
+    def __init__(self, message: str, *, texts: Mapping[int, str] | None = None, **common: Any) -> None:
+        super().__init__(message, **common)
+        self.texts = dict(texts or {})
 
 
 class BrokenValidatorError(DurableLLMError):

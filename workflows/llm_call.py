@@ -62,7 +62,7 @@ class LLMCall:
 
         Args:
             request: A CallRequest. It is decoded here, so that a request of a newer version ends with an error.
-            prompt: A Prompt or a PromptReference, which goes to the attempts without being decoded.
+            prompt: A Prompt or a ContentReference, which goes to the attempts without being decoded.
         """
         self._request = read_request(request, prompt)
         self._prompt = prompt

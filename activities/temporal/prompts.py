@@ -7,8 +7,9 @@ from typing import Final
 from temporalio import activity
 from temporalio.converter import DataConverter
 
+from durable_llm.contract.content import ContentReference
 from durable_llm.contract.facts import LocalFault
-from durable_llm.contract.request import Prompt, PromptReference
+from durable_llm.contract.request import Prompt
 from durable_llm.errors import DecryptionError
 from durable_llm.store import (
     STORE_VARIABLE,
@@ -20,7 +21,7 @@ from durable_llm.store import (
     StoreUnavailableError,
     retry_while_unavailable,
 )
-from durable_llm.store.prompts import from_content, get_content
+from durable_llm.store.content import from_content, get_content
 
 from ..faults import LocalFaultError
 from .server import Server
@@ -43,7 +44,7 @@ class Prompts:
         self._store = store
         self._converter = converter
 
-    async def find(self, given: Prompt | PromptReference | None, timeout_s: float) -> Prompt:
+    async def find(self, given: Prompt | ContentReference | None, timeout_s: float) -> Prompt:
         """The attempt's prompt.
 
         Args:
@@ -56,12 +57,12 @@ class Prompts:
         match given:
             case Prompt():
                 return given
-            case PromptReference():
+            case ContentReference():
                 return await self._stored(given, timeout_s * _STORE_SHARE)
             case None:
                 return await self._server.prompt()
 
-    async def _stored(self, reference: PromptReference, within_s: float) -> Prompt:
+    async def _stored(self, reference: ContentReference, within_s: float) -> Prompt:
         store = self._store
         if store is None:
             raise _unreadable(f"the prompt is in a store and this worker has none; set {STORE_VARIABLE} as clients do")
@@ -72,7 +73,7 @@ class Prompts:
         except StoreError as error:
             raise _unreadable(f"{error}; {_advice(error)}") from None
         try:
-            return await from_content(self._converter or activity.client().data_converter, content)
+            return await from_content(self._converter or activity.client().data_converter, content, Prompt)
         except DecryptionError as error:
             raise LocalFaultError(LocalFault.UNDECIPHERED, error.message) from None
         except Exception as error:  # codecs and converters raise anything
@@ -82,7 +83,7 @@ class Prompts:
             ) from None
 
 
-async def _in_time(store: Store, reference: PromptReference, within_s: float) -> bytes:
+async def _in_time(store: Store, reference: ContentReference, within_s: float) -> bytes:
     """The content, with retries while the store does not answer.
 
     Raises:

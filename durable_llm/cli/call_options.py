@@ -6,14 +6,14 @@ from typing import Annotated, Any, Literal
 import typer
 
 from durable_llm.cli.parse import deadline, duration, is_duration, json_or_text, pairs
-from durable_llm.client.new_call import CallOptions
+from durable_llm.client.new_call import CallOptions, SharedOptions
 
 _PANEL = "Call"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SubmitOptions:
-    """What `Dispatcher.submit` takes beside config and messages."""
+class NewCallOptions:
+    """What every new call takes beside config and content."""
 
     call_id: Annotated[
         str | None,
@@ -37,15 +37,37 @@ class SubmitOptions:
         list[str] | None,
         typer.Option(help="Label for operators, shown in the Temporal UI.", metavar="KEY=TEXT", rich_help_panel=_PANEL),
     ] = None
+    if_failed: Annotated[
+        Literal["return", "rerun"],
+        typer.Option(help="What to do when the id names a call that failed.", rich_help_panel=_PANEL),
+    ] = "return"
+
+    def shared(self) -> SharedOptions:
+        """The keyword arguments for `Dispatcher.submit` and `Dispatcher.embed`.
+
+        Raises:
+            InvalidRequestError: a deadline or a pair cannot be read.
+        """
+        arguments = SharedOptions(
+            session=self.session,
+            policy={name: _policy_value(value) for name, value in pairs("--policy", self.policy).items()},
+            metadata=pairs("--metadata", self.metadata),
+            if_failed=self.if_failed,
+        )
+        if self.deadline is not None:
+            arguments["deadline"] = deadline("--deadline", self.deadline)
+        return arguments
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmitOptions(NewCallOptions):
+    """What a call that asks for one answer takes in addition."""
+
     stream: Annotated[
         bool,
         typer.Option("--stream", help="Publish the answer while it is written; `call` shows it on a terminal.",
                      rich_help_panel=_PANEL),
     ] = False  # fmt: skip
-    if_failed: Annotated[
-        Literal["return", "rerun"],
-        typer.Option(help="What to do when the id names a call that failed.", rich_help_panel=_PANEL),
-    ] = "return"
     if_different: Annotated[
         Literal["raise", "attach"],
         typer.Option(help="What to do when the id names another request.", rich_help_panel=_PANEL),
@@ -55,19 +77,10 @@ class SubmitOptions:
         """The keyword arguments for `Dispatcher.submit`.
 
         Raises:
-            InvalidRequestError: a deadline or a pair cannot be read.
+            InvalidRequestError: as for `shared`.
         """
-        arguments = CallOptions(
-            session=self.session,
-            policy={name: _policy_value(value) for name, value in pairs("--policy", self.policy).items()},
-            metadata=pairs("--metadata", self.metadata),
-            stream=self.stream,
-            if_failed=self.if_failed,
-            if_different=self.if_different,
-        )
-        if self.deadline is not None:
-            arguments["deadline"] = deadline("--deadline", self.deadline)
-        return arguments
+        own = CallOptions(stream=self.stream, if_different=self.if_different)
+        return {**own, **self.shared()}
 
 
 def _policy_value(text: str) -> Any:

@@ -19,6 +19,7 @@ from typing import Any, Final, NoReturn
 import typer
 
 from durable_llm.cli.call_commands import call, cancel, list_calls, result, show, submit
+from durable_llm.cli.embed_command import embed
 from durable_llm.cli.exits import EPILOG, Exit, report
 from durable_llm.cli.option_groups import grouped
 from durable_llm.cli.service_commands import (
@@ -35,6 +36,7 @@ from durable_llm.cli.service_commands import (
 COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "call": call,
     "submit": submit,
+    "embed": embed,
     "result": result,
     "show": show,
     "list": list_calls,

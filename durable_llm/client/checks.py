@@ -39,6 +39,12 @@ def check_choices(**choices: tuple[str, tuple[str, ...]]) -> None:
             raise InvalidRequestError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 
+def check_count(name: str, value: int | None) -> None:
+    """Refuse a count that is not a whole number above zero."""
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise InvalidRequestError(f"{name}: expected a whole number above zero, got {value!r}")
+
+
 def check_validators(validators: Sequence[ValidatorLike]) -> list[Validator]:
     """The validators, if they are few and small. Whether a worker has them, only the worker knows."""
     if isinstance(validators, str | Mapping) or not isinstance(validators, Sequence):
@@ -137,14 +143,15 @@ def check_sizes(request: CallRequest, prompt: Prompt, *, has_store: bool) -> int
             )
     if (size := _json_bytes("config", request)) > MAX_REQUEST_BYTES:
         raise InvalidRequestError(f"config: takes {size:,} bytes as JSON and the limit is {MAX_REQUEST_BYTES:,}")
-    size = _json_bytes("messages", prompt)
+    part = "messages" if prompt.texts is None else "texts"
+    size = _json_bytes(part, prompt)
     limit = MAX_STORED_PROMPT_BYTES if has_store else MAX_PROMPT_BYTES
     if size > limit:
         advice = "shorten it, or pass large images by address instead of inline"
         if size <= MAX_STORED_PROMPT_BYTES:
             advice = f"set DURABLE_LLM_STORE here and on the workers ({MAX_STORED_PROMPT_BYTES:,} then), {advice}"
         raise InvalidRequestError(
-            f"messages: the prompt takes {size:,} bytes as JSON and the limit is {limit:,}; {advice}"
+            f"{part}: the prompt takes {size:,} bytes as JSON and the limit is {limit:,}; {advice}"
         )
     return size
 

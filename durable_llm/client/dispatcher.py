@@ -10,25 +10,31 @@ from typing import Any, Final, Literal, Self, Unpack
 from pydantic import BaseModel
 from temporalio.client import Client
 
-from durable_llm.client.checks import Deadline, check_call_id, check_choices, fresh_call_id
+from durable_llm.client.checks import Deadline, check_call_id, check_choices, check_count, fresh_call_id
 from durable_llm.client.connection import Rpcs, check_namespace, connect_client, rest_at_exit, until_answered
+from durable_llm.client.embedding import Embedding, Embeddings, check_texts, embed_with_one_of, one_model_each
 from durable_llm.client.ended_calls import EndedCalls
 from durable_llm.client.handle import CallHandle
 from durable_llm.client.long_polls import DEFAULT_LIMIT, LongPolls, check_limit
-from durable_llm.client.new_call import CallOptions, ConfigLike, new_call
+from durable_llm.client.new_call import DEFAULT_DEADLINE, CallOptions, ConfigLike, chat_prompt, new_call, to_config
 from durable_llm.client.prompt import Messages, ResponseFormat
 from durable_llm.client.stream import CallStream, Position, StreamedCall
 from durable_llm.client.submission import Submission
 from durable_llm.client.worker_watch import WorkerWatch
+from durable_llm.contract.config import LLMConfig
 from durable_llm.contract.names import TASK_QUEUE
 from durable_llm.contract.policy import Policy
+from durable_llm.contract.request import Prompt
 from durable_llm.contract.result import LLMResult
 from durable_llm.contract.validation import ValidatorLike
-from durable_llm.errors import DurableLLMError
-from durable_llm.store import Store, store_from_environment
+from durable_llm.contract.vectors import Vectors
+from durable_llm.errors import DispatcherUnavailableError, DurableLLMError, InvalidRequestError
+from durable_llm.store import STORE_VARIABLE, Store, StoreError, store_from_environment
+from durable_llm.store.content import from_content, get_content
 from durable_llm.streams import Streams, open_streams, streams_from_environment
 
-DEFAULT_DEADLINE: Final = timedelta(hours=24)
+CANCEL_S: Final = 2.0
+"""Seconds to cancel calls that nobody can attach to."""
 
 
 class Dispatcher:
@@ -141,7 +147,7 @@ class Dispatcher:
         except asyncio.CancelledError:
             if call_id is None and not self._rpcs.closed:
                 with suppress(DurableLLMError, TimeoutError):
-                    await asyncio.wait_for(self.attach(own_id).cancel(), timeout=2.0)
+                    await asyncio.wait_for(self.attach(own_id).cancel(), timeout=CANCEL_S)
             raise
 
     async def submit(  # noqa: PLR0913  # the contract's own options, all but two by name
@@ -193,20 +199,118 @@ class Dispatcher:
         options = CallOptions(
             session=session, deadline=deadline, policy=policy, tools=tools, tool_choice=tool_choice,
             response_format=response_format, validators=validators, metadata=metadata, stream=stream,
+            if_failed=if_failed, if_different=if_different,
         )  # fmt: skip
+        chain = to_config(config)
+        handle = await self._start(chain, chat_prompt(chain, messages, options), options, call_id, wait)
+        response_type = response_format if isinstance(response_format, type) else None
+        return self.attach(handle.call_id, response_type=response_type)
+
+    async def embed(  # noqa: PLR0913  # the options of a call, and those of a batch
+        self,
+        config: ConfigLike,
+        texts: Sequence[str],
+        *,
+        call_id: str | None = None,
+        dimensions: int | None = None,
+        batch_size: int | None = None,
+        concurrency: int = 8,
+        mixed_models: bool = False,
+        session: str | None = None,
+        deadline: Deadline = DEFAULT_DEADLINE,
+        policy: Policy | Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        if_failed: Literal["return", "rerun"] = "return",
+    ) -> Embeddings:
+        """The vectors of texts, by an embedding model.
+
+        Texts are asked in batches, and each batch is a durable call. With a `call_id`, a second run after a crash gets
+        what was answered, attaches to what is running and asks for the rest. Without one, batches that still run are
+        cancelled when this coroutine ends early.
+
+        Args:
+            config: The model to ask: a name, a ModelSpec, or an LLMConfig with the same model at several accounts or
+                hosts.
+            texts: What to embed.
+            call_id: Begin of the ids of all batches. None: a fresh random one.
+            dimensions: Length of the vectors, for models that have a choice.
+            batch_size: Texts of a request. None: up to 96, fewer if they are long.
+            concurrency: Batches in flight at once.
+            mixed_models: Whether the chain may name other models too. If one cannot embed all texts, the next one
+                embeds all of them.
+            session: A label of what the batches belong to. None: the `call_id`.
+            deadline: As for `submit`, for each batch.
+            policy: As for `submit`.
+            metadata: As for `submit`.
+            if_failed: What to do with batches that failed before: return their failure, or run them again.
+
+        Raises:
+            InvalidRequestError: something is wrong with the request; nothing was sent.
+            TextsRejectedError: providers reject some texts; names each.
+            DurableLLMError: how a batch ended, as `submit` and `CallHandle.result` raise it.
+        """
+        check_choices(if_failed=(if_failed, ("return", "rerun")))
+        for name, value in {"dimensions": dimensions, "batch_size": batch_size, "concurrency": concurrency}.items():
+            check_count(name, value)
+        own_id = check_call_id(call_id) if call_id is not None else fresh_call_id()
+        options = CallOptions(
+            session=session or call_id, deadline=deadline, policy=policy, metadata=metadata, if_failed=if_failed
+        )
+        checked, chains = check_texts(texts), one_model_each(to_config(config), mixed_models=mixed_models)
+        made: list[Embedding] = []
+
+        async def submit(chain: LLMConfig, batch: Sequence[str], batch_id: str) -> CallHandle:
+            prompt = Prompt(texts=list(batch), dimensions=dimensions)
+            return await self._start(chain, prompt, options, batch_id, None)
+
+        def embedding_with(chain: LLMConfig) -> Embedding:
+            part = f"{own_id}/{len(made)}" if len(chains) > 1 else own_id
+            made.append(Embedding(submit, self._unstored, part, chain, concurrency))
+            return made[-1]
+
+        try:
+            return await embed_with_one_of(chains, embedding_with, checked, batch_size)
+        except BaseException:
+            if call_id is None and not self._rpcs.closed:
+                await self._cancel_all([handle for embedding in made for handle in embedding.running])
+            raise
+
+    async def _cancel_all(self, handles: Sequence[CallHandle]) -> None:
+        """Ask calls to end that nobody can attach to, as far as Temporal answers."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CANCEL_S):
+                await asyncio.gather(*(handle.cancel() for handle in handles), return_exceptions=True)
+
+    async def _unstored(self, vectors: Vectors) -> Vectors:
+        """Vectors, fetched from the store if they are there."""
+        if vectors.stored is None:
+            return vectors
+        if self._store is None:
+            raise InvalidRequestError(f"the vectors are in a store; set {STORE_VARIABLE} as the workers do")
+        try:
+            content = await get_content(self._store, vectors.stored)
+        except StoreError as error:
+            raise DispatcherUnavailableError(f"the vectors cannot be fetched: {error}") from None
+        return await from_content(self._client.data_converter, content, Vectors)
+
+    async def _start(
+        self, chain: LLMConfig, prompt: Prompt, options: CallOptions, call_id: str | None, wait: timedelta | None
+    ) -> CallHandle:
+        """Start a call, or attach to the one with this id."""
         call = new_call(
-            config, messages, options, call_id=call_id, search_attributes=self._search_attributes,
+            chain, prompt, options, call_id=call_id, search_attributes=self._search_attributes,
             has_store=self._store is not None,
         )  # fmt: skip
         submission = Submission(self._client, self._task_queue, self._store, call)
         start = functools.partial(
-            submission.start_or_attach, rerun=if_failed == "rerun", attach_anyway=if_different == "attach"
+            submission.start_or_attach,
+            rerun=options.get("if_failed") == "rerun",
+            attach_anyway=options.get("if_different") == "attach",
         )
         await self._rpcs.run(
             until_answered(start), call_id=call.call_id, wait=wait, unanswered=lambda: submission.unanswered
         )
-        response_type = response_format if isinstance(response_format, type) else None
-        return self.attach(call.call_id, response_type=response_type)
+        return self.attach(call.call_id)
 
     def stream(
         self, config: ConfigLike, messages: Messages, *, after: Position | None = None, call_id: str | None = None,

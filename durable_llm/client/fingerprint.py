@@ -20,10 +20,11 @@ _POLICY_FIELDS = {"timeout", "max_retries", "extra_params"}
 
 
 def fingerprint(config: LLMConfig, prompt: Prompt) -> dict[str, str]:
-    """Hashes of "models", "messages", "tools" and "parameters"."""
+    """Hashes of "models", "messages", "tools" and "parameters", and of "texts" if there are any."""
     return {
         "models": _hash([_written(spec) for spec in config.models]),
         "messages": _hash(prompt.messages),
+        **({} if prompt.texts is None else {"texts": _hash([prompt.texts, prompt.dimensions])}),
         "tools": _hash(prompt.tools or []),
         "parameters": _hash([
             [spec.extra_params for spec in config.models], prompt.tool_choice, prompt.response_format,

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final, Literal, TypedDict
 
 from pydantic import ValidationError
@@ -27,11 +28,13 @@ from durable_llm.contract.categories import Category
 from durable_llm.contract.config import LLMConfig, ModelSpec
 from durable_llm.contract.parameters import check_parameters
 from durable_llm.contract.policy import Policy, RuleAction
-from durable_llm.contract.request import STORED_PROMPT_BYTES, CallRequest, Prompt, needed_version
+from durable_llm.contract.request import STORED_BYTES, CallRequest, Prompt, needed_version
 from durable_llm.contract.validation import ValidatorLike
 from durable_llm.errors import InvalidRequestError, describe_validation_error
 
 logger = logging.getLogger("durable_llm")
+
+DEFAULT_DEADLINE: Final = timedelta(hours=24)
 
 ConfigLike = str | ModelSpec | LLMConfig | Mapping[str, Any]
 """Everything that a caller may pass as `config`."""
@@ -43,19 +46,24 @@ RULES_VARIABLE: Final = "DURABLE_LLM_RULES"
 """A deployment's own rules ("permission=fail, timeout=next"), read at submit; they travel in the call."""
 
 
-class CallOptions(TypedDict, total=False):
-    """The options of `submit` apart from config, messages, call_id and wait; documented there."""
+class SharedOptions(TypedDict, total=False):
+    """The options that `submit` and `embed` share; documented there."""
 
     session: str | None
     deadline: Deadline
     policy: Policy | Mapping[str, Any] | None
+    metadata: Mapping[str, str] | None
+    if_failed: Literal["return", "rerun"]
+
+
+class CallOptions(SharedOptions, total=False):
+    """The options of `submit` apart from config, messages, call_id and wait; documented there."""
+
     tools: Sequence[Mapping[str, Any]] | None
     tool_choice: str | Mapping[str, Any] | None
     response_format: ResponseFormat
     validators: Sequence[ValidatorLike]
-    metadata: Mapping[str, str] | None
     stream: bool
-    if_failed: Literal["return", "rerun"]
     if_different: Literal["raise", "attach"]
 
 
@@ -74,33 +82,41 @@ class NewCall:
     metadata: Mapping[str, str]
 
 
-def new_call(
-    config: ConfigLike, messages: Messages, options: CallOptions, *,
-    call_id: str | None, search_attributes: bool, has_store: bool,
-) -> NewCall:  # fmt: skip
-    """Check what a caller passed to `submit` and put the call together.
+def chat_prompt(chain: LLMConfig, messages: Messages, options: CallOptions) -> Prompt:
+    """The prompt of a call that asks for an answer to messages.
 
     Raises:
         InvalidRequestError: a part is wrong; names it.
     """
-    chain, policy = to_config(config), to_policy(options["policy"])
     own = (chain.response_validator,) if chain.response_validator else ()
-    prompt = to_prompt(
+    return to_prompt(
         messages, tools=options["tools"], tool_choice=options["tool_choice"],
         response_format=options["response_format"],
         validators=[*own, *check_validators(options["validators"])], tool_parser=chain.tool_parser,
     )  # fmt: skip
-    deadline_after_s, deadline_at = split_deadline(options["deadline"])
-    check_session(options["session"])
+
+
+def new_call(
+    chain: LLMConfig, prompt: Prompt, options: CallOptions, *,
+    call_id: str | None, search_attributes: bool, has_store: bool,
+) -> NewCall:  # fmt: skip
+    """Check the other options of `submit` and put the call together.
+
+    Raises:
+        InvalidRequestError: a part is wrong; names it.
+    """
+    policy = to_policy(options.get("policy"))
+    deadline_after_s, deadline_at = split_deadline(options.get("deadline", DEFAULT_DEADLINE))
+    check_session(options.get("session"))
     if call_id is None:
         check_not_passed(deadline_at)
     request = CallRequest(
         models=[_with_timeout_of_preset(spec, policy) for spec in chain.models], policy=policy,
-        deadline_after_s=deadline_after_s, deadline_at=deadline_at, session=options["session"],
-        search_attributes=search_attributes, streams=options["stream"],
+        deadline_after_s=deadline_after_s, deadline_at=deadline_at, session=options.get("session"),
+        search_attributes=search_attributes, streams=options.get("stream", False),
     )  # fmt: skip
     size = check_sizes(request, prompt, has_store=has_store)
-    stored = has_store and size > STORED_PROMPT_BYTES
+    stored = has_store and size > STORED_BYTES
     version = needed_version(prompt, stored=stored, background=any(spec.background for spec in chain.models))
     return NewCall(
         call_id=fresh_call_id() if call_id is None else check_call_id(call_id),
@@ -109,7 +125,7 @@ def new_call(
         prompt_bytes=size,
         stored=stored,
         fingerprint=fingerprint(chain, prompt),
-        metadata=check_metadata(options["metadata"]),
+        metadata=check_metadata(options.get("metadata")),
     )
 
 

@@ -20,12 +20,13 @@ from durable_llm.client.fingerprint import differing
 from durable_llm.client.new_call import NewCall
 from durable_llm.contract import search_attributes
 from durable_llm.contract.categories import CallOutcome
+from durable_llm.contract.content import ContentReference
 from durable_llm.contract.names import MEMO_FINGERPRINT, MEMO_METADATA, WORKFLOW
-from durable_llm.contract.request import CallRequest, Prompt, PromptReference
+from durable_llm.contract.request import CallRequest, Prompt
 from durable_llm.errors import CallConflictError, DispatcherUnavailableError
 from durable_llm.store import retry_while_unavailable
+from durable_llm.store.content import to_content
 from durable_llm.store.errors import StoreError, StoreUnavailableError
-from durable_llm.store.prompts import to_content
 from durable_llm.store.store import Store
 
 logger = logging.getLogger("durable_llm")
@@ -59,7 +60,7 @@ class Submission:
         self._task_queue = task_queue
         self._store = store
         self._call = call
-        self._reference: PromptReference | None = None
+        self._reference: ContentReference | None = None
         self.unanswered: str | None = None
 
     async def start_or_attach(self, *, rerun: bool, attach_anyway: bool) -> None:
@@ -112,7 +113,7 @@ class Submission:
             return False
         return True
 
-    async def _stored(self, store: Store) -> Prompt | PromptReference:
+    async def _stored(self, store: Store) -> Prompt | ContentReference:
         """A reference to the prompt in the store, where it is put the first time, however long that takes."""
         if self._reference is not None:
             return self._reference
@@ -123,7 +124,7 @@ class Submission:
         except StoreError as error:
             raise DispatcherUnavailableError(f"the prompt's store refuses: {error}") from None
         self.unanswered = None
-        self._reference = PromptReference(sha256=name, size=len(content))
+        self._reference = ContentReference(sha256=name, size=len(content))
         return self._reference
 
     def _store_failed(self, error: StoreUnavailableError) -> None:
@@ -168,6 +169,7 @@ def _search_attributes(request: CallRequest) -> TypedSearchAttributes:
 
 def _summary(call: NewCall) -> str:
     """The chain and the prompt's size, as operators see them in the list of calls; no text of the prompt."""
-    models, count = call.request.models, len(call.prompt.messages)
+    models, count = call.request.models, len(call.prompt.content)
+    unit = "message" if call.prompt.texts is None else "text"
     chain = " → ".join(spec.name for spec in models[:4]) + (f" (+{len(models) - 4})" if len(models) > 4 else "")
-    return f"{chain}, {count} message{'s' if count > 1 else ''}, {max(1, round(call.prompt_bytes / 1000))} kB"
+    return f"{chain}, {count} {unit}{'s' if count > 1 else ''}, {max(1, round(call.prompt_bytes / 1000))} kB"

@@ -94,6 +94,8 @@ class AnswerDefect(StrEnum):
     """The request required a tool call, and there is none."""
     NOT_THE_SCHEMA = "not_the_schema"
     """The text is not JSON, or does not follow the schema of the request."""
+    WRONG_VECTORS = "wrong_vectors"
+    """Not one vector of the right length for each text."""
     REJECTED = "rejected"
     """A validator or tool parser rejected it."""
     ERROR_BODY = "error_body"

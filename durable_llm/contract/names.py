@@ -37,6 +37,12 @@ DECRYPTION_ERROR: Final = "DecryptionError"
 
 FIRST_SCHEMA_VERSION: Final = 1
 
-SCHEMA_VERSION: Final = 2
+SECOND_SCHEMA_VERSION: Final = 2
+"""Since then there are validators, stored prompts and background responses."""
+
+EMBEDDING_VERSION: Final = 3
+"""Since then there are texts to embed."""
+
+SCHEMA_VERSION: Final = EMBEDDING_VERSION
 """The newest version that this code knows. It is raised when older workers would get a request wrong by ignoring a new
 field. A request names the version that it needs, so a request without anything new still runs on older workers."""

@@ -24,6 +24,8 @@ ALLOWED: Final = frozenset({
     "cached_content", "generation_config", "guided_choice", "guided_json", "guided_regex", "media_resolution", "min_p",
     "output_config", "prompt_mode", "repetition_penalty", "safe_prompt", "safety_settings", "safetySettings",
     "stop_sequences", "thinking", "thinking_config", "top_a", "top_k",
+    # Embeddings
+    "encoding_format", "input_type", "task_type", "truncate",
     # Azure OpenAI's version of the API
     "api_version",
     # litellm's two ways to pass what it has no name for; their contents are checked for credentials
@@ -42,6 +44,8 @@ REPLACEMENTS: Final[Mapping[str, str]] = {
     "num_retries": "set the spec's own max_retries",
     "fallbacks": "list the models in LLMConfig(models=[...])",
     "messages": "pass messages to call() or submit()",
+    "input": "pass texts to embed()",
+    "dimensions": "pass dimensions to embed()",
     "response_format": "pass response_format to call() or submit(); answers are checked against it",
     "tool_parser": "set LLMConfig's own tool_parser to a name",
     "response_validator": "set LLMConfig's own response_validator to a name, or pass validators to call() or submit()",

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from durable_llm.contract.config import ModelSpecOnWire
 from durable_llm.contract.ledger import Attempt
-from durable_llm.contract.names import FIRST_SCHEMA_VERSION, SCHEMA_VERSION
+from durable_llm.contract.names import EMBEDDING_VERSION, FIRST_SCHEMA_VERSION, SECOND_SCHEMA_VERSION
 from durable_llm.contract.policy import PolicyOnWire
 from durable_llm.contract.validation import ValidatorOnWire
 from durable_llm.contract.wire import Wire
@@ -24,8 +24,8 @@ INLINE_PROMPT_BYTES: Final = 4096
 MAX_PROMPT_BYTES: Final = 1_900_000
 """Temporal stores payloads of at most 2 MiB."""
 
-STORED_PROMPT_BYTES: Final = 512 * 1024
-"""Prompts above this size go to the store, if there is one. Temporal warns about payloads from this size on."""
+STORED_BYTES: Final = 512 * 1024
+"""Prompts and vectors above this size go to the store, if there is one. Temporal warns about larger payloads."""
 
 MAX_STORED_PROMPT_BYTES: Final = 50_000_000
 """The client and each attempt hold a whole prompt in memory."""
@@ -63,12 +63,21 @@ class CallRequest(Wire):
 class Prompt(Wire):
     """What the model is asked. Only attempts decode it."""
 
-    messages: list[dict[str, Any]]
+    messages: list[dict[str, Any]] = Field(default_factory=list)
+    texts: list[str] | None = None
+    """Texts to embed, instead of messages to answer."""
+    dimensions: int | None = None
+    """Length of the vectors to ask for. None: the model's own."""
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
     validators: list[ValidatorOnWire] = Field(default_factory=list)
     tool_parser: str | None = None
+
+    @property
+    def content(self) -> list[Any]:
+        """The caller's own words: messages or texts."""
+        return self.messages if self.texts is None else self.texts
 
 
 def needed_version(prompt: Prompt, *, stored: bool, background: bool = False) -> int:
@@ -79,21 +88,10 @@ def needed_version(prompt: Prompt, *, stored: bool, background: bool = False) ->
         stored: Whether a reference to the store travels in its place.
         background: Whether a model is asked in the background.
     """
+    if prompt.texts is not None:
+        return EMBEDDING_VERSION
     newer = stored or background or prompt.validators or prompt.tool_parser
-    return SCHEMA_VERSION if newer else FIRST_SCHEMA_VERSION
-
-
-class PromptReference(Wire):
-    """Where a prompt is that is too large for Temporal: the content of this name in the store.
-
-    The content is the serialized Temporal payload that would otherwise be in the history, encrypted if the client's
-    data converter encrypts.
-    """
-
-    sha256: str
-    """The content's hash in 64 hexadecimal digits, which is its name."""
-    size: int
-    """Bytes of the content."""
+    return SECOND_SCHEMA_VERSION if newer else FIRST_SCHEMA_VERSION
 
 
 class AttemptOrder(Wire):

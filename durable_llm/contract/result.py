@@ -9,6 +9,7 @@ from pydantic import Field
 from durable_llm.contract.categories import CallOutcome, Outcome
 from durable_llm.contract.ledger import Ledger, Usage
 from durable_llm.contract.names import FIRST_SCHEMA_VERSION
+from durable_llm.contract.vectors import Vectors
 from durable_llm.contract.wire import Wire
 
 PARSED_CALL: Final = "call_parsed_"
@@ -67,6 +68,8 @@ class _AnswerFields(Wire):
     """What an attempt's answer and a call's result have in common."""
 
     choices: list[Choice] = Field(default_factory=list)
+    vectors: Vectors | None = None
+    """The answer of an embedding model."""
     model: str | None = None
     """The model that answered, as the provider names it."""
     provider: str | None = None

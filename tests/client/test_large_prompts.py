@@ -31,10 +31,11 @@ from durable_llm import (
     LLMConfig,
     ModelSpec,
 )
+from durable_llm.contract.content import ContentReference
 from durable_llm.contract.facts import LocalFault, Sent
-from durable_llm.contract.request import CallRequest, PromptReference
+from durable_llm.contract.request import CallRequest
 from durable_llm.store import Store, StoreRefusedError, StoreUnavailableError, open_store
-from durable_llm.store.prompts import to_content
+from durable_llm.store.content import to_content
 from tests.conftest import workflow_runner
 from tests.support.attempts import environment, order, ring, says
 from tests.support.cli import run
@@ -102,7 +103,7 @@ async def test_twenty_megabytes_of_images_arrive_whole_and_the_history_stays_sma
     assert time.monotonic() - began < 30
 
     request, prompt = await arguments(server_env.client, handle.call_id)
-    reference = pydantic_data_converter.payload_converter.from_payload(prompt, PromptReference)
+    reference = pydantic_data_converter.payload_converter.from_payload(prompt, ContentReference)
     assert (tmp_path / "prompts" / reference.sha256).stat().st_size == reference.size > 20_000_000
     assert json.loads(request.data)["schema_version"] == 2
 
@@ -273,10 +274,10 @@ async def test_a_failed_call_that_is_run_again_puts_its_prompt_again(server_env)
 # On the worker
 
 
-async def stored(driver: Memory, text: str = LARGE) -> PromptReference:
+async def stored(driver: Memory, text: str = LARGE) -> ContentReference:
     """A reference to a prompt in the driver."""
     content = await to_content(pydantic_data_converter, says(text))
-    return PromptReference(sha256=await Store(driver).put(content), size=len(content))
+    return ContentReference(sha256=await Store(driver).put(content), size=len(content))
 
 
 def on_worker(client: Client) -> ActivityEnvironment:
@@ -358,7 +359,7 @@ async def test_a_prompt_that_cannot_be_had_says_what_to_check(server_env, what, 
         case "no prompt":
             content = Payload(metadata={"encoding": b"json/plain"}, data=b'{"colour": "blue"}').SerializeToString()
             driver.contents = {(name := hashlib.sha256(content).hexdigest()): content}
-            reference = PromptReference(sha256=name, size=len(content))
+            reference = ContentReference(sha256=name, size=len(content))
         case "no hash":
             reference = reference.model_copy(update={"sha256": "../../etc/passwd"})
     async with playing({"body": ANSWER}) as wire:

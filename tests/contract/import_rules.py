@@ -41,11 +41,13 @@ ARROWS: Final[Mapping[str, set[str]]] = {
     "workflows.request": {"durable_llm.errors"},
     "activities.answer": {"activities.wire"},
     "activities.attempt": {
+        "activities.embeddings",
         "activities.observation",
         "activities.read_response",
         "activities.send",
         "activities.validation",
     },
+    "activities.embeddings": {"activities.failure", "durable_llm.store"},
     "activities.failure": {"activities.answer"},
     "activities.faults": {"durable_llm.contract"},
     "activities.litellm_openai": {"activities.litellm_setup"},

@@ -13,7 +13,10 @@ _REASONS = {200: "OK", 307: "Temporary Redirect", 400: "Bad Request", 429: "Too 
 
 
 class Wire:
-    """One scripted server: each request is served `case`, and those after it what its "then" says."""
+    """One scripted server: each request is served `case`, and those after it what its "then" says.
+
+    A case with "by_request" is a function that makes each request's case of its JSON body.
+    """
 
     def __init__(self, case: dict) -> None:
         self.case = case
@@ -34,8 +37,11 @@ class Wire:
             while request := await _read_request(reader):
                 self.requests.append(request)
                 self.asked.set()
-                stays = await self._play(reader, writer)
-                self.case = self.case.get("then", self.case)
+                case = self.case
+                self.case = case.get("then", case)
+                if by_request := case.get("by_request"):
+                    case = by_request(json.loads(request.partition(b"\r\n\r\n")[2]))
+                stays = await self._play(case, reader, writer)
                 if not stays:
                     return
         except (ConnectionError, asyncio.CancelledError):  # a test that ended took its server along
@@ -44,10 +50,10 @@ class Wire:
             self.open.discard(writer)
             writer.close()
 
-    async def _play(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _play(self, case: dict, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Send what the case says; whether the connection stays open."""
-        fault = self.case.get("fault")
-        body = _body(self.case)
+        fault = case.get("fault")
+        body = _body(case)
         match fault:
             case "reset_before_response":
                 _reset(writer)
@@ -59,29 +65,29 @@ class Wire:
                 self.closed.set()
                 return False
             case "fin_after":
-                await asyncio.sleep(self.case["after_s"])
+                await asyncio.sleep(case["after_s"])
                 return False
             case "steps":
-                await self._step(writer)
+                await self._step(case, writer)
                 return False
             case "slow_drip":
-                await self._drip(reader, writer, body)
+                await self._drip(case, reader, writer, body)
                 return False
             case "reset_mid_body":
-                writer.write(_head(self.case, len(body) + 1000) + body)
+                writer.write(_head(case, len(body) + 1000) + body)
                 await writer.drain()
                 _reset(writer)
                 return False
             case "truncated_json":
                 body = body[: len(body) // 2]
-        writer.write(_head(self.case, len(body)) + body)
+        writer.write(_head(case, len(body)) + body)
         await writer.drain()
         return True
 
-    async def _step(self, writer: asyncio.StreamWriter) -> None:
+    async def _step(self, case: dict, writer: asyncio.StreamWriter) -> None:
         """Play `steps`: pieces of an event stream, pauses, and how the connection ends."""
-        writer.write(_head(self.case, None))
-        for step, *values in self.case["steps"]:
+        writer.write(_head(case, None))
+        for step, *values in case["steps"]:
             match step:
                 case "data":
                     piece = values[0].encode()
@@ -97,9 +103,9 @@ class Wire:
                 case "reset":
                     _reset(writer)
 
-    async def _drip(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes) -> None:
-        count, pause = self.case.get("drip_n", 1000), self.case.get("drip_s", 0.05)
-        writer.write(_head(self.case, len(body) + count))
+    async def _drip(self, case: dict, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes) -> None:
+        count, pause = case.get("drip_n", 1000), case.get("drip_s", 0.05)
+        writer.write(_head(case, len(body) + count))
         gone = asyncio.create_task(reader.read())
         for _ in range(count):
             writer.write(b"\n")

@@ -132,6 +132,9 @@ NOT_AN_ANSWER = (
     Rule("rejected", C.BAD_SAMPLE, "A validator rejected the answer. A new sample may pass.", defect={D.REJECTED}),
     Rule("no-answer", C.UNUSABLE_ANSWER, "The response is empty, cut off or unreadable. Another try usually works.",
          defect={D.EMPTY, D.CUT, D.UNREADABLE}),
+    Rule("wrong-vectors", C.UNUSABLE_ANSWER,
+         "There is not one vector of the right length for each text. Another try usually works.",
+         defect={D.WRONG_VECTORS}),
 )  # fmt: skip
 
 OPEN_4XX = frozenset({400, 406, 409, 411, 412, 415, 417, 422, 431})

@@ -1,0 +1,168 @@
+"""Embed texts: ask an embedding model, check its vectors, and keep them where they fit."""
+
+import asyncio
+import base64
+import struct
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from temporalio import activity
+from temporalio.converter import DataConverter
+
+from durable_llm.contract.config import ModelSpecOnWire
+from durable_llm.contract.content import ContentReference
+from durable_llm.contract.facts import AnswerDefect, FailureFacts, LocalFault
+from durable_llm.contract.request import MAX_ANSWER_BYTES, STORED_BYTES, Prompt
+from durable_llm.contract.result import Answer
+from durable_llm.contract.vectors import Vectors
+from durable_llm.store import STORE_VARIABLE, Store, StoreError, retry_while_unavailable
+from durable_llm.store.content import to_content
+
+from .answer.defects import Defect, body_defect
+from .answer.read import read_usage
+from .failure.facts import facts_of_defect, facts_of_response
+from .faults import LocalFaultError
+from .litellm_setup import FIXED_ARGUMENTS, litellm, price, vector_size
+from .secrets.scrub import Scrubber
+from .wire.exchange import Exchange, recording
+
+STORE_WITHIN: Final = timedelta(minutes=2)
+"""How long the store may take to keep vectors, which have been paid for."""
+
+_NOT_FOR_EMBEDDINGS: Final = "_skip_mcp_handler"
+"""litellm would send it to the provider."""
+
+
+async def embed(spec: ModelSpecOnWire, prompt: Prompt, api_key: str | None, exchange: Exchange) -> Any:
+    """Send the attempt's one request. Returns litellm's response; the exchange's record says whether it is an answer.
+
+    Args:
+        spec: The checked spec.
+        prompt: The texts.
+        api_key: The key. None: litellm takes the provider's own variables.
+        exchange: The attempt's record.
+    """
+    asked = {"dimensions": prompt.dimensions, "api_base": spec.api_base, "api_key": api_key}
+    given = {name: value for name, value in asked.items() if value is not None}
+    fixed = {name: value for name, value in FIXED_ARGUMENTS.items() if name != _NOT_FOR_EMBEDDINGS}
+    with recording(exchange):
+        return await litellm.aembedding(model=spec.name, input=prompt.texts, **spec.extra_params, **given, **fixed)
+
+
+def read_embeddings(
+    response: Any, spec: ModelSpecOnWire, provider: str, prompt: Prompt, exchange: Exchange, scrubber: Scrubber
+) -> Answer | FailureFacts:
+    """The vectors in a response in the order of the texts, or the facts that say why they are not an answer.
+
+    Raises:
+        LocalFaultError: no request was recorded, so the origin of the response is unknown.
+    """
+    now = datetime.now(UTC)
+    if exchange.status is None:
+        raise LocalFaultError(
+            LocalFault.UNSUPPORTED, "litellm sends requests to this provider in a way that cannot be observed"
+        )
+    if not exchange.succeeded:
+        return facts_of_response(exchange, scrubber, now)
+    answer = Answer(
+        model=scrubber.clean_name(response.model) if response.model else None,
+        provider=provider, usage=read_usage(response), cost=price(response, spec.name), http_status=exchange.status,
+        request_id=exchange.request_id and scrubber.clean_name(exchange.request_id),
+    )  # fmt: skip
+    defect = None if isinstance(exchange.json(), list) else body_defect(exchange.body, exchange.json(), [])
+    if defect is None:
+        try:
+            return answer.model_copy(update={"vectors": _vectors(response.data, spec, prompt)})
+        except ValueError as error:
+            defect = Defect(AnswerDefect.WRONG_VECTORS, None, str(error))
+    facts = facts_of_defect(defect, exchange, scrubber, now)
+    return facts.model_copy(update={"model": answer.model, "usage": answer.usage, "cost": answer.cost})
+
+
+def _vectors(data: Any, spec: ModelSpecOnWire, prompt: Prompt) -> Vectors:
+    """The vectors by their index.
+
+    Raises:
+        ValueError: one is missing, twice there or no vector, or all have another length than they should.
+    """
+    texts = prompt.texts or []
+    entries = data if isinstance(data, Sequence) else []
+    if len(entries) != len(texts):
+        raise ValueError(f"{len(entries)} vectors for {len(texts)} texts")
+    rows: dict[int, Any] = {}
+    for place, entry in enumerate(entries):
+        fields = entry if isinstance(entry, Mapping) else vars(entry)
+        index = fields.get("index", place)
+        if not isinstance(index, int) or not 0 <= index < len(texts) or index in rows:
+            raise ValueError(f"the indexes of the vectors are not those of the texts: {index!r} at place {place}")
+        rows[index] = _row(fields.get("embedding"))
+        if not isinstance(rows[index], Sequence) or not rows[index]:
+            raise ValueError(f"the vector of index {index} is not a list of numbers")
+    try:
+        vectors = Vectors.pack([rows[index] for index in range(len(texts))])
+    except (TypeError, OverflowError):
+        raise ValueError("a vector has a component that is not a number") from None
+    wanted = prompt.dimensions or vector_size(spec.name)
+    if wanted is not None and vectors.dimensions != wanted:
+        raise ValueError(f"vectors of {vectors.dimensions} dimensions instead of {wanted}")
+    return vectors
+
+
+def _row(embedding: Any) -> Any:
+    """A vector's components; with `encoding_format: base64` they are little-endian 32-bit floats."""
+    if not isinstance(embedding, str):
+        return embedding
+    try:
+        packed = base64.b64decode(embedding, validate=True)
+    except ValueError:
+        return None
+    return struct.unpack(f"<{len(packed) // 4}f", packed) if len(packed) % 4 == 0 else None
+
+
+class VectorKeeper:
+    """Puts vectors that are too large for Temporal into the store.
+
+    Args:
+        store: The store. None: this worker has none.
+        converter: Encodes them. None: the converter of the worker's client.
+    """
+
+    def __init__(self, store: Store | None, converter: DataConverter | None) -> None:
+        self._store = store
+        self._converter = converter
+
+    async def keep(self, answer: Answer, exchange: Exchange) -> Answer | FailureFacts:
+        """The answer with its vectors, or with a reference to them; facts if there is no place for them."""
+        vectors = answer.vectors
+        size = len((vectors and vectors.float32) or "")
+        if vectors is None or size <= STORED_BYTES or (self._store is None and size <= MAX_ANSWER_BYTES):
+            return answer
+        if self._store is None:
+            text = (
+                f"the vectors take {size:,} bytes and the limit is {MAX_ANSWER_BYTES:,}; set {STORE_VARIABLE} here and "
+                "for the clients, or pass a smaller batch_size"
+            )
+            return _not_kept(LocalFault.UNSUPPORTED, text, answer, exchange)
+        try:
+            reference = await self._stored(self._store, vectors)
+        except StoreError as error:
+            return _not_kept(LocalFault.STORE_UNAVAILABLE, str(error), answer, exchange)
+        except TimeoutError:
+            return _not_kept(LocalFault.STORE_UNAVAILABLE, f"{self._store.place} did not answer", answer, exchange)
+        kept = vectors.model_copy(update={"float32": None, "stored": reference})
+        return answer.model_copy(update={"vectors": kept})
+
+    async def _stored(self, store: Store, vectors: Vectors) -> ContentReference:
+        content = await to_content(self._converter or activity.client().data_converter, vectors)
+        async with asyncio.timeout(STORE_WITHIN.total_seconds()):
+            name = await retry_while_unavailable(lambda: store.put(content), on_failure=lambda _: None)
+        return ContentReference(sha256=name, size=len(content))
+
+
+def _not_kept(fault: LocalFault, text: str, answer: Answer, exchange: Exchange) -> FailureFacts:
+    """The facts of a paid answer that has no place."""
+    return FailureFacts(
+        http_status=exchange.status, text=text, local_fault=fault, request_id=answer.request_id,
+        request_sent=exchange.sent, model=answer.model, usage=answer.usage, cost=answer.cost,
+    )  # fmt: skip

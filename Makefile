@@ -25,7 +25,7 @@ demo: install ## ten calls through rate limits, overflows, quotas and killed pro
 chaos: install ## 200 calls through a faulty provider while workers, the server and the job are killed
 	$(BIN)/python -m tests.harness.chaos
 
-stream-chaos: install ## over each place, 160 streams are read while workers and readers are killed (15 minutes)
+stream-chaos: install ## over each place, streams are read while 40 workers are killed, and readers (15 minutes)
 	$(BIN)/python -m tests.harness.stream_chaos
 
 attack: install ## hostile callers and providers against three workers, and how long a bystander waits

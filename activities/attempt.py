@@ -188,8 +188,8 @@ class ProviderAttempts:
         credentials = self._keys.resolve(provider, spec.api_base, spec.api_key)
         exchange.only_host, exchange.forbidden = spec.api_base, credentials.forbidden
         if prompt.texts is not None:
-            response = await embed(spec, prompt, credentials.api_key, exchange)
-            return read_embeddings(response, spec, provider, prompt, exchange, scrubber)
+            response = await embed(spec, provider, prompt, credentials.api_key, exchange)
+            return await read_embeddings(response, spec, provider, prompt, exchange, scrubber)
         if publisher is not None or spec.first_token_timeout is not None or spec.token_timeout is not None:
             spec = streamed(spec, provider)
         request = build_request(spec, provider, prompt, credentials.api_key, all_messages=order.all_messages)

@@ -23,9 +23,12 @@ from .answer.defects import Defect, body_defect
 from .answer.read import read_usage
 from .failure.facts import facts_of_defect, facts_of_response
 from .faults import LocalFaultError
+from .litellm_openai import ask_for_embeddings
 from .litellm_setup import FIXED_ARGUMENTS, litellm, price, vector_size
+from .request.openai_wire import openai_embeddings
 from .secrets.scrub import Scrubber
 from .wire.exchange import Exchange, recording
+from .wire.mend import has_sound_usage
 
 STORE_WITHIN: Final = timedelta(minutes=2)
 """How long the store may take to keep vectors, which have been paid for."""
@@ -34,23 +37,48 @@ _NOT_FOR_EMBEDDINGS: Final = "_skip_mcp_handler"
 """litellm would send it to the provider."""
 
 
-async def embed(spec: ModelSpecOnWire, prompt: Prompt, api_key: str | None, exchange: Exchange) -> Any:
+async def embed(spec: ModelSpecOnWire, provider: str, prompt: Prompt, api_key: str | None, exchange: Exchange) -> Any:
     """Send the attempt's one request. Returns litellm's response; the exchange's record says whether it is an answer.
+
+    litellm and the OpenAI SDK make an object of each number of OpenAI's answer, for seconds in which no heartbeat is
+    sent. So OpenAI's wire is read here, in a thread.
 
     Args:
         spec: The checked spec.
+        provider: litellm's name of its provider.
         prompt: The texts.
-        api_key: The key. None: litellm takes the provider's own variables.
+        api_key: The key. None: the provider's own variables have it.
         exchange: The attempt's record.
     """
+    texts = prompt.texts or []
     asked = {"dimensions": prompt.dimensions, "api_base": spec.api_base, "api_key": api_key}
-    given = {name: value for name, value in asked.items() if value is not None}
-    fixed = {name: value for name, value in FIXED_ARGUMENTS.items() if name != _NOT_FOR_EMBEDDINGS}
+    parameters = {**spec.extra_params, **{name: value for name, value in asked.items() if value is not None}}
     with recording(exchange):
-        return await litellm.aembedding(model=spec.name, input=prompt.texts, **spec.extra_params, **given, **fixed)
+        if provider == "openai":
+            model = spec.name.removeprefix("openai/")
+            await ask_for_embeddings(openai_embeddings(model, texts, parameters), model)
+            return await asyncio.to_thread(_response, exchange)
+        if provider == "azure":
+            parameters = {"encoding_format": "base64", **parameters}
+        fixed = {name: value for name, value in FIXED_ARGUMENTS.items() if name != _NOT_FOR_EMBEDDINGS}
+        return await litellm.aembedding(model=spec.name, input=texts, **parameters, **fixed)
 
 
-def read_embeddings(
+def _response(exchange: Exchange) -> Any:
+    """Litellm's response for a body on OpenAI's wire."""
+    value = exchange.json()
+    fields = value if isinstance(value, Mapping) else {}
+    model, usage = fields.get("model"), fields.get("usage")
+    counted = usage if isinstance(usage, Mapping) and has_sound_usage(fields) else {}
+    response = litellm.EmbeddingResponse(
+        model=model if isinstance(model, str) else None,
+        usage=litellm.Usage(prompt_tokens=counted.get("prompt_tokens"), total_tokens=counted.get("total_tokens")),
+    )
+    response.data = fields.get("data")
+    return response
+
+
+async def read_embeddings(
     response: Any, spec: ModelSpecOnWire, provider: str, prompt: Prompt, exchange: Exchange, scrubber: Scrubber
 ) -> Answer | FailureFacts:
     """The vectors in a response in the order of the texts, or the facts that say why they are not an answer.
@@ -58,26 +86,32 @@ def read_embeddings(
     Raises:
         LocalFaultError: no request was recorded, so the origin of the response is unknown.
     """
-    now = datetime.now(UTC)
     if exchange.status is None:
         raise LocalFaultError(
             LocalFault.UNSUPPORTED, "litellm sends requests to this provider in a way that cannot be observed"
         )
     if not exchange.succeeded:
-        return facts_of_response(exchange, scrubber, now)
+        return facts_of_response(exchange, scrubber, datetime.now(UTC))
     answer = Answer(
         model=scrubber.clean_name(response.model) if response.model else None,
         provider=provider, usage=read_usage(response), cost=price(response, spec.name), http_status=exchange.status,
         request_id=exchange.request_id and scrubber.clean_name(exchange.request_id),
     )  # fmt: skip
-    defect = None if isinstance(exchange.json(), list) else body_defect(exchange.body, exchange.json(), [])
-    if defect is None:
-        try:
-            return answer.model_copy(update={"vectors": _vectors(response.data, spec, prompt)})
-        except ValueError as error:
-            defect = Defect(AnswerDefect.WRONG_VECTORS, None, str(error))
-    facts = facts_of_defect(defect, exchange, scrubber, now)
+    found = await asyncio.to_thread(_vectors_or_defect, response.data, spec, prompt, exchange)
+    if isinstance(found, Vectors):
+        return answer.model_copy(update={"vectors": found})
+    facts = facts_of_defect(found, exchange, scrubber, datetime.now(UTC))
     return facts.model_copy(update={"model": answer.model, "usage": answer.usage, "cost": answer.cost})
+
+
+def _vectors_or_defect(data: Any, spec: ModelSpecOnWire, prompt: Prompt, exchange: Exchange) -> Vectors | Defect:
+    value = exchange.json()
+    if not isinstance(value, list) and (defect := body_defect(exchange.body, value, [])):
+        return defect
+    try:
+        return _vectors(data, spec, prompt)
+    except ValueError as error:
+        return Defect(AnswerDefect.WRONG_VECTORS, None, str(error))
 
 
 def _vectors(data: Any, spec: ModelSpecOnWire, prompt: Prompt) -> Vectors:

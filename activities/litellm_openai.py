@@ -4,7 +4,7 @@ litellm's entry point, its success log and the OpenAI SDK take two thirds of an 
 what is sent. A test sends requests both ways and compares them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import httpx
@@ -72,16 +72,33 @@ async def ask(request: httpx.Request, model: str) -> Any:
     Raises:
         Exception: a class of litellm's, as its entry point raises it.
     """
+    config: Any = ProviderConfigManager.get_provider_chat_config(model=model, provider=LlmProviders(_OPENAI))
+    return await _send(
+        request,
+        model,
+        lambda response: convert_to_model_response_object(
+            response_object=config.transform_parsed_response_dict(response.json()),
+            model_response_object=litellm.ModelResponse(),
+        ),
+    )
+
+
+async def ask_for_embeddings(request: httpx.Request, model: str) -> None:
+    """Send the request through litellm's client. The attempt's record has the response, which nobody parses here.
+
+    Raises:
+        Exception: a class of litellm's, as its entry point raises it.
+    """
+    await _send(request, model, lambda _: None)
+
+
+async def _send(request: httpx.Request, model: str, read: Callable[[httpx.Response], Any]) -> Any:
     try:
         client: httpx.AsyncClient = get_async_httpx_client(llm_provider=LlmProviders(_OPENAI)).client
         response = await client.send(request, follow_redirects=False)
         if not response.is_success:
             raise _error_of(response)
-        config: Any = ProviderConfigManager.get_provider_chat_config(model=model, provider=LlmProviders(_OPENAI))
-        return convert_to_model_response_object(
-            response_object=config.transform_parsed_response_dict(response.json()),
-            model_response_object=litellm.ModelResponse(),
-        )
+        return read(response)
     except httpx.RequestError as error:
         raise _as_litellm(OpenAIError(status_code=500, message="Connection error."), model) from error
     except Exception as error:

@@ -2,10 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from .faults import TokenTimeoutError
 from .request.provider_request import ProviderRequest
+
+SILENCE_S: Final = 240.0
+"""Seconds between two pieces of a stream where the spec does not say. Models that think between two pieces are silent
+for up to three minutes."""
 
 _T = TypeVar("_T")
 
@@ -15,11 +19,14 @@ class Pace:
 
     Args:
         request: The request; its spec has the clocks, in seconds.
+
+    Attributes:
+        token_s: Seconds from one piece to the next.
     """
 
     def __init__(self, request: ProviderRequest) -> None:
         is_streamed = bool(request.parameters.get("stream"))
-        self._token_s = request.spec.token_timeout
+        self.token_s = request.spec.token_timeout or SILENCE_S
         self._limit_s = request.spec.first_token_timeout if is_streamed else None
         self._started = asyncio.get_running_loop().time()
         self._waits_for = "the first token"
@@ -52,7 +59,7 @@ class Pace:
             except StopAsyncIteration:
                 return
             if _has_token(piece):
-                self._limit_s, self._waits_for = self._token_s, "the next token"
+                self._limit_s, self._waits_for = self.token_s, "the next token"
                 self._started = asyncio.get_running_loop().time()
             yield piece
 

@@ -25,7 +25,7 @@ from .litellm_setup import FIXED_ARGUMENTS, litellm
 from .pace import Pace
 from .publishing import Publisher
 from .request.media import media_fragments
-from .request.openai_chat import openai_chat
+from .request.openai_wire import openai_chat
 from .request.provider_request import ProviderRequest
 from .secrets.scrub import Scrubber
 from .temporal.heartbeats import Heartbeat

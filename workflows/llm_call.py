@@ -163,6 +163,7 @@ class LLMCall:
             resume=resume,
             all_messages=progress.spec_index in self._needs_all_messages,
             last_model=not progress.has_next,
+            operation=self._request.operation,
             streams=self._request.streams and workflow.info().get_current_history_length() < _LONGEST_STREAMED_HISTORY,
         )
         resumes = f", resumes {clip(resume, 60)}" if resume else ""

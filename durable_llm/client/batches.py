@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-MOST_TEXTS: Final = 96
-"""Texts of a request. Cohere takes 96, Gemini 100, OpenAI 2,048; 96 vectors of 3,072 components fit Temporal."""
+MOST_TEXTS: Final = 48
+"""Texts of a request. Cohere takes 96, Gemini 100, OpenAI 2,048. 48 vectors of 2,000 components are as much as Temporal
+takes without a warning, and 48 of 6,000 as much as it takes."""
 
 TOKENS: Final[Mapping[str, int]] = {"openai": 300_000, "azure": 300_000, "voyage": 120_000, "mistral": 16_000}
 """Tokens of a request, by provider. OpenAI's: https://platform.openai.com/docs/api-reference/embeddings/create"""

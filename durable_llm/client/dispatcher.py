@@ -234,7 +234,7 @@ class Dispatcher:
             texts: What to embed.
             call_id: Begin of the ids of all batches. None: a fresh random one.
             dimensions: Length of the vectors, for models that have a choice.
-            batch_size: Texts of a request. None: up to 96, fewer if they are long.
+            batch_size: Texts of a request. None: up to 48, fewer if they are long.
             concurrency: Batches in flight at once.
             mixed_models: Whether the chain may name other models too. If one cannot embed all texts, the next one
                 embeds all of them.

@@ -28,7 +28,7 @@ from durable_llm.contract.categories import Category
 from durable_llm.contract.config import LLMConfig, ModelSpec
 from durable_llm.contract.parameters import check_parameters
 from durable_llm.contract.policy import Policy, RuleAction
-from durable_llm.contract.request import STORED_BYTES, CallRequest, Prompt, needed_version
+from durable_llm.contract.request import CHAT, EMBEDDINGS, STORED_BYTES, CallRequest, Prompt, needed_version
 from durable_llm.contract.validation import ValidatorLike
 from durable_llm.errors import InvalidRequestError, describe_validation_error
 
@@ -114,6 +114,7 @@ def new_call(
         models=[_with_timeout_of_preset(spec, policy) for spec in chain.models], policy=policy,
         deadline_after_s=deadline_after_s, deadline_at=deadline_at, session=options.get("session"),
         search_attributes=search_attributes, streams=options.get("stream", False),
+        operation=CHAT if prompt.texts is None else EMBEDDINGS,
     )  # fmt: skip
     size = check_sizes(request, prompt, has_store=has_store)
     stored = has_store and size > STORED_BYTES

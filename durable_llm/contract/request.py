@@ -18,6 +18,9 @@ from durable_llm.contract.policy import PolicyOnWire
 from durable_llm.contract.validation import ValidatorOnWire
 from durable_llm.contract.wire import Wire
 
+CHAT: Final = "chat"
+EMBEDDINGS: Final = "embeddings"
+
 INLINE_PROMPT_BYTES: Final = 4096
 """Prompts up to this size travel with each attempt's order, which is cheaper than reading the history."""
 
@@ -58,6 +61,8 @@ class CallRequest(Wire):
     """Whether the namespace has our search attributes. Upserting a missing one would block the call."""
     streams: bool = False
     """Whether attempts publish their answers while they are written."""
+    operation: str = CHAT
+    """What the models are asked for, in a word of the GenAI conventions: "chat" or "embeddings"."""
 
 
 class Prompt(Wire):
@@ -113,3 +118,5 @@ class AttemptOrder(Wire):
     """Whether no other model follows in this round."""
     streams: bool = False
     """Whether to publish the answer while it is written."""
+    operation: str = CHAT
+    """As in the request."""

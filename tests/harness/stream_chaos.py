@@ -1,4 +1,4 @@
-"""`make stream-chaos`: over each place, 160 streams are read while workers and readers are killed in the middle.
+"""`make stream-chaos`: over each place, streams are read until 40 workers and 40 readers were killed in the middle.
 
 The provider cuts, drops and garbles streams, too. A reader that was killed is started again behind the last piece that
 it had. At the end, what each reader has on its screen must be the call's answer, and that what its model says as a whole.
@@ -12,7 +12,6 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,7 +28,7 @@ from workers.dev.children import Child
 from workers.dev.server import DevServer, ServerOptions
 from workers.dev.stack import WORKER_READY
 
-CALLS: Final = 160
+KILLS: Final = 40
 AT_ONCE: Final = 8
 WORKERS: Final = 4
 READER_LIVES_S: Final = (1.0, 6.0)
@@ -86,33 +85,33 @@ class StreamChaos:
     Args:
         env: The environment of workers and readers.
         provider: The simulated provider.
-        calls: How many streams are read.
+        kills: How many workers, and how many readers, are killed at least; streams are read until then.
     """
 
-    def __init__(self, env: dict[str, str | None], provider: Provider, calls: int) -> None:
+    def __init__(self, env: dict[str, str | None], provider: Provider, kills: int) -> None:
         self._env = env
         self._provider = provider
-        self._calls = calls
+        self._kills = kills
         self._random = random.Random(7)  # noqa: S311  # moments, not secrets
         self._ready: list[Child] = []
-        self.counts = Counts(streams=calls)
+        self.counts = Counts()
 
     async def run(self) -> Counts:
         """Read all streams to their end."""
         keeping = [asyncio.create_task(self._keep_worker()) for _ in range(WORKERS)]
         killing = asyncio.create_task(self._kill_workers())
         try:
-            numbers = iter(range(self._calls))
-            await asyncio.gather(*(self._read_some(numbers) for _ in range(AT_ONCE)))
+            await asyncio.gather(*(self._read_some() for _ in range(AT_ONCE)))
         finally:
             for task in (killing, *keeping):
                 task.cancel()
             await asyncio.gather(killing, *keeping, return_exceptions=True)
         return self.counts
 
-    async def _read_some(self, numbers: Iterator[int]) -> None:
-        for number in numbers:
-            await self._read(f"stream-{number}")
+    async def _read_some(self) -> None:
+        while min(self.counts.workers_killed, self.counts.readers_killed) < self._kills:
+            self.counts.streams += 1
+            await self._read(f"stream-{self.counts.streams}")
 
     async def _read(self, call_id: str) -> None:
         """Read one stream, with readers that are killed until one of them sees the end."""
@@ -166,7 +165,7 @@ class StreamChaos:
                 self.counts.workers_killed += 1
 
 
-async def run(kind: str, calls: int, console: Console) -> Counts:
+async def run(kind: str, kills: int, console: Console) -> Counts:
     """Run it over one kind of place, recount and print."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(DevServer(ServerOptions(port=0, ui_port=None, data=None)))
@@ -178,7 +177,7 @@ async def run(kind: str, calls: int, console: Console) -> Counts:
             "DURABLE_LLM_HEARTBEAT_TIMEOUT_S": "4", "DURABLE_LLM_LOG_LEVEL": "WARNING",
         }  # fmt: skip
         began = time.monotonic()
-        counts = await StreamChaos(env, provider, calls).run()
+        counts = await StreamChaos(env, provider, kills).run()
         took = time.monotonic() - began
         os.environ["TEMPORAL_ADDRESS"] = server.address
         await recount(counts, provider, await stack.enter_async_context(Dispatcher.connect()))
@@ -193,7 +192,7 @@ async def recount(counts: Counts, provider: Provider, dispatcher: Dispatcher) ->
     """Count attempts by the histories, and compare each answer with what the provider says when nothing is in its way."""
     async with client(provider.root) as http:
         for number in range(counts.streams):
-            call_id = f"stream-{number}"
+            call_id = f"stream-{number + 1}"
             result = await dispatcher.attach(call_id).result()
             counts.attempts += result.attempts_total
             counts.attempts_lost_with_a_worker += sum(entry.category == "worker_lost" for entry in result.attempts)
@@ -206,11 +205,11 @@ async def recount(counts: Counts, provider: Provider, dispatcher: Dispatcher) ->
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.harness.stream_chaos")
-    parser.add_argument("--calls", type=int, default=CALLS)
+    parser.add_argument("--kills", type=int, default=KILLS)
     parser.add_argument("--place", choices=PLACES, action="append", help="the places; default: all")
     parser.add_argument("--out", type=Path, default=Path(".durable-llm/stream-chaos/verdict.json"))
     given = parser.parse_args()
-    found = {kind: asyncio.run(run(kind, given.calls, Console())) for kind in given.place or PLACES}
+    found = {kind: asyncio.run(run(kind, given.kills, Console())) for kind in given.place or PLACES}
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps({kind: asdict(counts) for kind, counts in found.items()}, indent=2) + "\n")
     sys.stdout.flush()

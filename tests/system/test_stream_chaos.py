@@ -12,7 +12,7 @@ from tests.support.stream_places import PLACES
 @pytest.mark.parametrize("kind", PLACES)
 async def test_streams_survive_killed_workers_and_readers(kind: str) -> None:
     """Every screen ends with the call's answer, which is what its model says; what was lost was withdrawn."""
-    counts = await run(kind, 16, Console())
+    counts = await run(kind, 4, Console())
     assert not counts.wrong
     assert counts.withdrawn
     assert counts.readers_killed

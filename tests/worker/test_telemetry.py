@@ -24,11 +24,12 @@ from durable_llm.contract.facts import FailureFacts, LocalFault
 from durable_llm.contract.ledger import Usage
 from durable_llm.contract.request import AttemptOrder, Prompt
 from durable_llm.contract.result import Choice, FunctionCall, ToolCall
+from durable_llm.contract.vectors import Vectors
 from tests.conftest import Stage, stage, workflow_runner
 from tests.support import ROOT
 from tests.support.otlp_receiver import Received, Receiver, receiving, wait_for
 from tests.support.processes import ANSWER, outcome, start
-from tests.support.scripted import ScriptedProvider, Step, answer, http_error, never
+from tests.support.scripted import ScriptedProvider, Step, answer, fresh_id, http_error, never
 from tests.support.wire import playing
 from workers.telemetry import exporting as telemetry
 from workers.telemetry import message_content
@@ -159,6 +160,21 @@ async def test_a_connected_dispatcher_passes_the_trace_on_and_the_calls_time_beg
             call, [attempt] = await exported.spans(handle.call_id)
     assert call.trace_id == attempt.trace_id == f"{job.get_span_context().trace_id:032x}"
     assert call.seconds >= 0.6
+
+
+async def test_an_embedding_has_its_own_operation(server_env: WorkflowEnvironment, exported: Exported) -> None:
+    """By the conventions, so that dashboards tell it from chat."""
+    scripted = answer(vectors=Vectors.pack([[0.5, 0.25]]), usage=Usage(prompt_tokens=5, completion_tokens=0))
+    async with traced(server_env, exported, scripted) as ready:
+        call_id = fresh_id()
+        await ready.dispatcher.embed("openai/made-up-embedding", ["a"], call_id=call_id)
+        [description] = [
+            call async for call in server_env.client.list_workflows(f"WorkflowId STARTS_WITH '{call_id}/'")
+        ]
+        _, [attempt] = await exported.spans(description.id)
+    assert attempt.name == "embeddings made-up-embedding"
+    assert attempt.attributes["gen_ai.operation.name"] == "embeddings"
+    assert attempt.attributes["gen_ai.usage.input_tokens"] == 5
 
 
 async def test_an_answered_attempt_says_what_the_conventions_ask(

@@ -15,7 +15,7 @@ from durable_llm.contract.ledger import Usage
 from durable_llm.contract.request import AttemptOrder
 from durable_llm.contract.result import Answer
 
-from .names import CHAT, Attribute
+from .names import Attribute
 
 Value = str | int | float | bool | list[str]
 Attributes = dict[str, Value]
@@ -47,7 +47,7 @@ def request_model(name: str) -> str:
 def order_attributes(order: AttemptOrder, call_id: str) -> Attributes:
     """Attributes that are known before the attempt starts."""
     return {
-        Attribute.OPERATION: CHAT,
+        Attribute.OPERATION: order.operation,
         Attribute.CALL_ID: call_id,
         Attribute.NUMBER: order.number,
         Attribute.TRY: order.try_number,

@@ -26,7 +26,7 @@ from ..rooms.workflows import CURRENT, VERSIONS
 from . import attempt_attributes, message_content
 from .attempt_attributes import Attributes
 from .instruments import Instruments, telemetry_errors_logged
-from .names import CHAT, SCOPE, Attribute
+from .names import SCOPE, Attribute
 
 CAPTURED_BYTES: Final = 8000
 """Bytes of each text that are exported, where texts are exported at all."""
@@ -69,7 +69,7 @@ class _AttemptSpan:
         self._capture = capture
         self._began_ns = time.time_ns()
         self._attributes = attempt_attributes.order_attributes(order, activity.info().workflow_id or "")
-        self.span = chat_span(self._attributes, self._began_ns)
+        self.span = request_span(self._attributes, self._began_ns)
 
     async def over(self, attempt: Awaitable[Any]) -> Any:
         """Await the attempt and end the span."""
@@ -113,9 +113,9 @@ class _AttemptSpan:
         return {**named, **({} if placed else attempt_attributes.address_attributes(host or ""))}
 
 
-def chat_span(attributes: Attributes, start_ns: int) -> Span:
+def request_span(attributes: Attributes, start_ns: int) -> Span:
     """The span of an attempt that began at `start_ns`."""
-    name = f"{CHAT} {attributes[Attribute.REQUEST_MODEL]}"
+    name = f"{attributes[Attribute.OPERATION]} {attributes[Attribute.REQUEST_MODEL]}"
     return trace.get_tracer(SCOPE).start_span(name, kind=SpanKind.CLIENT, attributes=attributes, start_time=start_ns)
 
 
@@ -144,8 +144,8 @@ def status_of(facts: FailureFacts) -> Status:
 
 
 def _content(seen: Observation, answer: Answer | None) -> Attributes:
-    if seen.secrets is None:
-        return {}
+    if seen.secrets is None or (seen.prompt is not None and seen.prompt.texts is not None):
+        return {}  # the conventions have messages for chat only
     scrubber = Scrubber(seen.secrets())
 
     def clean(text: str) -> str:

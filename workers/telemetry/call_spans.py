@@ -33,7 +33,7 @@ from durable_llm.errors import outcome_of_error
 
 from . import attempt_attributes
 from .attempt_attributes import Attributes
-from .attempt_spans import category_of, chat_span, status_of
+from .attempt_spans import category_of, request_span, status_of
 from .instruments import Instruments, telemetry_errors_logged
 from .names import CALL_SPAN, CLASSIFIED_EVENT, SCOPE, Attribute
 
@@ -160,7 +160,7 @@ def _end_lost(ended: asyncio.Task[Any], order: AttemptOrder, began_ns: int) -> N
         return
     with telemetry_errors_logged():
         facts = FailureFacts(local_fault=LocalFault.LOST)
-        span = chat_span(attempt_attributes.order_attributes(order, workflow.info().workflow_id), began_ns)
+        span = request_span(attempt_attributes.order_attributes(order, workflow.info().workflow_id), began_ns)
         span.set_attributes(attempt_attributes.failure_attributes(facts, category_of(facts)))
         span.set_status(status_of(facts))
         span.end(workflow.time_ns())

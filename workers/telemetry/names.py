@@ -14,7 +14,6 @@ SCOPE: Final = "durable_llm"
 
 CALL_SPAN: Final = "durable_llm.call"
 CLASSIFIED_EVENT: Final = "durable_llm.attempt.judged"
-CHAT: Final = "chat"
 
 
 class Attribute(StrEnum):

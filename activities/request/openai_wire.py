@@ -1,7 +1,7 @@
-"""The HTTP request of a chat completion on OpenAI's wire, for the common parameters. Others go through litellm."""
+"""The HTTP requests of chat completions and embeddings on OpenAI's wire. Others go through litellm."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import httpx
@@ -33,12 +33,36 @@ async def openai_chat(request: ProviderRequest) -> httpx.Request | None:
     if not parameters.keys() <= _MAPPED or not _is_plain(parameters):
         return None
     given = {name: value for name, value in parameters.items() if name not in _ACCESS}
-    base = parameters.get("api_base") or os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE")
+    base = _base(parameters)
     body = await chat_body(request.model, request.messages, given, base)
     if body is None:
         return None
-    address = f"{(base or _ADDRESS).rstrip('/')}/chat/completions"
-    return httpx.Request("POST", address, headers=_headers(parameters), json=body)
+    return httpx.Request("POST", _address(base, "chat/completions"), headers=_headers(parameters), json=body)
+
+
+def openai_embeddings(model: str, texts: Sequence[str], parameters: Mapping[str, Any]) -> httpx.Request:
+    """The HTTP request for embeddings. OpenAI itself is asked for base64, as its own client does.
+
+    Args:
+        model: The provider's name of the model.
+        texts: What to embed.
+        parameters: `api_base`, `api_key`, `extra_headers`, `extra_body`, and what belongs into the body.
+    """
+    base = _base(parameters)
+    encoding = {} if base else {"encoding_format": "base64"}
+    given = {name: value for name, value in parameters.items() if name not in (*_ACCESS, "extra_body")}
+    body = {"model": model, "input": list(texts), **encoding, **given, **(parameters.get("extra_body") or {})}
+    return httpx.Request("POST", _address(base, "embeddings"), headers=_headers(parameters), json=body)
+
+
+def _base(parameters: Mapping[str, Any]) -> str | None:
+    """The API's address, from the same variables as litellm's. None: OpenAI's own."""
+    environment = os.environ
+    return parameters.get("api_base") or environment.get("OPENAI_BASE_URL") or environment.get("OPENAI_API_BASE")
+
+
+def _address(base: str | None, path: str) -> str:
+    return f"{(base or _ADDRESS).rstrip('/')}/{path}"
 
 
 def _is_plain(parameters: Mapping[str, Any]) -> bool:

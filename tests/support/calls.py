@@ -1,6 +1,7 @@
 """A provider that answers in turn, and the completions that it answers with."""
 
 import asyncio
+import functools
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,14 +14,7 @@ class ServesInTurn(Wire):
 
     def __init__(self, *bodies: dict, hangs_first: bool = False) -> None:
         cases = [*([{"fault": "timeout"}] if hangs_first else []), *({"body": body} for body in bodies)]
-        super().__init__(cases[0])
-        self._later = cases[1:]
-
-    async def _play(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        stays = await super()._play(reader, writer)
-        if self._later:
-            self.case = self._later.pop(0)
-        return stays
+        super().__init__(functools.reduce(lambda later, case: {**case, "then": later}, reversed(cases)))
 
     @property
     def bodies(self) -> list[dict]:

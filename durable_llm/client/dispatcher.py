@@ -260,7 +260,7 @@ class Dispatcher:
         made: list[Embedding] = []
 
         async def submit(chain: LLMConfig, batch: Sequence[str], batch_id: str) -> CallHandle:
-            prompt = Prompt(texts=list(batch), dimensions=dimensions)
+            prompt = Prompt(messages=[], texts=list(batch), dimensions=dimensions)
             return await self._start(chain, prompt, options, batch_id, None)
 
         def embedding_with(chain: LLMConfig) -> Embedding:

@@ -68,7 +68,7 @@ class CallRequest(Wire):
 class Prompt(Wire):
     """What the model is asked. Only attempts decode it."""
 
-    messages: list[dict[str, Any]] = Field(default_factory=list)
+    messages: list[dict[str, Any]]
     texts: list[str] | None = None
     """Texts to embed, instead of messages to answer."""
     dimensions: int | None = None

@@ -16,7 +16,7 @@ from tests.support import ROOT
 from tests.support.cli import MODEL, ended, run, server, start
 
 COMMANDS = [
-    *("call", "submit", "result", "show", "list", "cancel", "setup", "version"),
+    *("call", "submit", "embed", "result", "show", "list", "cancel", "setup", "version"),
     *("worker", "dev", "codec-server", "sweep-store", "replay", "reclassify"),
 ]
 

@@ -253,7 +253,7 @@ async def test_a_request_that_is_refused_as_a_whole_is_not_halved(server_env: Wo
     """What no text can have caused is raised at once."""
     async with served(server_env, refusal("no such model", "model_not_found", 404)) as (dispatcher, wire):
         with pytest.raises(AllModelsExhaustedError, match="no such model"):
-            await dispatcher.embed(spec(wire), ["a"] * 50, policy=QUICK)
+            await dispatcher.embed(spec(wire), ["a"] * 40, policy=QUICK)
     assert len(wire.requests) == 1
 
 

@@ -20,6 +20,7 @@ import durable_llm
 from benchmarks.provider import complete
 from durable_llm.cli.program import app
 from durable_llm.contract.names import TASK_QUEUE
+from durable_llm.contract.vectors import Vectors
 from durable_llm.errors import DurableLLMError
 from tests.docs.policy_page import policy_page
 from tests.docs.settings_tables import MARKED, PAGES, settings_table
@@ -138,6 +139,9 @@ async def openai() -> AsyncIterator[str]:
     await runner.cleanup()
 
 
+TWO_VECTORS = Vectors.pack([[0.5, 0.25, 1.0]] * 2)
+
+
 @pytest.mark.parametrize("place", BLOCKS)
 async def test_a_python_block_runs(server_env: WorkflowEnvironment, openai: str, place: str, tmp_path: Path) -> None:
     """What a reader copies works as it stands; a fragment works after `from durable_llm import *`."""
@@ -151,7 +155,7 @@ async def test_a_python_block_runs(server_env: WorkflowEnvironment, openai: str,
         task_queue=TASK_QUEUE,
         workflows=[LLMCall],
         workflow_runner=UnsandboxedWorkflowRunner(),
-        activities=[ScriptedProvider([answer("7")]).provider_attempt],
+        activities=[ScriptedProvider([answer("7", vectors=TWO_VECTORS)]).provider_attempt],
     )
     async with worker, asyncio.timeout(60):
         process = await asyncio.create_subprocess_exec(

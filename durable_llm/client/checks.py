@@ -118,6 +118,11 @@ def check_session(session: str | None) -> None:
     _check_label("session", session, _MAX_LABEL_BYTES)
 
 
+def is_label(text: str) -> bool:
+    """Whether a text is short enough for a session."""
+    return len(text.encode(errors="surrogatepass")) <= _MAX_LABEL_BYTES
+
+
 def check_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
     """The labels, if they are few and short and hold no secrets."""
     if metadata is not None and not isinstance(metadata, Mapping):

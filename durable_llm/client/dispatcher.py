@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import logging
 from collections.abc import Coroutine, Generator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -10,7 +11,7 @@ from typing import Any, Final, Literal, Self, Unpack
 from pydantic import BaseModel
 from temporalio.client import Client
 
-from durable_llm.client.checks import Deadline, check_call_id, check_choices, check_count, fresh_call_id
+from durable_llm.client.checks import Deadline, check_call_id, check_choices, check_count, fresh_call_id, is_label
 from durable_llm.client.connection import Rpcs, check_namespace, connect_client, rest_at_exit, until_answered
 from durable_llm.client.embedding import Embedding, Embeddings, check_texts, embed_with_one_of, one_model_each
 from durable_llm.client.ended_calls import EndedCalls
@@ -29,9 +30,11 @@ from durable_llm.contract.result import LLMResult
 from durable_llm.contract.validation import ValidatorLike
 from durable_llm.contract.vectors import Vectors
 from durable_llm.errors import DispatcherUnavailableError, DurableLLMError, InvalidRequestError
-from durable_llm.store import STORE_VARIABLE, Store, StoreError, store_from_environment
+from durable_llm.store import STORE_VARIABLE, Store, StoreError, retry_while_unavailable, store_from_environment
 from durable_llm.store.content import from_content, get_content
 from durable_llm.streams import Streams, open_streams, streams_from_environment
+
+logger = logging.getLogger("durable_llm")
 
 CANCEL_S: Final = 2.0
 """Seconds to cancel calls that nobody can attach to."""
@@ -253,9 +256,8 @@ class Dispatcher:
         for name, value in {"dimensions": dimensions, "batch_size": batch_size, "concurrency": concurrency}.items():
             check_count(name, value)
         own_id = check_call_id(call_id) if call_id is not None else fresh_call_id()
-        options = CallOptions(
-            session=session or call_id, deadline=deadline, policy=policy, metadata=metadata, if_failed=if_failed
-        )
+        label = session or (call_id if call_id and is_label(call_id) else None)
+        options = CallOptions(session=label, deadline=deadline, policy=policy, metadata=metadata, if_failed=if_failed)
         checked, chains = check_texts(texts), one_model_each(to_config(config), mixed_models=mixed_models)
         made: list[Embedding] = []
 
@@ -272,14 +274,14 @@ class Dispatcher:
             return await embed_with_one_of(chains, embedding_with, checked, batch_size)
         except BaseException:
             if call_id is None and not self._rpcs.closed:
-                await self._cancel_all([handle for embedding in made for handle in embedding.running])
+                await self._cancel_all([batch_id for embedding in made for batch_id in embedding.running])
             raise
 
-    async def _cancel_all(self, handles: Sequence[CallHandle]) -> None:
+    async def _cancel_all(self, call_ids: Sequence[str]) -> None:
         """Ask calls to end that nobody can attach to, as far as Temporal answers."""
         with suppress(TimeoutError):
             async with asyncio.timeout(CANCEL_S):
-                await asyncio.gather(*(handle.cancel() for handle in handles), return_exceptions=True)
+                await asyncio.gather(*(self.attach(each).cancel() for each in call_ids), return_exceptions=True)
 
     async def _unstored(self, vectors: Vectors) -> Vectors:
         """Vectors, fetched from the store if they are there."""
@@ -287,8 +289,12 @@ class Dispatcher:
             return vectors
         if self._store is None:
             raise InvalidRequestError(f"the vectors are in a store; set {STORE_VARIABLE} as the workers do")
+        store, reference = self._store, vectors.stored
         try:
-            content = await get_content(self._store, vectors.stored)
+            content = await retry_while_unavailable(
+                lambda: get_content(store, reference),
+                on_failure=lambda error: logger.warning("the vectors wait for their store: %s", error),
+            )
         except StoreError as error:
             raise DispatcherUnavailableError(f"the vectors cannot be fetched: {error}") from None
         return await from_content(self._client.data_converter, content, Vectors)

@@ -42,6 +42,10 @@ Submit = Callable[[LLMConfig, Sequence[str], str], Awaitable[CallHandle]]
 """Submits a batch: a chain, the texts, the batch's id."""
 
 
+_Answered = tuple[LLMResult, "list[array[float]]"]
+"""A batch's result without its vectors, and the vectors."""
+
+
 @dataclass(frozen=True)
 class Embeddings:
     """The vectors of texts.
@@ -151,8 +155,8 @@ class Embedding:
         self._chain = chain
         self._slots = asyncio.Semaphore(concurrency)
         self._rejected: dict[int, RequestRejectedError | AllModelsExhaustedError] = {}
-        self.running: set[CallHandle] = set()
-        """Batches that have not ended."""
+        self.running: set[str] = set()
+        """Ids of batches that have not ended."""
 
     async def run(self, texts: Sequence[str], batch_size: int | None) -> Embeddings:
         """All vectors.
@@ -169,18 +173,18 @@ class Embedding:
             ]
         if self._rejected:
             raise self._rejection()
-        calls = [call for task in tasks for call in task.result()]
-        vectors = [vector for call in calls for vector in await self._rows(call)]
-        if len({len(vector) for vector in vectors}) != 1:
-            sizes = sorted({len(vector) for vector in vectors})
+        answered = [batch for task in tasks for batch in task.result()]
+        vectors = [vector for _, rows in answered for vector in rows]
+        sizes = sorted({len(vector) for vector in vectors})
+        if len(sizes) > 1:
             raise DurableLLMError(
                 f"the model gave vectors of {' and '.join(map(str, sizes))} dimensions; pass dimensions, so that other "
                 "answers are refused and asked again", call_id=self._call_id,
             )  # fmt: skip
-        return Embeddings(vectors, [call.model_copy(update={"vectors": None}) for call in calls])
+        return Embeddings(vectors, [call for call, _ in answered])
 
-    async def _batch(self, texts: Sequence[str], first: int) -> list[LLMResult]:
-        """The results for these texts. If they are rejected together, halves find out which of them are."""
+    async def _batch(self, texts: Sequence[str], first: int) -> list[_Answered]:
+        """The answers for these texts. If they are rejected together, halves find out which of them are."""
         try:
             async with self._slots:
                 return [await self._call(texts)]
@@ -192,23 +196,21 @@ class Embedding:
                 self._rejected[first] = error
                 return []
         middle = len(texts) // 2
-        results = []
+        answered = []
         for places in (slice(0, middle), slice(middle, None)):
             if len(self._rejected) < MOST_REJECTED:
-                results += await self._batch(texts[places], first + (places.start or 0))
-        return results
+                answered += await self._batch(texts[places], first + (places.start or 0))
+        return answered
 
-    async def _call(self, texts: Sequence[str]) -> LLMResult:
-        handle = await self._submit(self._chain, texts, f"{self._call_id}/{_name(texts)}")
-        self.running.add(handle)
-        result = await handle.result()
-        self.running.discard(handle)
-        return result
-
-    async def _rows(self, call: LLMResult) -> "list[array[float]]":
-        if call.vectors is None:
-            raise DurableLLMError("a worker has answered without vectors", call_id=self._call_id)
-        return (await self._unstore(call.vectors)).rows()
+    async def _call(self, texts: Sequence[str]) -> _Answered:
+        batch_id = f"{self._call_id}/{_name(texts)}"
+        self.running.add(batch_id)
+        result = await (await self._submit(self._chain, texts, batch_id)).result()
+        self.running.discard(batch_id)
+        if result.vectors is None:
+            raise DurableLLMError("a worker has answered without vectors", call_id=batch_id)
+        rows = (await self._unstore(result.vectors)).rows()
+        return result.model_copy(update={"vectors": None}), rows
 
     def _rejection(self) -> TextsRejectedError:
         texts = {place: error.last_error or error.message for place, error in sorted(self._rejected.items())}

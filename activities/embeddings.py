@@ -21,10 +21,9 @@ from durable_llm.store.content import to_content
 
 from .answer.defects import Defect, body_defect
 from .answer.read import read_usage
-from .failure.facts import facts_of_defect, facts_of_response
-from .faults import LocalFaultError
 from .litellm_openai import ask_for_embeddings
 from .litellm_setup import FIXED_ARGUMENTS, litellm, price, vector_size
+from .read_response import facts_of_failure, facts_of_rejected_answer
 from .request.openai_wire import openai_embeddings
 from .secrets.scrub import Scrubber
 from .wire.exchange import Exchange, recording
@@ -86,12 +85,8 @@ async def read_embeddings(
     Raises:
         LocalFaultError: no request was recorded, so the origin of the response is unknown.
     """
-    if exchange.status is None:
-        raise LocalFaultError(
-            LocalFault.UNSUPPORTED, "litellm sends requests to this provider in a way that cannot be observed"
-        )
-    if not exchange.succeeded:
-        return facts_of_response(exchange, scrubber, datetime.now(UTC))
+    if (failed := facts_of_failure(exchange, scrubber, datetime.now(UTC))) is not None:
+        return failed
     answer = Answer(
         model=scrubber.clean_name(response.model) if response.model else None,
         provider=provider, usage=read_usage(response), cost=price(response, spec.name), http_status=exchange.status,
@@ -100,8 +95,7 @@ async def read_embeddings(
     found = await asyncio.to_thread(_vectors_or_defect, response.data, spec, prompt, exchange)
     if isinstance(found, Vectors):
         return answer.model_copy(update={"vectors": found})
-    facts = facts_of_defect(found, exchange, scrubber, datetime.now(UTC))
-    return facts.model_copy(update={"model": answer.model, "usage": answer.usage, "cost": answer.cost})
+    return facts_of_rejected_answer(found, answer, exchange, scrubber, datetime.now(UTC))
 
 
 def _vectors_or_defect(data: Any, spec: ModelSpecOnWire, prompt: Prompt, exchange: Exchange) -> Vectors | Defect:

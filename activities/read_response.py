@@ -42,12 +42,8 @@ def read_response(
     Raises:
         LocalFaultError: no request was recorded, so the origin of the response is unknown.
     """
-    if exchange.status is None:
-        raise LocalFaultError(
-            LocalFault.UNSUPPORTED, "litellm sends requests to this provider in a way that cannot be observed"
-        )
-    if not exchange.succeeded:
-        return facts_of_response(exchange, scrubber, now)
+    if (failed := facts_of_failure(exchange, scrubber, now)) is not None:
+        return failed
     value = exchange.json()
     ends = cut_by_window(choice_ends(value)) if last_model else choice_ends(value)
     answer = with_finish_reasons(read_answer(response, exchange, request.spec.name), ends)
@@ -60,6 +56,19 @@ def read_response(
     if defect.kind is AnswerDefect.EMPTY and unanswerable(value):
         return facts.model_copy(update={"local_fault": LocalFault.UNSUPPORTED})
     return facts
+
+
+def facts_of_failure(exchange: Exchange, scrubber: Scrubber, now: datetime) -> FailureFacts | None:
+    """The facts of a response whose status is not a success. None: it is one.
+
+    Raises:
+        LocalFaultError: no request was recorded, so the origin of the response is unknown.
+    """
+    if exchange.status is None:
+        raise LocalFaultError(
+            LocalFault.UNSUPPORTED, "litellm sends requests to this provider in a way that cannot be observed"
+        )
+    return None if exchange.succeeded else facts_of_response(exchange, scrubber, now)
 
 
 def facts_of_rejected_answer(

@@ -47,7 +47,7 @@ ARROWS: Final[Mapping[str, set[str]]] = {
         "activities.send",
         "activities.validation",
     },
-    "activities.embeddings": {"activities.failure", "activities.request", "durable_llm.store"},
+    "activities.embeddings": {"activities.read_response", "durable_llm.store"},
     "activities.failure": {"activities.answer"},
     "activities.faults": {"durable_llm.contract"},
     "activities.litellm_openai": {"activities.litellm_setup"},

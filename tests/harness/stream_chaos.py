@@ -31,7 +31,7 @@ from workers.dev.stack import WORKER_READY
 KILLS: Final = 40
 AT_ONCE: Final = 8
 WORKERS: Final = 4
-READER_LIVES_S: Final = (1.0, 6.0)
+READER_LIVES_S: Final = (3.0, 12.0)
 BETWEEN_KILLS_S: Final = (2.0, 3.5)
 LLMOCK: Final = (
     "--response-style", "varied", "--stream-chunk-delay-ms", "120",

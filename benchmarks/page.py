@@ -1,4 +1,4 @@
-"""`make bench-page`: puts the last measurements into docs/benchmarks.md, each between its two marks."""
+"""`make bench-page`: puts measurements of this machine into docs/benchmarks.md, each between its two marks."""
 
 import json
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import crowd, growth, streams
-from benchmarks.report import BAR_HEADINGS, HEADINGS, Report, bar_rows, rows
+from benchmarks.report import BAR_HEADINGS, HEADINGS, REPORT, Report, bar_rows, rows
 from benchmarks.tables import markdown
 
 PAGE: Final = Path("docs/benchmarks.md")
@@ -64,9 +64,12 @@ def filled(page: str, blocks: Iterable[tuple[str, str]]) -> str:
     return page
 
 
+BLOCKS: Final = (
+    ("make bench", REPORT, bench), ("make bench-growth", growth.REPORT, grown),
+    ("make bench-crowd", crowd.REPORT, crowded), ("make bench-streams", streams.REPORT, streamed),
+)  # fmt: skip
+
+
 if __name__ == "__main__":
-    blocks = [
-        ("make bench", bench()), ("make bench-growth", grown()), ("make bench-crowd", crowded()),
-        ("make bench-streams", streamed()),
-    ]  # fmt: skip
+    blocks = [(name, block()) for name, path, block in BLOCKS if path.exists()]
     PAGE.write_text(filled(PAGE.read_text(), blocks))

@@ -16,8 +16,8 @@ from durable_llm.contract.facts import AnswerDefect, FailureFacts, LocalFault
 from durable_llm.contract.request import MAX_ANSWER_BYTES, STORED_BYTES, Prompt
 from durable_llm.contract.result import Answer
 from durable_llm.contract.vectors import Vectors
-from durable_llm.store import STORE_VARIABLE, Store, StoreError, retry_while_unavailable
-from durable_llm.store.content import to_content
+from durable_llm.store import STORE_VARIABLE, Store, StoreError
+from durable_llm.store.content import put_content, to_content
 
 from .answer.defects import Defect, body_defect
 from .answer.read import read_usage
@@ -184,8 +184,7 @@ class VectorKeeper:
     async def _stored(self, store: Store, vectors: Vectors) -> ContentReference:
         content = await to_content(self._converter or activity.client().data_converter, vectors)
         async with asyncio.timeout(STORE_WITHIN.total_seconds()):
-            name = await retry_while_unavailable(lambda: store.put(content), on_failure=lambda _: None)
-        return ContentReference(sha256=name, size=len(content))
+            return await put_content(store, content, lambda _: None)
 
 
 def _not_kept(fault: LocalFault, text: str, answer: Answer, exchange: Exchange) -> FailureFacts:

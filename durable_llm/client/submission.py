@@ -24,8 +24,7 @@ from durable_llm.contract.content import ContentReference
 from durable_llm.contract.names import MEMO_FINGERPRINT, MEMO_METADATA, WORKFLOW
 from durable_llm.contract.request import CallRequest, Prompt
 from durable_llm.errors import CallConflictError, DispatcherUnavailableError
-from durable_llm.store import retry_while_unavailable
-from durable_llm.store.content import to_content
+from durable_llm.store.content import put_content, to_content
 from durable_llm.store.errors import StoreError, StoreUnavailableError
 from durable_llm.store.store import Store
 
@@ -120,11 +119,10 @@ class Submission:
         content = await to_content(self._client.data_converter, self._call.prompt)
         self.unanswered = f"the store {store.place}"
         try:
-            name = await retry_while_unavailable(lambda: store.put(content), on_failure=self._store_failed)
+            self._reference = await put_content(store, content, self._store_failed)
         except StoreError as error:
             raise DispatcherUnavailableError(f"the prompt's store refuses: {error}") from None
         self.unanswered = None
-        self._reference = ContentReference(sha256=name, size=len(content))
         return self._reference
 
     def _store_failed(self, error: StoreUnavailableError) -> None:

@@ -4,6 +4,7 @@ A codec that encrypts payloads encrypts these too: the store can be read only by
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from temporalio.api.common.v1 import Payload
@@ -11,8 +12,8 @@ from temporalio.converter import DataConverter
 
 from durable_llm.contract.content import ContentReference
 from durable_llm.contract.wire import Wire
-from durable_llm.store.errors import ContentCorruptError
-from durable_llm.store.store import Store
+from durable_llm.store.errors import ContentCorruptError, StoreUnavailableError
+from durable_llm.store.store import Store, retry_while_unavailable
 
 _T = TypeVar("_T", bound=Wire)
 
@@ -37,6 +38,18 @@ async def from_content(converter: DataConverter, content: bytes, kind: type[_T])
         payloads = await converter.payload_codec.decode(payloads)
     value: Any = await asyncio.to_thread(converter.payload_converter.from_payload, payloads[0], kind)
     return value  # type: ignore[no-any-return]  # the converter makes what it is asked for
+
+
+async def put_content(
+    store: Store, content: bytes, on_failure: Callable[[StoreUnavailableError], None]
+) -> ContentReference:
+    """Keep content, with retries while the store does not answer; the caller limits the time.
+
+    Raises:
+        StoreError: the store refuses.
+    """
+    name = await retry_while_unavailable(lambda: store.put(content), on_failure=on_failure)
+    return ContentReference(sha256=name, size=len(content))
 
 
 async def get_content(store: Store, reference: ContentReference) -> bytes:

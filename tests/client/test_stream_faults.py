@@ -17,7 +17,9 @@ FIRST, SECOND = "The first model's answer.", "The right answer."
 HALF = ("data", chunk(content="The first model's "))
 END = ("data", chunk("stop"))
 SILENCE = ("sleep", 30)
-CLOCKS = {"first_token_timeout": 0.7, "token_timeout": 0.7}
+SHORT = {"first_token_timeout": 0.7, "token_timeout": 0.7}
+LONG = {"first_token_timeout": 30, "token_timeout": 30}
+"""Where the first model's answer must stand: a slow machine may not take it back."""
 ONE_TRY_EACH = Policy(patience=timedelta(0))
 
 LEFT = {
@@ -45,13 +47,13 @@ KEPT = {
         HALF, ("sleep", 0.3), ("data", ": keepalive\n\n"), ("data", chunk(content="answer.")), END, ("end",)
     ),
 }
-CASES = [(case, SECOND) for case in LEFT.values()] + [(case, FIRST) for case in KEPT.values()]
+CASES = [(case, SHORT, SECOND) for case in LEFT.values()] + [(case, LONG, FIRST) for case in KEPT.values()]
 
 
 @pytest.mark.parametrize("is_read", [True, False], ids=["streamed", "not streamed"])
-@pytest.mark.parametrize(("case", "text"), CASES, ids=[*LEFT, *KEPT])
+@pytest.mark.parametrize(("case", "clocks", "text"), CASES, ids=[*LEFT, *KEPT])
 async def test_a_faulty_stream_ends_with_one_whole_answer(
-    server_env: WorkflowEnvironment, tmp_path: Path, case: dict, text: str, is_read: bool
+    server_env: WorkflowEnvironment, tmp_path: Path, case: dict, clocks: dict, text: str, is_read: bool
 ) -> None:
     """The first model's answer stands if it is whole; else it is taken back, and the second model's stands."""
     async with (
@@ -62,7 +64,7 @@ async def test_a_faulty_stream_ends_with_one_whole_answer(
     ):
         chain = LLMConfig(
             models=[
-                ModelSpec(name="openai/one", api_base=first.url, max_retries=0, **CLOCKS),
+                ModelSpec(name="openai/one", api_base=first.url, max_retries=0, **clocks),
                 ModelSpec(name="openai/two", api_base=second.url, max_retries=0, first_token_timeout=30),
             ]
         )

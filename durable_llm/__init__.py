@@ -4,6 +4,10 @@ from durable_llm._version import __version__
 from durable_llm.client.dispatcher import Dispatcher
 from durable_llm.client.embedding import Embeddings
 from durable_llm.client.handle import CallHandle
+from durable_llm.client.job import Job
+from durable_llm.client.many import MapResult
+from durable_llm.client.report import Report
+from durable_llm.client.spending import Spending, spent_by
 from durable_llm.client.stream import CallStream
 from durable_llm.client.stream_events import (
     AttemptStarted,
@@ -67,15 +71,19 @@ __all__ = [
     "Embeddings",
     "FunctionCall",
     "InvalidRequestError",
+    "Job",
     "LLMConfig",
     "LLMResult",
+    "MapResult",
     "ModelSpec",
     "Outcome",
     "Policy",
     "ReasoningDelta",
     "Rejected",
+    "Report",
     "RequestRejectedError",
     "ResultNotReadyError",
+    "Spending",
     "StreamEvent",
     "TextDelta",
     "TextsRejectedError",
@@ -87,6 +95,7 @@ __all__ = [
     "Waiting",
     "__version__",
     "data_converter",
+    "spent_by",
     "tool_call",
     "tool_parser",
     "validator",

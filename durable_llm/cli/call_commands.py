@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from durable_llm.cli.call_options import SubmitOptions
-from durable_llm.cli.listing import Filters, find_calls
+from durable_llm.cli.listing import Filters
 from durable_llm.cli.model_options import ModelOptions
 from durable_llm.cli.output import Output
 from durable_llm.cli.parse import duration
@@ -21,6 +21,7 @@ from durable_llm.cli.temporal_options import QueueOptions, TemporalOptions
 from durable_llm.cli.wait import Wait, WaitOptions, interrupted
 from durable_llm.client.checks import fresh_call_id
 from durable_llm.client.connection import Rpcs
+from durable_llm.client.listing import find_calls
 from durable_llm.client.new_call import CallOptions
 from durable_llm.client.prompt import Messages
 from durable_llm.contract.config import LLMConfig

@@ -8,8 +8,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from durable_llm.cli.listing import CallRow
 from durable_llm.cli.output import plain
+from durable_llm.client.listing import CallRow
 from durable_llm.contract.categories import Outcome
 from durable_llm.contract.ledger import Attempt, usd
 from durable_llm.contract.result import CallStatus, LLMResult

@@ -4,7 +4,7 @@ import asyncio
 import functools
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Final
@@ -61,6 +61,10 @@ _OUTCOME_BY_STATUS: Mapping[int, CallOutcome] = {
 """Outcomes of calls that Temporal ended: they have no error of the workflow's own."""
 
 
+OnEnd = Callable[[str, LLMResult | DurableLLMError], None]
+"""Is told a call's id, and its result or the error that it ended with."""
+
+
 class CallHandle:
     """One call, running or ended. A handle is cheap: an id and its dispatcher's connection.
 
@@ -78,6 +82,7 @@ class CallHandle:
         watch: WorkerWatch,
         streams: Streams,
         response_type: type[BaseModel] | None = None,
+        on_end: Sequence[OnEnd] = (),
     ) -> None:
         self.call_id = call_id
         self._client = client
@@ -86,6 +91,7 @@ class CallHandle:
         self._polls = polls
         self._watch = watch
         self._streams = streams
+        self._on_end = on_end
         self._workflow: WorkflowHandle[Any, LLMResult] = client.get_workflow_handle(call_id, result_type=LLMResult)
 
     def __repr__(self) -> str:
@@ -112,11 +118,24 @@ class CallHandle:
             attempts: list[Attempt] = []
             if not isinstance(failure.cause, ApplicationError):  # that one carries its ledger
                 attempts = await self._ledger_or_nothing(in_memory=isinstance(failure.cause, CancelledError))
-            raise call_error(failure, self.call_id, attempts) from failure
+            error = call_error(failure, self.call_id, attempts)
+            self._tell(error)
+            raise error from failure
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
-        return self._parsed(result)
+        parsed = self._parsed(result)
+        self._tell(parsed)
+        return parsed
+
+    def _tell(self, end: LLMResult | DurableLLMError) -> None:
+        """Tell those who want to know, once. What they raise is logged: the answer was paid for."""
+        told, self._on_end = self._on_end, ()
+        for tell in told:
+            try:
+                tell(self.call_id, end)
+            except Exception:
+                logger.exception("on_end of call %r has failed", self.call_id)
 
     def stream(self, after: Position | None = None) -> CallStream:
         """The events of the call from now on. Text is published only if the call was submitted with `stream`.

@@ -3,7 +3,7 @@
 import itertools
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Literal, TypedDict
@@ -39,6 +39,9 @@ DEFAULT_DEADLINE: Final = timedelta(hours=24)
 ConfigLike = str | ModelSpec | LLMConfig | Mapping[str, Any]
 """Everything that a caller may pass as `config`."""
 
+Namer = Callable[[Mapping[str, str]], str]
+"""Makes a call's id from the hashes of what it asks."""
+
 EXTRA_PARAMS_VARIABLE: Final = "DURABLE_LLM_EXTRA_PARAMS"
 """Provider parameters that the operator added to the built-in list; the workers have a setting of the same name."""
 
@@ -67,6 +70,15 @@ class CallOptions(SharedOptions, total=False):
     if_different: Literal["raise", "attach"]
 
 
+class EmbedOptions(SharedOptions, total=False):
+    """The options of `embed` apart from config, texts and call_id; documented there."""
+
+    dimensions: int | None
+    batch_size: int | None
+    concurrency: int
+    mixed_models: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class NewCall:
     """A checked call that has not been submitted yet."""
@@ -90,15 +102,15 @@ def chat_prompt(chain: LLMConfig, messages: Messages, options: CallOptions) -> P
     """
     own = (chain.response_validator,) if chain.response_validator else ()
     return to_prompt(
-        messages, tools=options["tools"], tool_choice=options["tool_choice"],
-        response_format=options["response_format"],
-        validators=[*own, *check_validators(options["validators"])], tool_parser=chain.tool_parser,
+        messages, tools=options.get("tools"), tool_choice=options.get("tool_choice"),
+        response_format=options.get("response_format"),
+        validators=[*own, *check_validators(options.get("validators", ()))], tool_parser=chain.tool_parser,
     )  # fmt: skip
 
 
 def new_call(
     chain: LLMConfig, prompt: Prompt, options: CallOptions, *,
-    call_id: str | None, search_attributes: bool, has_store: bool,
+    call_id: str | Namer | None, search_attributes: bool, has_store: bool,
 ) -> NewCall:  # fmt: skip
     """Check the other options of `submit` and put the call together.
 
@@ -119,13 +131,15 @@ def new_call(
     size = check_sizes(request, prompt, has_store=has_store)
     stored = has_store and size > STORED_BYTES
     version = needed_version(prompt, stored=stored, background=any(spec.background for spec in chain.models))
+    hashes = fingerprint(chain, prompt)
+    given = call_id(hashes) if callable(call_id) else call_id
     return NewCall(
-        call_id=fresh_call_id() if call_id is None else check_call_id(call_id),
+        call_id=fresh_call_id() if given is None else check_call_id(given),
         request=request.model_copy(update={"schema_version": version}),
         prompt=prompt,
         prompt_bytes=size,
         stored=stored,
-        fingerprint=fingerprint(chain, prompt),
+        fingerprint=hashes,
         metadata=check_metadata(options.get("metadata")),
     )
 

@@ -9,12 +9,13 @@ import pytest
 from durable_llm import InvalidRequestError, LLMConfig, ModelSpec
 from durable_llm.cli.call_options import SubmitOptions
 from durable_llm.cli.exits import MEANING, Exit, exit_of
-from durable_llm.cli.listing import Ending, Filters
+from durable_llm.cli.listing import Filters
 from durable_llm.cli.model_options import ModelOptions
 from durable_llm.cli.output import plain
 from durable_llm.cli.parse import deadline, duration, json_or_text, pairs, read_config
 from durable_llm.cli.program import _wants_json
 from durable_llm.cli.prompt_options import PromptOptions
+from durable_llm.client.listing import Ending
 from durable_llm.client.new_call import to_config
 from durable_llm.contract.categories import CallOutcome
 from durable_llm.contract.ledger import usd

@@ -1,7 +1,7 @@
 """An agent with a tool that survives its own death: `python -m examples.agent JOB_ID "What is 6 times 7?"`.
 
-Each step has a fixed id. Started again after a crash, the agent gets at once, and unpaid, every answer that it had, and
-attaches to the call that was open. MODEL and API_BASE in the environment choose the model.
+Started again after a crash, it gets at once, and unpaid, every answer that it had, attaches to the call that was open,
+and goes on. MODEL and API_BASE in the environment choose the model.
 """
 
 import asyncio
@@ -23,20 +23,17 @@ MULTIPLY = {
 async def main(job_id: str, task: str) -> None:
     """Let the model call the tool until it answers in words."""
     messages: list[dict[str, Any]] = [{"role": "user", "content": task}]
-    tools = [{"type": "function", "function": MULTIPLY}]
-    async with Dispatcher.connect() as dispatcher:
-        for step in range(20):
-            call_id = f"{job_id}/step-{step}"
-            answer = await dispatcher.call(MODEL, messages, tools=tools, call_id=call_id, session=job_id)
-            if not answer.tool_calls:
-                print(f"answer: {answer.text}")
-                return
+    async with Dispatcher.connect() as dispatcher, dispatcher.job(job_id) as job:
+        while (
+            answer := await job.call(MODEL, messages, tools=[{"type": "function", "function": MULTIPLY}])
+        ).tool_calls:
             messages.append(answer.message())
             for call in answer.tool_calls:
                 factors = call.function.parsed_arguments()
-                print(f"step {step}: {factors['a']} x {factors['b']}", flush=True)
+                print(f"{factors['a']} x {factors['b']}", flush=True)
                 product = str(factors["a"] * factors["b"])
                 messages.append({"role": "tool", "tool_call_id": call.id, "content": product})
+        print(f"answer: {answer.text}")
 
 
 if __name__ == "__main__":

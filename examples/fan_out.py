@@ -8,28 +8,17 @@ import asyncio
 import os
 import sys
 
-from durable_llm import CallHandle, Dispatcher, DurableLLMError, ModelSpec
+from durable_llm import Dispatcher, ModelSpec
 
 MODEL = ModelSpec(name=os.environ.get("MODEL", "openai/gpt-4o-mini"), api_base=os.environ.get("API_BASE"))
 PROMPTS = [f"Is {number} a prime? Answer yes or no." for number in range(100)]
 
 
 async def main(job_id: str) -> None:
-    """Submit every prompt, then print the answers as they come."""
-    async with Dispatcher.connect() as dispatcher:
-        handles = await asyncio.gather(
-            *(dispatcher.submit(MODEL, prompt, call_id=f"{job_id}/{n}") for n, prompt in enumerate(PROMPTS))
-        )
-        for finished in asyncio.as_completed([answer(handle) for handle in handles]):
-            print(await finished, flush=True)
-
-
-async def answer(handle: CallHandle) -> str:
-    """The call's answer in a line, or why there is none: one that fails does not end the others."""
-    try:
-        return f"{handle.call_id}: {(await handle.result()).text}"
-    except DurableLLMError as error:
-        return f"{handle.call_id}: {type(error).__name__}: {error}"
+    """Ask every prompt, and print the answers as they come: one that fails does not end the others."""
+    async with Dispatcher.connect() as dispatcher, dispatcher.job(job_id) as job:
+        async for each in job.map(MODEL, PROMPTS):
+            print(f"{each.index}: {each.result.text if each.result else each.error}", flush=True)
 
 
 if __name__ == "__main__":

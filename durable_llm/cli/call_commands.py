@@ -24,6 +24,7 @@ from durable_llm.client.connection import Rpcs
 from durable_llm.client.listing import find_calls
 from durable_llm.client.new_call import CallOptions
 from durable_llm.client.prompt import Messages
+from durable_llm.client.spending import spent_by_attempts
 from durable_llm.contract.config import LLMConfig
 
 CallId = Annotated[str, typer.Argument(metavar="ID", help="The call's id.")]
@@ -101,12 +102,12 @@ async def show(
         if follow:
             await followed(handle)
         status, attempts = await handle.status(), await handle.attempts()
-    cost = sum(entry.cost for entry in attempts if entry.cost is not None)
-    complete = len(attempts) >= status.attempts and all(entry.cost is not None for entry in attempts)
-    totals = {"attempts": status.attempts, "total_cost": cost, "cost_complete": complete}
+    spent = spent_by_attempts(attempts)
+    complete = spent.cost_complete and len(attempts) >= status.attempts
+    totals = {"attempts": status.attempts, "total_cost": spent.cost, "cost_complete": complete}
     output.give(
         {"call_id": call_id, "status": status, "attempts": attempts, "totals": totals},
-        call_view(status, attempts, cost, complete=complete),
+        call_view(status, attempts, spent.cost, complete=complete),
     )
 
 

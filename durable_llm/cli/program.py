@@ -32,6 +32,7 @@ from durable_llm.cli.service_commands import (
     version,
     worker,
 )
+from durable_llm.cli.spending_commands import cost, job
 
 COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "call": call,
@@ -41,6 +42,8 @@ COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "show": show,
     "list": list_calls,
     "cancel": cancel,
+    "job": job,
+    "cost": cost,
     "setup": setup,
     "version": version,
     "worker": worker,

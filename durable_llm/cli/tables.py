@@ -1,6 +1,6 @@
 """A call, its ledger and a list of calls as tables."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal
 
 from rich.box import SIMPLE_HEAD
@@ -10,13 +10,15 @@ from rich.text import Text
 
 from durable_llm.cli.output import plain
 from durable_llm.client.listing import CallRow
+from durable_llm.client.report import Report
+from durable_llm.client.spending import Spending
 from durable_llm.contract.categories import Outcome
 from durable_llm.contract.ledger import Attempt, usd
 from durable_llm.contract.result import CallStatus, LLMResult
 
 _MESSAGE_LENGTH: Final = 100
 _FOLDED: Final = {"id", "model", "message", "session"}
-_NUMBERS: Final = {"waited", "took", "cost", "attempts"}
+_NUMBERS: Final = {"waited", "took", "cost", "attempts", "calls", "tokens"}
 _STYLES: Final = {Outcome.ANSWERED: "green", Outcome.UNKNOWN: "yellow", Outcome.FAILED: "red"}
 
 
@@ -68,6 +70,48 @@ def _call_cells(row: CallRow) -> Iterable[Text]:
     yield Text(f"{row.started_at.astimezone():%Y-%m-%d %H:%M:%S}")
 
 
+def job_table(report: Report) -> Table:
+    """A row for each call of a job, with what it has used."""
+    names = ("id", "outcome", "model", "attempts", "waited", "tokens", "cost", "started")
+    return _table(names, (_job_cells(row, report.by_call[row.call_id]) for row in report.calls))
+
+
+def _job_cells(row: CallRow, spent: Spending) -> Iterable[Text]:
+    for value in (row.call_id, row.outcome, row.model):
+        yield Text(plain("" if value is None else str(value)))
+    yield Text(str(spent.attempts))
+    yield from _used_cells(spent)
+    yield Text(f"{row.started_at.astimezone():%Y-%m-%d %H:%M:%S}")
+
+
+def spending_table(by_session: Mapping[str | None, Spending]) -> Table:
+    """A row for each session."""
+    names = ("session", "calls", "attempts", "waited", "tokens", "cost")
+    return _table(names, (_session_cells(name, spent) for name, spent in by_session.items()))
+
+
+def _session_cells(name: str | None, spent: Spending) -> Iterable[Text]:
+    yield Text(plain(name or "(none)"))
+    yield Text(str(spent.calls))
+    yield Text(str(spent.attempts))
+    yield from _used_cells(spent)
+
+
+def _used_cells(spent: Spending) -> Iterable[Text]:
+    yield Text(_seconds(spent.waited_s))
+    yield Text(f"{spent.prompt_tokens:,} + {spent.completion_tokens:,}")
+    yield Text(known_cost(spent.cost, complete=spent.cost_complete))
+
+
+def spending_line(spent: Spending) -> str:
+    """What calls have used, in a line."""
+    return (
+        f"{spent.calls} call{'' if spent.calls == 1 else 's'}, "
+        f"{totals_line(spent.attempts, spent.cost, complete=spent.cost_complete)}, waited {_seconds(spent.waited_s)}, "
+        f"{spent.prompt_tokens:,} + {spent.completion_tokens:,} tokens"
+    )
+
+
 def _table(names: Iterable[str], rows: Iterable[Iterable[Text]]) -> Table:
     """A table that folds long texts on a narrow terminal, but no numbers and no words."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
@@ -87,8 +131,14 @@ def shortened(message: str) -> str:
 
 def totals_line(attempts: int, cost: float, *, complete: bool) -> str:
     """How many attempts, and their cost."""
-    known = usd(cost) if complete else f"{usd(cost)} known, the rest unknown"
-    return f"{attempts} attempt{'' if attempts == 1 else 's'}, {known}"
+    return f"{attempts} attempt{'' if attempts == 1 else 's'}, {known_cost(cost, complete=complete)}"
+
+
+def known_cost(cost: float, *, complete: bool) -> str:
+    """A cost. What is unknown is never shown as zero."""
+    if complete:
+        return usd(cost)
+    return f"{usd(cost)} known, the rest unknown" if cost else "unknown"
 
 
 def _seconds(seconds: float | None) -> str:

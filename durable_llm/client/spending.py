@@ -52,11 +52,11 @@ def spent_by(end: LLMResult | DurableLLMError) -> Spending:
 
 
 def spent_by_attempts(attempts: Sequence[Attempt]) -> Spending:
-    """What one call has used, by its ledger. An attempt that runs has no cost yet."""
+    """What one call has used, by its ledger. The cost of an attempt that runs is unknown."""
     billed = [
         entry
         for entry, following in zip(attempts, [*attempts[1:], None], strict=True)
-        if entry.outcome is not None and not _is_billed_by(following, entry)
+        if not _is_billed_by(following, entry)
     ]
     total = attempts[-1].number if attempts else 0
     usages = [entry.usage for entry in attempts if entry.usage is not None]

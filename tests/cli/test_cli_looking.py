@@ -3,9 +3,11 @@
 import asyncio
 from datetime import timedelta
 
+import pytest
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.testing import WorkflowEnvironment
 
+from durable_llm import CallCancelledError
 from durable_llm.cli.exits import Exit
 from tests.client.test_dispatcher import fresh_id
 from tests.conftest import SetStage, binary
@@ -107,3 +109,45 @@ async def test_setup_makes_a_bare_namespace_ready_and_keeps_calls_as_long_as_tol
     assert "LLMOutcome" in first.json["registered"]
     assert (second.status, "all search attributes were there" in second.out) == (Exit.OK, True)
     assert described.config.workflow_execution_retention_ttl.ToTimedelta() == timedelta(days=30)
+
+
+async def test_job_and_cost_tell_what_was_used(on_server: SetStage) -> None:
+    """A job's calls with attempts, waits, tokens and cost; totals by session; what is unknown is no zero."""
+    job_id = f"{fresh_id()} o'brien"
+    async with on_server(http_error(503), answer("7"), answer("8", cost=None)) as stage:
+        env, job = at(stage), stage.dispatcher.job(job_id)
+        await job.call(MODEL, "Name a prime.")
+        await job.step("again").call(MODEL, "Name a prime.")
+        for _ in range(20):
+            shown = await run("job", job_id, "--json", **env)
+            if shown.status == Exit.OK and len(shown.json["calls"]) == 2:
+                break
+        people, costs, none, too_few, limited = await asyncio.gather(
+            run("job", job_id, **env), run("cost", "--session", job_id, "--since", "1h", "--json", **env),
+            run("job", fresh_id(), **env), run("cost", "--job", job_id, **env), run("job", job_id, "--limit", "1", **env),
+        )  # fmt: skip
+    totals = shown.json["totals"]
+    assert (totals["calls"], totals["attempts"], totals["cost"], totals["cost_complete"]) == (2, 3, 0.01, False)
+    assert totals["waited_s"] > 0
+    assert {each["spent"]["attempts"] for each in shown.json["calls"]} == {1, 2}
+    assert (people.status, costs.status, none.status, too_few.status) == (Exit.OK, Exit.OK, Exit.NOT_FOUND, Exit.OK)
+    assert "2 calls, 3 attempts, $0.01 known, the rest unknown" in people.out
+    assert "10 + 2 tokens" in people.out
+    assert "unknown" in people.out
+    assert [(each["session"], each["calls"]) for each in costs.json["sessions"]] == [(job_id, 2)]
+    assert job_id in too_few.out
+    assert "raise --limit" in limited.err
+
+
+async def test_a_job_is_cancelled_from_the_command_line(on_server: SetStage) -> None:
+    """`job ID --cancel` asks every running call of the job to end."""
+    async with on_server(never) as stage:
+        job = stage.dispatcher.job(fresh_id())
+        handles = [await job.submit(MODEL, text) for text in ("One.", "Two.")]
+        while len(await stage.dispatcher.find(f"WorkflowId STARTS_WITH '{job.name}/'")) < 2:
+            await asyncio.sleep(0.05)  # Temporal lists a call a moment after it
+        end = await run("job", job.name, "--cancel", **at(stage))
+        assert end.status == Exit.OK, end
+        for handle in handles:
+            with pytest.raises(CallCancelledError):
+                await handle.result()

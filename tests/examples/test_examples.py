@@ -1,7 +1,10 @@
 """Every example runs as it stands, against a real server and worker; what it claims to survive, it survives."""
 
 import asyncio
+import itertools
 import json
+import random
+import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,10 +29,12 @@ CALLS_TOOL = choice(
 
 
 class Provider:
-    """A model that calls the tool it is offered once, and then answers with the number of requests so far."""
+    """A model that calls the tool it is offered, and then answers with the number of messages that it was sent."""
 
     def __init__(self) -> None:
         self.asked = 0
+        self.tool_steps = 1
+        """How often it calls the tool before it answers."""
         self.second = asyncio.Event()
         """Set when the second request has arrived."""
         self.answers = asyncio.Event()
@@ -40,7 +45,7 @@ class Provider:
         """One chat completion."""
         self.asked += 1
         asked = await request.json()
-        if asked.get("tools") and asked["messages"][-1]["role"] == "user":
+        if asked.get("tools") and len(asked["messages"]) < 2 * self.tool_steps:
             return web.json_response(openai(CALLS_TOOL))
         if self.asked == 2:
             self.second.set()
@@ -105,8 +110,41 @@ async def test_an_agent_survives_its_own_death(server_env: WorkflowEnvironment, 
         line = await asyncio.wait_for(second.stdout.readline(), 60)
         provider.answers.set()
         status, printed = await outcome(second)
-    assert (status, line, printed) == (0, b"step 0: 6 x 7\n", "answer: 3 messages\n")
+    assert (status, line, printed) == (0, b"6 x 7\n", "answer: 3 messages\n")
     assert provider.asked == 2
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("service")
+async def test_an_agent_survives_kills_at_twenty_random_moments(
+    server_env: WorkflowEnvironment, provider: Provider
+) -> None:
+    """However often it is killed, its answer is that of a run in peace, and no step is asked twice."""
+    provider.tool_steps, moments, kills = 5, random.Random(446), 0  # noqa: S311  # no secret
+    provider.answers.set()
+    async with example("examples.agent", "in-peace", "Multiply.", env=server_env, provider=provider) as process:
+        began = time.monotonic()
+        in_peace = await outcome(process)
+        lifetime = time.monotonic() - began
+    assert (in_peace[0], in_peace[1].count(" x "), provider.asked) == (0, 5, 6)
+    for job in itertools.count():
+        if kills >= 20:
+            break
+        provider.asked = 0
+        while True:
+            async with example(
+                "examples.agent", f"job-{job}", "Multiply.", env=server_env, provider=provider
+            ) as process:
+                try:
+                    async with asyncio.timeout(moments.uniform(0, lifetime) if kills < 20 else None):
+                        ended = await outcome(process)
+                except TimeoutError:
+                    kills += 1
+                    continue
+            break
+        assert (ended, provider.asked) == (in_peace, 6)
+    print(f"{kills} kills, {job} jobs of 6 requests each")
 
 
 @pytest.mark.usefixtures("service")
@@ -117,7 +155,7 @@ async def test_a_fan_out_gets_every_answer(server_env: WorkflowEnvironment, prov
         async with example("examples.fan_out", "job-2", env=server_env, provider=provider) as process:
             status, printed = await outcome(process)
         assert status == 0
-        assert sorted(printed.splitlines()) == sorted(f"job-2/{number}: 1 messages" for number in range(100))
+        assert sorted(printed.splitlines()) == sorted(f"{number}: 1 messages" for number in range(100))
     assert provider.asked == 100
 
 

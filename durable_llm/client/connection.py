@@ -8,6 +8,7 @@ import asyncio
 import atexit
 import functools
 import logging
+import os
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -51,6 +52,23 @@ _SDK_SETTLES_S: Final = 0.3
 times in 70, with it 0 times in 120 (temporalio sdk-python issue 300)."""
 
 
+_connected_in: int | None = None
+"""Id of the process that has a client of Temporal's."""
+
+
+def check_not_forked() -> None:
+    """Refuse to use a connection in a child process that has inherited it: it would wait without end.
+
+    Raises:
+        InvalidRequestError: this process was forked from one with a connection.
+    """
+    if _connected_in not in (None, os.getpid()):
+        raise InvalidRequestError(
+            "this process was forked from one with a connection to Temporal, whose threads did not come along; start "
+            "processes by multiprocessing's 'spawn' or 'forkserver', or connect only after the fork"
+        )
+
+
 async def connect_client(*, wait: timedelta, profile: str | None = None) -> Client:
     """Connect with the settings of the TEMPORAL_* environment or of the profile; retry for `wait`.
 
@@ -58,6 +76,7 @@ async def connect_client(*, wait: timedelta, profile: str | None = None) -> Clie
         DispatcherUnavailableError: no server answered; the text names the address.
         InvalidRequestError: the environment or the profile cannot be used.
     """
+    check_not_forked()
     settings, converter = load_settings(profile), data_converter()
     backoff, last = Backoff(first_s=0.1, longest_s=2.0), Exception("no answer")
     try:
@@ -184,6 +203,8 @@ class Rpcs:
     """The open RPCs, so that closing can cancel and await them before the interpreter ends."""
 
     def __init__(self, client: Client) -> None:
+        global _connected_in  # noqa: PLW0603  # the SDK has one runtime for a process
+        _connected_in = os.getpid()
         self._client = client
         self._tasks: set[asyncio.Task[Any]] = set()
         self.closed = False
@@ -205,6 +226,7 @@ class Rpcs:
             DispatcherUnavailableError: `wait` passed (ResultNotReadyError if a result was awaited).
             DurableLLMError: the server refused; the type says what that means.
         """
+        check_not_forked()
         task = asyncio.ensure_future(rpc)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

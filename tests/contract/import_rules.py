@@ -33,6 +33,7 @@ ARROWS: Final[Mapping[str, set[str]]] = {
     "durable_llm.rooms": set(),
     "durable_llm.store": {"durable_llm.backoff", "durable_llm.addresses", "durable_llm.errors"},
     "durable_llm.streams": {"durable_llm.addresses", "durable_llm.errors"},
+    "durable_llm.sync": {"durable_llm.client"},
     "workflows.attempts": {"durable_llm.contract"},
     "workflows.details": {"durable_llm.contract"},
     "workflows.ledger": {"workflows.policy"},

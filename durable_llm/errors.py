@@ -25,11 +25,17 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from durable_llm.contract.categories import CallOutcome
+from durable_llm.contract.categories import CallOutcome, Category
 from durable_llm.contract.facts import LocalFault
 from durable_llm.contract.key_reference import redact_literal_keys
 from durable_llm.contract.ledger import Attempt
 from durable_llm.contract.result import LLMResult
+
+_PASSING: Final = frozenset({
+    Category.RATE_LIMITED, Category.OVERLOADED, Category.SERVER_ERROR, Category.CONNECTION, Category.UNUSABLE_ANSWER,
+    Category.BAD_SAMPLE, Category.TIMEOUT, Category.QUOTA_EXHAUSTED, Category.WORKER_LOST,
+})  # fmt: skip
+"""Failures that pass by themselves, or when somebody pays a bill."""
 
 
 class DurableLLMError(Exception):
@@ -40,6 +46,11 @@ class DurableLLMError(Exception):
         call_id: The call's id, None if there is no call yet.
         attempts: The call's ledger, as far as it is known: the first 20 and the last 180 entries.
     """
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed at another time."""
+        return False
 
     def __init__(self, message: str, *, call_id: str | None = None, attempts: Sequence[Attempt] = ()) -> None:
         message = redact_literal_keys(message)  # it may quote a key that was pasted in the wrong place
@@ -71,9 +82,19 @@ class UnsupportedRequestError(DurableLLMError):
 class DispatcherUnavailableError(DurableLLMError):
     """Temporal did not answer, or lacks the namespace or our search attributes; the text names the address."""
 
+    @property
+    def retryable(self) -> bool:
+        """See base class."""
+        return True
+
 
 class ResultNotReadyError(DurableLLMError, TimeoutError):
     """The call did not end within the caller's `wait`; it continues."""
+
+    @property
+    def retryable(self) -> bool:
+        """See base class."""
+        return True
 
 
 class CallNotFoundError(DurableLLMError):
@@ -112,6 +133,11 @@ class AllModelsExhaustedError(_ProviderError):
     Attributes:
         last_error: The last attempt's failure in the provider's words ("429 rate_limit_exceeded: ...").
     """
+
+    @property
+    def retryable(self) -> bool:
+        """Whether a model failed for a reason that passes."""
+        return any(entry.category in _PASSING for entry in self.attempts)
 
 
 class RequestRejectedError(_ProviderError):
@@ -153,13 +179,28 @@ class BrokenValidatorError(DurableLLMError):
 class DeadlineExceededError(DurableLLMError):
     """The call's deadline passed before a model answered."""
 
+    @property
+    def retryable(self) -> bool:
+        """See base class."""
+        return True
+
 
 class CallCancelledError(DurableLLMError):
     """The call was cancelled."""
 
+    @property
+    def retryable(self) -> bool:
+        """See base class."""
+        return True
+
 
 class CallTerminatedError(DurableLLMError):
     """An operator or the Temporal server terminated the call."""
+
+    @property
+    def retryable(self) -> bool:
+        """See base class."""
+        return True
 
 
 @dataclass(frozen=True)

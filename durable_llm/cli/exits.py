@@ -38,6 +38,7 @@ class Exit(IntEnum):
     NOT_FOUND = 4
     CONFLICT = 5
     NOT_READY = 6
+    RETRYABLE = 7
     INTERNAL = 70
     INTERRUPTED = 130
     READER_GONE = 141
@@ -51,6 +52,7 @@ MEANING: Final[Mapping[Exit, str]] = {
     Exit.NOT_FOUND: "there is no such call",
     Exit.CONFLICT: "the id belongs to another request",
     Exit.NOT_READY: "no result within --wait; the call goes on",
+    Exit.RETRYABLE: "requests of a batch failed, and some of them may succeed later",
     Exit.INTERNAL: "an unexpected error, with its traceback on stderr",
     Exit.INTERRUPTED: "interrupted by Ctrl-C or SIGTERM",
     Exit.READER_GONE: "the program that read the output has ended",

@@ -55,15 +55,24 @@ class ModelOptions:
         str | None, typer.Option(help="How long one attempt may take.", metavar="DURATION", rich_help_panel=_PANEL)
     ] = None
 
-    def to_config(self) -> LLMConfig:
+    @property
+    def are_named(self) -> bool:
+        """Whether the command line names the models."""
+        return self.model is not None or self.config is not None
+
+    def to_config(self, otherwise: str | None = None) -> LLMConfig:
         """The chain.
+
+        Args:
+            otherwise: The model to ask if the command line names none.
 
         Raises:
             InvalidRequestError: no model, -m beside -c, or an invalid model.
         """
         try:
             overrides, parameters = self._overrides(), self._parameters()
-            return LLMConfig(models=[_overridden(spec, overrides, parameters) for spec in self._specs()])
+            specs = self._specs() if self.are_named or not otherwise else [ModelSpec(name=otherwise)]
+            return LLMConfig(models=[_overridden(spec, overrides, parameters) for spec in specs])
         except ValidationError as error:
             raise InvalidRequestError(describe_validation_error(error)) from None
 

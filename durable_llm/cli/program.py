@@ -18,6 +18,7 @@ from typing import Any, Final, NoReturn
 
 import typer
 
+from durable_llm.cli.batch_command import batch
 from durable_llm.cli.call_commands import call, cancel, list_calls, result, show, submit
 from durable_llm.cli.embed_command import embed
 from durable_llm.cli.exits import EPILOG, Exit, report
@@ -38,6 +39,7 @@ COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "call": call,
     "submit": submit,
     "embed": embed,
+    "batch": batch,
     "result": result,
     "show": show,
     "list": list_calls,

@@ -24,6 +24,7 @@ from durable_llm.client.new_call import (
     CallOptions,
     ConfigLike,
     Namer,
+    NewCall,
     chat_prompt,
     new_call,
     to_config,
@@ -292,10 +293,7 @@ class Calls:
         Raises:
             DurableLLMError: as `submit` does.
         """
-        call = new_call(
-            chain, prompt, options, call_id=call_id, search_attributes=self._search_attributes,
-            has_store=self._store is not None,
-        )  # fmt: skip
+        call = self.prepare(chain, prompt, options, call_id)
         submission = Submission(self._client, self._task_queue, self._store, call)
         start = functools.partial(
             submission.start_or_attach,
@@ -308,6 +306,17 @@ class Calls:
         response_format = options.get("response_format")
         response_type = response_format if isinstance(response_format, type) else None
         return self._handle(call.call_id, response_type, on_end)
+
+    def prepare(self, chain: LLMConfig, prompt: Prompt, options: CallOptions, call_id: "str | Namer | None") -> NewCall:
+        """A checked call that `start` would submit.
+
+        Raises:
+            InvalidRequestError: a part is wrong; names it.
+        """
+        return new_call(
+            chain, prompt, options, call_id=call_id, search_attributes=self._search_attributes,
+            has_store=self._store is not None,
+        )  # fmt: skip
 
     def stream(
         self, config: ConfigLike, messages: Messages, *, after: Position | None = None, call_id: str | None = None,

@@ -33,6 +33,11 @@ def fingerprint(config: LLMConfig, prompt: Prompt) -> dict[str, str]:
     }  # fmt: skip
 
 
+def content_id(content: object) -> str:
+    """A part of an id that stands for a content, such as a fingerprint: 20 hexadecimal digits."""
+    return _hash(content)[:20]
+
+
 def differing(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
     """Names of the parts that both know and that differ."""
     return [part for part, value in ours.items() if part in theirs and theirs[part] != value]

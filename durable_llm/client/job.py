@@ -5,9 +5,7 @@ no ids of its own. Started again, it gets the answers that it had, attaches to w
 """
 
 import dataclasses
-import hashlib
 import itertools
-import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -18,6 +16,7 @@ from typing import Any, Final, Self, Unpack
 from durable_llm.client.calls import Calls
 from durable_llm.client.checks import check_call_id, is_label
 from durable_llm.client.embedding import Embeddings
+from durable_llm.client.fingerprint import content_id
 from durable_llm.client.handle import CallHandle
 from durable_llm.client.many import MapResult, at_once, map_calls
 from durable_llm.client.new_call import CallOptions, ConfigLike, EmbedOptions, SharedOptions, chat_prompt, to_config
@@ -29,9 +28,6 @@ from durable_llm.contract.result import LLMResult
 from durable_llm.errors import CallNotFoundError, DurableLLMError, InvalidRequestError
 
 logger = logging.getLogger("durable_llm")
-
-_DIGITS: Final = 20
-"""Hexadecimal digits of a content's hash in an id."""
 
 _CANCELLED_AT_ONCE: Final = 16
 
@@ -149,7 +145,7 @@ class Job:
         }
         asked: EmbedOptions = {**shared, **options}
         models = [spec.model_dump(mode="json", exclude_unset=True) for spec in chain.models]
-        batch_ids = f"{self.name}/{_hash([models, asked.get('dimensions')])}"
+        batch_ids = f"{self.name}/{content_id([models, asked.get('dimensions')])}"
         return await self._calls.embed(chain, texts, call_id=batch_ids, on_end=self._ended, **asked)
 
     def map(
@@ -214,7 +210,7 @@ class Job:
 
     def _take(self, hashes: Mapping[str, str]) -> str:
         """The id of the first call for this content that this run has not asked for yet."""
-        content = f"{self.name}/{_hash(hashes)}"
+        content = f"{self.name}/{content_id(hashes)}"
         number = next(each for each in itertools.count(1) if (content, each) not in self._run.taken)
         self._run.taken.add((content, number))
         call_id = content if number == 1 else f"{content}-{number}"
@@ -234,7 +230,3 @@ def new_job(calls: Calls, job_id: str, options: CallOptions) -> Job:
     """A job, with options for all its calls; without a session of its own, its id is their session."""
     session = job_id if is_label(check_call_id(job_id)) else None
     return Job(calls, job_id, _Run({"session": session, **options}))
-
-
-def _hash(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:_DIGITS]

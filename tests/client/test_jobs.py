@@ -284,3 +284,20 @@ async def test_a_job_makes_its_ids_itself(on_server: SetStage) -> None:
     async with on_server(answer()) as stage:
         with pytest.raises(InvalidRequestError, match=r"step\(name\)"):
             await stage.dispatcher.job("job").call(MODEL, "Hi.", call_id="mine")  # type: ignore[call-arg]  # the point
+
+
+async def test_ids_are_a_promise(on_server: SetStage) -> None:
+    """A job that was begun by another version of the client is continued: its ids never change."""
+    async with on_server(never) as stage:
+        job = stage.dispatcher.job("job")
+        spec = ModelSpec(name=MODEL, extra_params={"temperature": 0.5})
+        handles = [
+            await job.submit(spec, "Hi."),
+            await job.submit(spec, "Hi."),
+            await job.step("s").submit(MODEL, "Hi."),
+        ]
+        for handle in handles:
+            await handle.cancel()
+    assert [handle.call_id for handle in handles] == [
+        "job/e11b5837693a778421ef", "job/e11b5837693a778421ef-2", "job/s/3cbd9946ce7879a78e59",
+    ]  # fmt: skip

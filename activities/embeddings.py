@@ -19,10 +19,10 @@ from durable_llm.contract.vectors import Vectors
 from durable_llm.store import STORE_VARIABLE, Store, StoreError
 from durable_llm.store.content import put_content, to_content
 
+from .answer.cost import cost_of, read_usage
 from .answer.defects import Defect, body_defect
-from .answer.read import read_usage
 from .litellm_openai import ask_for_embeddings
-from .litellm_setup import FIXED_ARGUMENTS, litellm, price, vector_size
+from .litellm_setup import FIXED_ARGUMENTS, litellm, vector_size
 from .read_response import facts_of_failure, facts_of_rejected_answer
 from .request.openai_wire import openai_embeddings
 from .secrets.scrub import Scrubber
@@ -89,7 +89,7 @@ async def read_embeddings(
         return failed
     answer = Answer(
         model=scrubber.clean_name(response.model) if response.model else None,
-        provider=provider, usage=read_usage(response), cost=price(response, spec.name), http_status=exchange.status,
+        provider=provider, usage=read_usage(response), cost=cost_of(response, spec.name), http_status=exchange.status,
         request_id=exchange.request_id and scrubber.clean_name(exchange.request_id),
     )  # fmt: skip
     found = await asyncio.to_thread(_vectors_or_defect, response.data, spec, prompt, exchange)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
 from temporalio.client import Client
 from temporalio.contrib.pydantic import PydanticPayloadConverter
 from temporalio.converter import DataConverter, DefaultFailureConverter, DefaultPayloadConverter
@@ -26,10 +27,10 @@ from durable_llm.client.trace_context import TraceContext
 from durable_llm.contract.names import HEARTBEAT_TIMEOUT_FUNCTION
 from durable_llm.encryption.codec import EncryptionCodec, data_converter
 from durable_llm.encryption.keys import KEYS_VARIABLE, load_keys
-from durable_llm.errors import InvalidRequestError
+from durable_llm.errors import InvalidRequestError, describe_validation_error
 
 from .rooms.workflows import LLMCall, RefuseSurplusArguments
-from .settings import SettingsError, WorkerSettings, load_settings, store_of, streams_of
+from .settings import SettingsError, WorkerSettings, load_settings, prices_of, store_of, streams_of
 from .telemetry.exporting import exporting
 
 if TYPE_CHECKING:
@@ -172,6 +173,10 @@ def build_attempts(
         registry = activities.Registry.load(settings.plugins)
     except activities.PluginError as error:
         raise SettingsError(f"DURABLE_LLM_PLUGINS or an installed plugin: {error}") from None
+    try:
+        activities.set_prices(prices_of(settings))
+    except ValidationError as error:
+        raise SettingsError(f"DURABLE_LLM_PRICES: {describe_validation_error(error)}") from None
     return activities.ProviderAttempts(
         keys,
         heartbeat_interval=settings.heartbeat_interval,

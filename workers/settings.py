@@ -6,8 +6,9 @@ configuration). A worker checks all of them before it starts.
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import yaml  # type: ignore[import-untyped]  # its annotations are a package of their own
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -69,6 +70,9 @@ class WorkerSettings(BaseSettings):
         "",
         description="Where answers are published while they are written: file:///DIR, redis://HOST/0 or "
         "postgresql://USER@HOST/DB. Empty: in Temporal.",
+    )
+    prices: Path | None = Field(
+        None, description="YAML file with your own prices of models, in place of the built-in list."
     )
     encryption_keys: str = Field(
         "",
@@ -153,6 +157,27 @@ def streams_of(settings: WorkerSettings) -> Streams:
         return open_streams(settings.streams)
     except InvalidRequestError as error:
         raise SettingsError(error.message) from None
+
+
+def prices_of(settings: WorkerSettings) -> dict[str, Any]:
+    """The operator's own prices by the names of specs, not yet checked.
+
+    Raises:
+        SettingsError: the file cannot be read, or is not a table.
+    """
+    if settings.prices is None:
+        return {}
+    try:
+        prices = yaml.safe_load(settings.prices.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{PREFIX}PRICES: cannot read {settings.prices}: {error.strerror}") from None
+    except (ValueError, yaml.YAMLError):
+        raise SettingsError(f"{PREFIX}PRICES: {settings.prices} is not YAML") from None
+    if not isinstance(prices, dict):
+        raise SettingsError(
+            f"{PREFIX}PRICES: expected a table of models, like 'openai/mine: {{input: 0.15, output: 0.6}}'"
+        )
+    return {str(name): price for name, price in prices.items()}
 
 
 def unusable(error: ValidationError, prefix: str = PREFIX) -> SettingsError:

@@ -10,6 +10,7 @@ from llmock.testing import LLMockServer
 from temporalio.activity import ActivityCancellationDetails
 from temporalio.exceptions import ApplicationError
 
+from activities.answer.cost import set_prices
 from activities.attempt import ProviderAttempts
 from activities.temporal.heartbeats import Heartbeats
 from durable_llm.contract.facts import AnswerDefect, LocalFault, Sent
@@ -105,6 +106,27 @@ async def test_an_unknown_price_is_none():
     answer, _ = await served({**completion(content="hi"), "model": "m"}, "hosted_vllm/some/model")
 
     assert (answer.choices[0].text, answer.cost) == ("hi", None)
+
+
+@pytest.mark.parametrize(
+    ("price", "cost"),
+    [
+        ({"input": 2, "output": 10}, (12 * 2 + 3 * 10) / 1e6),
+        ({"input": 2, "output": 10, "cache_read": 0.5}, (8 * 2 + 4 * 0.5 + 3 * 10) / 1e6),
+        ({"input": 0}, 0.0),
+    ],
+)
+async def test_an_operators_own_price_counts(price: dict, cost: float):
+    """In place of the built-in one, and for models that have none; without a usage the cost stays unknown."""
+    set_prices({OPENAI: price, "hosted_vllm/mine": price})
+    try:
+        listed, _ = await served(completion(content="hi"))
+        unlisted, _ = await served({**completion(content="hi"), "model": "mine"}, "hosted_vllm/mine")
+        unknown, _ = await served({**completion(content="hi"), "usage": None})
+    finally:
+        set_prices({})
+    assert listed.cost == unlisted.cost == pytest.approx(cost)
+    assert unknown.cost is None
 
 
 DEFECTS = [

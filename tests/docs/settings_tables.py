@@ -21,7 +21,7 @@ def settings_table(settings: type[BaseSettings] = WorkerSettings, prefix: str = 
     rows = ["| variable | default | |", "|---|---|---|"]
     for name, field in settings.model_fields.items():
         default = str(field.default).lower() if isinstance(field.default, bool) else field.default
-        shown = "" if field.default in ("", ()) else f"`{default}`"
+        shown = "" if field.default in ("", (), None) else f"`{default}`"
         rows.append(f"| `{prefix}{name.upper()}` | {shown} | {field.description} |")
     return "\n".join(rows)
 

@@ -26,6 +26,7 @@ from workers.settings import SettingsError, load_settings
         ("DURABLE_LLM_KEYS", "TEMPORAL_API_KEY=openai", "DURABLE_LLM_KEYS"),
         ("DURABLE_LLM_API_BASE_HOSTS", "*", "DURABLE_LLM_API_BASE_HOSTS"),
         ("DURABLE_LLM_STORE", "redis://localhost", "DURABLE_LLM_STORE: expected file:///DIRECTORY"),
+        ("DURABLE_LLM_PRICES", "/nonesuch", "DURABLE_LLM_PRICES: cannot read /nonesuch"),
         ("DURABLE_LLM_LOG_LEVEL", "LOUD", "DURABLE_LLM_LOG_LEVEL"),
         ("DURABLE_LLM_ENCRYPTION_KEYS", "a=c2hvcnQ=", "DURABLE_LLM_ENCRYPTION_KEYS: entry 1 has 5 bytes and needs 32"),
         ("DURABLE_LLM_ENCRYPTION_KEYS_FILE", "/nonesuch", "DURABLE_LLM_ENCRYPTION_KEYS_FILE: cannot read /nonesuch"),
@@ -37,6 +38,21 @@ def test_an_unusable_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str
     """Settings are checked before anything is connected, each by itself."""
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=re.escape(says)):
+        build_attempts(load_settings(), os.environ)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("[1]", "expected a table of models"), ("{", "is not YAML"), ("a/b: {input: -1}", "greater than or equal to 0"),
+        ("a/b: {output: 1}", "input: Field required"), ("a/b: {input: 1, outptu: 2}", "outptu: Extra inputs"),
+    ],
+)  # fmt: skip
+def test_wrong_prices_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str, says: str) -> None:
+    """A price that cannot be used stops the worker at its start."""
+    (tmp_path / "prices.yaml").write_text(content)
+    monkeypatch.setenv("DURABLE_LLM_PRICES", str(tmp_path / "prices.yaml"))
+    with pytest.raises(SettingsError, match=f"DURABLE_LLM_PRICES: .*{says}"):
         build_attempts(load_settings(), os.environ)
 
 

@@ -3,16 +3,27 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING or __package__ == "workers.rooms":
+    from activities.answer.cost import set_prices
     from activities.attempt import ProviderAttempts
     from activities.observation import Observation, observing
     from activities.secrets.key_ring import KeyRing
     from activities.secrets.scrub import Scrubber
     from activities.validation.registry import PluginError, Registry
 else:
+    from ...activities.answer.cost import set_prices
     from ...activities.attempt import ProviderAttempts
     from ...activities.observation import Observation, observing
     from ...activities.secrets.key_ring import KeyRing
     from ...activities.secrets.scrub import Scrubber
     from ...activities.validation.registry import PluginError, Registry
 
-__all__ = ["KeyRing", "Observation", "PluginError", "ProviderAttempts", "Registry", "Scrubber", "observing"]
+__all__ = [
+    "KeyRing",
+    "Observation",
+    "PluginError",
+    "ProviderAttempts",
+    "Registry",
+    "Scrubber",
+    "observing",
+    "set_prices",
+]

@@ -1,0 +1,80 @@
+"""What an answer costs: by the operator's own prices, or else by litellm's list."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from durable_llm.contract.ledger import Usage
+
+from ..litellm_setup import price
+
+_MILLION: Final = 1_000_000
+
+
+class Price(BaseModel):
+    """What an operator pays for a model, in USD per million tokens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input: float = Field(ge=0)
+    output: float = Field(0.0, ge=0)
+    cache_read: float | None = Field(None, ge=0)
+    """Of prompt tokens from the provider's cache. None: as `input`."""
+    cache_creation: float | None = Field(None, ge=0)
+    """Of prompt tokens written to the provider's cache. None: as `input`."""
+
+    def of(self, usage: Usage) -> float:
+        """The price of these tokens, in USD."""
+        plain = max(usage.prompt_tokens - usage.cache_read_tokens - usage.cache_creation_tokens, 0)
+        tokens_by_price = (
+            (plain, self.input),
+            (usage.cache_read_tokens, self.input if self.cache_read is None else self.cache_read),
+            (usage.cache_creation_tokens, self.input if self.cache_creation is None else self.cache_creation),
+            (usage.completion_tokens, self.output),
+        )
+        return sum(tokens * price for tokens, price in tokens_by_price) / _MILLION
+
+
+_own: dict[str, Price] = {}
+"""The operator's prices by the names of specs; for the whole process, as litellm's list is."""
+
+
+def set_prices(prices: Mapping[str, Any]) -> None:
+    """Use these prices for the specs of these names, in place of litellm's.
+
+    Raises:
+        pydantic.ValidationError: (a ValueError) one of them is not a Price.
+    """
+    checked = {name: Price.model_validate(price) for name, price in prices.items()}
+    _own.clear()
+    _own.update(checked)
+
+
+def read_usage(response: Any) -> Usage | None:
+    """Tokens as the provider counted them. None: it did not."""
+    usage = getattr(response, "usage", None)
+    if usage is None or not (usage.prompt_tokens or usage.completion_tokens):
+        return None
+    details = getattr(usage, "prompt_tokens_details", None)
+    read = getattr(usage, "cache_read_input_tokens", None) or getattr(details, "cached_tokens", None)
+    created = getattr(usage, "cache_creation_input_tokens", None) or getattr(details, "cache_creation_tokens", None)
+    return Usage(
+        prompt_tokens=usage.prompt_tokens or 0,
+        completion_tokens=usage.completion_tokens or 0,
+        cache_read_tokens=read or 0,
+        cache_creation_tokens=created or 0,
+    )
+
+
+def cost_of(response: Any, model: str) -> float | None:
+    """Cost of a response in USD. None: its tokens or their price are unknown.
+
+    Args:
+        response: litellm's return value.
+        model: The spec's name.
+    """
+    own, usage = _own.get(model), read_usage(response)
+    if own is None:
+        return price(response, model)
+    return own.of(usage) if usage is not None else None

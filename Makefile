@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo chaos stream-chaos attack dev test proofs check fmt bench bench-bars bench-growth bench-crowd bench-streams bench-page bench-handles outage exits wheel clean
+.PHONY: help install adapters demo chaos stream-chaos attack dev test proofs check fmt bench bench-bars bench-growth bench-crowd bench-streams bench-page bench-handles outage exits wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -40,12 +40,12 @@ JOBS ?= 3
 # Programs of their own do not see the two variables.
 TWICE_NOT := --ignore-glob='*/test_cli_*'
 
-test: install ## the tests, but for the long proofs
+test: install adapters ## the tests, but for the long proofs
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder -m 'not proof'
 	@echo "once more in Temporal's sandbox, with each call replayed from its history at every step"
 	DURABLE_LLM_TEST_SANDBOX=1 DURABLE_LLM_TEST_CACHE=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope -m 'workflow and not proof' $(TWICE_NOT)
 
-proofs: install ## the long tests: rolling restarts, outages, an upgrade in flight, the README typed, the demo
+proofs: install adapters ## the long tests: rolling restarts, outages, an upgrade in flight, the README typed, the demo
 	$(BIN)/python -m pytest -m proof --reruns 1 -r R
 
 check: install ## format, lint, types, import rules
@@ -57,6 +57,16 @@ check: install ## format, lint, types, import rules
 fmt: install ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Agents of others run in environments of their own, with exact versions.
+ADAPTED := $(patsubst tests/adapters/requirements/%.txt,.durable-llm/adapters/%/.installed,$(wildcard tests/adapters/requirements/*.txt))
+
+$(ADAPTED): .durable-llm/adapters/%/.installed: tests/adapters/requirements/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+adapters: $(ADAPTED) ## make the environments in which the adapters are tested
 
 # What is measured beside this project has environments of its own, with exact versions.
 BENCHED := $(foreach name,pydantic-ai openai-agents dbos fhlmi,.durable-llm/bench/$(name)/.installed)

@@ -25,11 +25,11 @@ HANGS = {"http_status": 0, "fault": "timeout", "headers": {}, "body": None}
 """A provider that takes the request and never says anything."""
 
 
-async def start(*command: str, **env: str) -> Process:
+async def start(*command: str, python: str = sys.executable, **env: str) -> Process:
     """Start a program of ours with a clean environment plus `env`."""
     plain = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV") if name in os.environ}
     return await asyncio.create_subprocess_exec(
-        sys.executable, *command, cwd=ROOT, env={**plain, **env}, stdout=PIPE, stderr=PIPE
+        python, *command, cwd=ROOT, env={**plain, **env}, stdout=PIPE, stderr=PIPE
     )  # fmt: skip
 
 

@@ -1,0 +1,31 @@
+"""Run a program in the environment of an adapter, beside a worker and a provider of the test."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from durable_llm import Dispatcher
+from tests.support import ROOT
+from tests.support.processes import START_S, start
+
+
+def python_of(adapter: str) -> Path:
+    """The interpreter of an adapter's environment."""
+    python = ROOT / ".durable-llm" / "adapters" / adapter / "bin" / "python"
+    assert python.exists(), f"the environment of {adapter} is missing; run 'make adapters'"
+    return python
+
+
+async def printed(adapter: str, program: str, *arguments: str, dispatcher: Dispatcher, api_base: str) -> Any:
+    """What a program of `tests.adapters.programs` prints, as JSON."""
+    client = dispatcher._client
+    process = await start(
+        "-m", f"tests.adapters.programs.{program}", *arguments, python=str(python_of(adapter)),
+        TEMPORAL_ADDRESS=client.service_client.config.target_host, DURABLE_LLM_TASK_QUEUE=dispatcher._task_queue,
+        API_BASE=api_base, OPENAI_API_KEY="none", LITELLM_LOCAL_MODEL_COST_MAP="True",
+    )  # fmt: skip
+    async with asyncio.timeout(START_S):
+        out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    return json.loads(out.splitlines()[-1])

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install adapters demo chaos stream-chaos attack dev test proofs check fmt bench bench-bars bench-growth bench-crowd bench-streams bench-page bench-handles outage exits wheel clean
+.PHONY: help install adapters demo chaos stream-chaos ldp-agent attack dev test proofs check fmt bench bench-bars bench-growth bench-crowd bench-streams bench-page bench-handles outage exits wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ chaos: install ## 200 calls through a faulty provider while workers, the server 
 
 stream-chaos: install ## over each place, streams are read while 40 workers are killed, and readers (15 minutes)
 	$(BIN)/python -m tests.harness.stream_chaos
+
+ldp-agent: install adapters ## an agent of ldp while its worker and the agent itself are killed
+	$(BIN)/python -m tests.harness.ldp_agent
 
 attack: install ## hostile callers and providers against three workers, and how long a bystander waits
 	$(BIN)/python -m tests.harness.attack

@@ -24,11 +24,13 @@ from temporalio.worker import (
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from durable_llm.client.trace_context import TraceContext
-from durable_llm.contract.names import HEARTBEAT_TIMEOUT_FUNCTION
+from durable_llm.contract.names import HEARTBEAT_TIMEOUT_FUNCTION, STORE_FUNCTION
 from durable_llm.encryption.codec import EncryptionCodec, data_converter
 from durable_llm.encryption.keys import KEYS_VARIABLE, load_keys
-from durable_llm.errors import InvalidRequestError, describe_validation_error
+from durable_llm.errors import DurableLLMError, InvalidRequestError, describe_validation_error
+from durable_llm.store.codec import StoringCodec
 
+from .nexus import NexusHandler
 from .rooms.workflows import LLMCall, RefuseSurplusArguments
 from .settings import SettingsError, WorkerSettings, load_settings, prices_of, store_of, streams_of
 from .telemetry.exporting import exporting
@@ -58,9 +60,16 @@ class DurableLLMPlugin(SimplePlugin):
         super().__init__(
             "durable_llm.DurableLLMPlugin",
             data_converter=readable_converter,
-            interceptors=[TraceContext(), HeartbeatTimeout(timedelta(seconds=self._settings.heartbeat_timeout_s))],
+            interceptors=[
+                TraceContext(),
+                HeartbeatTimeout(
+                    timedelta(seconds=self._settings.heartbeat_timeout_s), has_store=bool(self._settings.store)
+                ),
+            ],
             workflows=[LLMCall],
             workflow_runner=_with_our_modules,
+            nexus_service_handlers=[NexusHandler()],
+            workflow_failure_exception_types=[DurableLLMError],  # of a workflow that calls, and does not catch it
         )
 
     def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
@@ -71,10 +80,13 @@ class DurableLLMPlugin(SimplePlugin):
         client = config["client"].config(active_config=True)
         client["data_converter"] = readable_converter(client["data_converter"])
         client["plugins"] = []  # they have been applied
+        converter = client["data_converter"]
+        if (store := store_of(self._settings)) is not None:
+            client["data_converter"] = replace(converter, payload_codec=StoringCodec(store, converter.payload_codec))
         config["client"] = Client(**client)
         attempts = self._attempts
         if attempts is None:
-            attempts = build_attempts(self._settings, os.environ, client["data_converter"])
+            attempts = build_attempts(self._settings, os.environ, converter)
             self._running.push_async_callback(attempts.close)
         config["activities"] = [*config.get("activities", ()), attempts.provider_attempt]
         config["max_heartbeat_throttle_interval"] = self._settings.heartbeat_interval
@@ -135,8 +147,9 @@ class HeartbeatTimeout(Interceptor):
     A replay does not compare an activity's timeouts, so workers may differ.
     """
 
-    def __init__(self, heartbeat_timeout: timedelta) -> None:
+    def __init__(self, heartbeat_timeout: timedelta, *, has_store: bool = False) -> None:
         self._heartbeat_timeout = heartbeat_timeout
+        self._has_store = has_store
 
     def workflow_interceptor_class(
         self,
@@ -144,6 +157,8 @@ class HeartbeatTimeout(Interceptor):
     ) -> type[WorkflowInboundInterceptor] | None:
         """Register the function, and refuse what no client of ours starts."""
         input.unsafe_extern_functions[HEARTBEAT_TIMEOUT_FUNCTION] = lambda: self._heartbeat_timeout
+        if self._has_store:
+            input.unsafe_extern_functions[STORE_FUNCTION] = lambda: None
         return RefuseSurplusArguments
 
 

@@ -37,7 +37,7 @@ from durable_llm.client.worker_watch import WorkerWatch
 from durable_llm.contract.config import LLMConfig
 from durable_llm.contract.names import TASK_QUEUE
 from durable_llm.contract.policy import Policy
-from durable_llm.contract.request import Prompt
+from durable_llm.contract.request import STORED_BYTES, Prompt
 from durable_llm.contract.result import LLMResult
 from durable_llm.contract.validation import ValidatorLike
 from durable_llm.contract.vectors import Vectors
@@ -315,7 +315,7 @@ class Calls:
         """
         return new_call(
             chain, prompt, options, call_id=call_id, search_attributes=self._search_attributes,
-            has_store=self._store is not None,
+            stored_above=STORED_BYTES if self._store is not None else None,
         )  # fmt: skip
 
     def stream(

@@ -118,13 +118,13 @@ class CallHandle:
             attempts: list[Attempt] = []
             if not isinstance(failure.cause, ApplicationError):  # that one carries its ledger
                 attempts = await self._ledger_or_nothing(in_memory=isinstance(failure.cause, CancelledError))
-            error = call_error(failure, self.call_id, attempts)
+            error = call_error(failure.cause, self.call_id, attempts)
             self._tell(error)
             raise error from failure
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
-        parsed = self._parsed(result)
+        parsed = with_parsed(result, self._response_type)
         self._tell(parsed)
         return parsed
 
@@ -246,7 +246,7 @@ class CallHandle:
             with _readable("result", self.call_id):
                 return await self._rpcs.run(self._workflow.result(), call_id=self.call_id)
         except WorkflowFailureError as failure:
-            return call_error(failure, self.call_id, [])
+            return call_error(failure.cause, self.call_id, [])
 
     async def _query(self, name: str, kind: type[Any]) -> Any:
         """The worker's answer; None if it does not come in time."""
@@ -305,14 +305,15 @@ class CallHandle:
             return await self._ledger(in_memory)
         return []
 
-    def _parsed(self, result: LLMResult) -> LLMResult:
-        """With the instance or JSON value in `parsed`; None if the text is neither: the paid answer counts more."""
-        if self._response_type is None and not result.structured:
-            return result
-        with suppress(ValueError):
-            read = self._response_type.model_validate_json if self._response_type else json.loads
-            return result.model_copy(update={"parsed": read(result.text or "")})
+
+def with_parsed(result: LLMResult, response_type: type[BaseModel] | None) -> LLMResult:
+    """With the instance or JSON value in `parsed`; None if the text is neither: the paid answer counts more."""
+    if response_type is None and not result.structured:
         return result
+    with suppress(ValueError):
+        read = response_type.model_validate_json if response_type else json.loads
+        return result.model_copy(update={"parsed": read(result.text or "")})
+    return result
 
 
 @contextmanager
@@ -329,27 +330,27 @@ def _readable(what: str, call_id: str) -> Iterator[None]:
         raise DurableLLMError(text, call_id=call_id) from None
 
 
-def call_error(failure: WorkflowFailureError, call_id: str, attempts: list[Attempt]) -> DurableLLMError:
+def call_error(cause: BaseException | None, call_id: str, attempts: list[Attempt]) -> DurableLLMError:
     """The typed error for a call that ended without an answer.
 
     Args:
-        failure: What awaiting the workflow raised.
+        cause: The workflow's failure.
         call_id: The call's id.
         attempts: The ledger for endings that carry none.
     """
     known: dict[str, Any] = {"call_id": call_id, "attempts": attempts}
-    match failure.cause:
-        case ApplicationError() as cause:
+    match cause:
+        case ApplicationError():
             return _workflows_error(cause, call_id, attempts)
         case CancelledError():
             return CallCancelledError(f"call {call_id!r} was cancelled", **known)
         case TemporalTimeoutError():
             text = f"call {call_id!r} passed its deadline while no worker was there to end it"
             return DeadlineExceededError(text, **known)
-        case TerminatedError() as cause:
+        case TerminatedError():
             reason = f": {cause.message}" if cause.message else ""
             return CallTerminatedError(f"call {call_id!r} was terminated{reason}", **known)
-    return DurableLLMError(f"call {call_id!r} failed: {failure.cause}", **known)
+    return DurableLLMError(f"call {call_id!r} failed: {cause}", **known)
 
 
 def _workflows_error(cause: ApplicationError, call_id: str, attempts: list[Attempt]) -> DurableLLMError:

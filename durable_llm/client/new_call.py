@@ -28,7 +28,7 @@ from durable_llm.contract.categories import Category
 from durable_llm.contract.config import LLMConfig, ModelSpec
 from durable_llm.contract.parameters import check_parameters
 from durable_llm.contract.policy import Policy, RuleAction
-from durable_llm.contract.request import CHAT, EMBEDDINGS, STORED_BYTES, CallRequest, Prompt, needed_version
+from durable_llm.contract.request import CHAT, EMBEDDINGS, CallRequest, Prompt, needed_version
 from durable_llm.contract.validation import ValidatorLike
 from durable_llm.errors import InvalidRequestError, describe_validation_error
 
@@ -110,9 +110,17 @@ def chat_prompt(chain: LLMConfig, messages: Messages, options: CallOptions) -> P
 
 def new_call(
     chain: LLMConfig, prompt: Prompt, options: CallOptions, *,
-    call_id: str | Namer | None, search_attributes: bool, has_store: bool,
+    call_id: str | Namer | None, search_attributes: bool, stored_above: int | None,
 ) -> NewCall:  # fmt: skip
     """Check the other options of `submit` and put the call together.
+
+    Args:
+        chain: The models to ask.
+        prompt: What to ask.
+        options: The other options.
+        call_id: The id, or what makes it. None: a fresh one.
+        search_attributes: Whether the namespace has ours.
+        stored_above: Bytes above which a prompt goes to the store. None: there is no store.
 
     Raises:
         InvalidRequestError: a part is wrong; names it.
@@ -128,8 +136,8 @@ def new_call(
         search_attributes=search_attributes, streams=options.get("stream", False),
         operation=CHAT if prompt.texts is None else EMBEDDINGS,
     )  # fmt: skip
-    size = check_sizes(request, prompt, has_store=has_store)
-    stored = has_store and size > STORED_BYTES
+    size = check_sizes(request, prompt, has_store=stored_above is not None)
+    stored = stored_above is not None and size > stored_above
     version = needed_version(prompt, stored=stored, background=any(spec.background for spec in chain.models))
     hashes = fingerprint(chain, prompt)
     given = call_id(hashes) if callable(call_id) else call_id

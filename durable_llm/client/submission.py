@@ -94,19 +94,18 @@ class Submission:
         call = self._call
         check_not_passed(call.request.deadline_at)
         prompt = call.prompt if self._store is None or not call.stored else await self._stored(self._store)
-        labels = {MEMO_METADATA: dict(call.metadata)} if call.metadata else {}
         try:
             await self._client.start_workflow(
                 WORKFLOW,
                 args=[call.request, prompt],
                 id=call.call_id,
                 task_queue=self._task_queue,
-                execution_timeout=_time_left(call.request) + EXECUTION_GRACE,
+                execution_timeout=time_left(call.request) + EXECUTION_GRACE,
                 id_reuse_policy=reuse,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                memo={MEMO_FINGERPRINT: dict(call.fingerprint), **labels},
-                search_attributes=_search_attributes(call.request),
-                static_summary=_summary(call),
+                memo=memo_of(call),
+                search_attributes=search_attributes_of(call.request),
+                static_summary=summary_of(call),
             )
         except WorkflowAlreadyStartedError:
             return False
@@ -146,13 +145,15 @@ class Submission:
         return description
 
 
-def _time_left(request: CallRequest) -> timedelta:
+def time_left(request: CallRequest) -> timedelta:
+    """Time until the deadline, if the call is accepted now."""
     if request.deadline_at is not None:
         return max(request.deadline_at - datetime.now(UTC), timedelta(0))
     return timedelta(seconds=request.deadline_after_s or 0)
 
 
-def _search_attributes(request: CallRequest) -> TypedSearchAttributes:
+def search_attributes_of(request: CallRequest) -> TypedSearchAttributes:
+    """The search attributes that a call begins with."""
     if not request.search_attributes:
         return TypedSearchAttributes.empty
     pairs: list[SearchAttributePair[Any]] = [
@@ -165,7 +166,13 @@ def _search_attributes(request: CallRequest) -> TypedSearchAttributes:
     return TypedSearchAttributes(pairs)
 
 
-def _summary(call: NewCall) -> str:
+def memo_of(call: NewCall) -> dict[str, Any]:
+    """What a later submission compares, and the caller's labels."""
+    labels = {MEMO_METADATA: dict(call.metadata)} if call.metadata else {}
+    return {MEMO_FINGERPRINT: dict(call.fingerprint), **labels}
+
+
+def summary_of(call: NewCall) -> str:
     """The chain and the prompt's size, as operators see them in the list of calls; no text of the prompt."""
     models, count = call.request.models, len(call.prompt.content)
     unit = "message" if call.prompt.texts is None else "text"

@@ -18,6 +18,12 @@ HEARTBEAT_TIMEOUT_FUNCTION: Final = "durable_llm_heartbeat_timeout"
 ATTEMPT_ENDED_FUNCTION: Final = "durable_llm_attempt_ended"
 """Extern function of a worker with telemetry; it receives the ledger entry of each attempt that ended."""
 
+STORE_FUNCTION: Final = "durable_llm_store"
+"""Extern function of a worker that has a store; what it returns says nothing."""
+
+STORE_MARK: Final = "durable-llm-store"
+"""Metadata of a payload that the codec of a worker with a store puts there."""
+
 ATTEMPTS_QUERY: Final = "attempts"
 STATUS_QUERY: Final = "status"
 STREAM_QUERY: Final = "__temporal_workflow_stream_poll"

@@ -16,6 +16,7 @@ ROOMS: Final = ("durable_llm", "workflows", "activities", "workers")
 
 ARROWS: Final[Mapping[str, set[str]]] = {
     "durable_llm._version": set(),
+    "durable_llm.adapters": {"durable_llm.client"},
     "durable_llm.addresses": set(),
     "durable_llm.backoff": set(),
     "durable_llm.cli": {
@@ -34,6 +35,7 @@ ARROWS: Final[Mapping[str, set[str]]] = {
     "durable_llm.store": {"durable_llm.backoff", "durable_llm.addresses", "durable_llm.errors"},
     "durable_llm.streams": {"durable_llm.addresses", "durable_llm.errors"},
     "durable_llm.sync": {"durable_llm.client"},
+    "durable_llm.workflow": {"durable_llm.client"},
     "workflows.attempts": {"durable_llm.contract"},
     "workflows.details": {"durable_llm.contract"},
     "workflows.ledger": {"workflows.policy"},
@@ -67,7 +69,8 @@ ARROWS: Final[Mapping[str, set[str]]] = {
     "workers.codec": {"workers.logs", "workers.settings"},
     "workers.dev": {"workers.codec"},
     "workers.logs": {"durable_llm.contract"},
-    "workers.plugin": {"durable_llm.client", "workers.settings", "workers.telemetry"},
+    "workers.nexus": {"durable_llm.client"},
+    "workers.plugin": {"durable_llm.client", "workers.nexus", "workers.settings", "workers.telemetry"},
     "workers.recorded": {"durable_llm.client", "workers.rooms"},
     "workers.rooms": {"activities.attempt", "workflows.llm_call"},
     "workers.settings": {"durable_llm.encryption", "durable_llm.store", "durable_llm.streams"},

@@ -40,10 +40,20 @@ class Provider:
         self.answers = asyncio.Event()
         """Answers come once it is set."""
         self.url = ""
+        self._held = (0, asyncio.Event())
+        self.over = asyncio.Event()
+
+    def hold(self, number: int) -> asyncio.Event:
+        """Never answer the request of this number; the event is set when it has arrived."""
+        self._held = (number, asyncio.Event())
+        return self._held[1]
 
     async def complete(self, request: web.Request) -> web.Response:
         """One chat completion."""
         self.asked += 1
+        if self.asked == self._held[0]:
+            self._held[1].set()
+            await self.over.wait()
         asked = await request.json()
         if asked.get("tools") and len(asked["messages"]) < 2 * self.tool_steps:
             return web.json_response(openai(CALLS_TOOL))
@@ -65,16 +75,19 @@ async def provider() -> AsyncIterator[Provider]:
     model.url = f"http://127.0.0.1:{port}/v1"
     yield model
     model.answers.set()
+    model.over.set()
     await runner.cleanup()
 
 
 @asynccontextmanager
-async def example(name: str, *arguments: str, env: WorkflowEnvironment, provider: Provider) -> AsyncIterator[Process]:
+async def example(
+    name: str, *arguments: str, env: WorkflowEnvironment, provider: Provider, heartbeat_s: int = 60
+) -> AsyncIterator[Process]:
     """An example as a process; killed if it still runs at the end."""
     address = env.client.service_client.config.target_host
     process = await start(
         "-m", *name.split(), *arguments, TEMPORAL_ADDRESS=address, MODEL="openai/local", API_BASE=provider.url,
-        DURABLE_LLM_API_BASE_HOSTS="127.0.0.1",
+        DURABLE_LLM_API_BASE_HOSTS="127.0.0.1", DURABLE_LLM_HEARTBEAT_TIMEOUT_S=str(heartbeat_s),
     )  # fmt: skip
     try:
         yield process
@@ -192,3 +205,22 @@ async def test_a_worker_of_ones_own_answers_calls(server_env: WorkflowEnvironmen
         async with Dispatcher(client, task_queue="mine") as dispatcher:
             model = {"name": "openai/local", "api_base": provider.url}
             assert (await dispatcher.call(model, "Name a prime.")).text == "1 messages"
+
+
+async def test_an_agent_that_is_a_workflow_survives_its_worker(
+    server_env: WorkflowEnvironment, provider: Provider
+) -> None:
+    """Killed while a request of its third step is open: six steps, each asked once but for the one that was lost."""
+    provider.tool_steps = 5
+    provider.answers.set()
+    client, held = server_env.client, provider.hold(3)
+    async with example("examples.workflow_agent", env=server_env, provider=provider, heartbeat_s=3) as first:
+        await asyncio.wait_for(first.stdout.readline(), 60)
+        handle = await client.start_workflow("Agent", "Multiply.", id="workflow-agent", task_queue="agents")
+        await asyncio.wait_for(held.wait(), 60)
+        await kill(first)
+    async with example("examples.workflow_agent", env=server_env, provider=provider, heartbeat_s=3):
+        assert await asyncio.wait_for(handle.result(), 60) == "11 messages"
+        steps = [event async for event in handle.fetch_history_events() if event.event_type == 29]
+    assert len(steps) == 6
+    assert provider.asked == 7

@@ -8,6 +8,7 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
+from durable_llm.contract.content import ContentReference
 from durable_llm.contract.facts import FailureFacts, Sent
 from durable_llm.contract.ledger import Usage
 from durable_llm.contract.names import ATTEMPT_ACTIVITY, ATTEMPT_FAILED
@@ -42,7 +43,7 @@ class ScriptedProvider:
     def __init__(self, steps: Iterable[Step]) -> None:
         self._steps = list(steps)
         self.orders: list[AttemptOrder] = []
-        self.prompts: list[Prompt | None] = []
+        self.prompts: list[Prompt | ContentReference | None] = []
 
     @property
     def models(self) -> list[str]:
@@ -50,7 +51,7 @@ class ScriptedProvider:
         return [order.spec.name for order in self.orders]
 
     @activity.defn(name=ATTEMPT_ACTIVITY)
-    async def provider_attempt(self, order: AttemptOrder, prompt: Prompt | None) -> Answer:
+    async def provider_attempt(self, order: AttemptOrder, prompt: Prompt | ContentReference | None) -> Answer:
         """One step of the script."""
         self.orders.append(order)
         self.prompts.append(prompt)

@@ -14,7 +14,19 @@ from durable_llm.client.prompt import Messages
 from durable_llm.contract.config import LLMConfig
 from durable_llm.contract.ledger import Usage
 from durable_llm.contract.result import Choice, LLMResult
-from durable_llm.errors import InvalidRequestError, describe_validation_error
+from durable_llm.errors import (
+    AllModelsExhaustedError,
+    CallCancelledError,
+    CallConflictError,
+    CallNotFoundError,
+    CallTerminatedError,
+    DeadlineExceededError,
+    DispatcherUnavailableError,
+    DurableLLMError,
+    InvalidRequestError,
+    RequestRejectedError,
+    describe_validation_error,
+)
 
 _OPTIONS: Final = ("tools", "tool_choice", "response_format", "metadata")
 """Fields of the body that are options of a call. All others but those below are parameters of the model."""
@@ -70,6 +82,42 @@ def read_chat_request(body: object) -> ChatRequest:
         name: value for name, value in body.items() if name not in (*_OPTIONS, *_OTHERS) and value is not None
     }
     return ChatRequest(model, body["messages"], options, parameters, bool(body.get("stream")))
+
+
+_STATUS: Final[Mapping[type[DurableLLMError], int]] = {
+    InvalidRequestError: 400,
+    RequestRejectedError: 400,
+    CallNotFoundError: 404,
+    CallConflictError: 409,
+    CallCancelledError: 409,
+    CallTerminatedError: 409,
+    DeadlineExceededError: 504,
+    DispatcherUnavailableError: 503,
+    AllModelsExhaustedError: 503,
+}
+
+
+def chat_error(error: DurableLLMError) -> tuple[int, dict[str, Any]]:
+    """An error as an HTTP status and a body of OpenAI's shape."""
+    status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 500)
+    described = {"message": error.message, "type": type(error).__name__, "code": None, "param": None}
+    return status, {"error": {**described, "call_id": error.call_id}}
+
+
+def chat_chunk(
+    completion: Mapping[str, Any], delta: Mapping[str, Any], *, index: int = 0, finish_reason: str | None = None
+) -> dict[str, Any]:
+    """A piece of a streamed completion.
+
+    Args:
+        completion: What is known of the completion: `id`, `created` and `model`.
+        delta: What is new of the message.
+        index: Of the choice.
+        finish_reason: Why the choice ends, in its last piece.
+    """
+    choice = {"index": index, "delta": dict(delta), "logprobs": None, "finish_reason": finish_reason}
+    known = {name: completion[name] for name in ("id", "created", "model")}
+    return {**known, "object": "chat.completion.chunk", "choices": [choice]}
 
 
 def chat_completion(result: LLMResult, *, completion_id: str, created: int) -> dict[str, Any]:

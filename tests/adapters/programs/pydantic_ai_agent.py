@@ -27,7 +27,7 @@ class City(BaseModel):
     name: str
 
 
-def weather(city: str) -> str:
+async def weather(city: str) -> str:
     """Tell the weather."""
     return f"sun in {city}"
 

@@ -18,8 +18,9 @@ from typing import Any, Final, cast
 
 import litellm
 import lmi
-from aviary.core import Message
+from aviary.core import Message, ToolSelector
 from lmi.config import ModelSpec as TheirSpec
+from lmi.constants import CHARACTERS_PER_TOKEN_ASSUMPTION
 from lmi.cost_tracker import GLOBAL_COST_TRACKER
 from lmi.exceptions import AllModelsExhaustedError as TheirExhaustedError
 from lmi.exceptions import ResponseValidationError
@@ -72,28 +73,46 @@ class LiteLLMModel(lmi.LiteLLMModel):  # type: ignore[misc]  # lmi is not there 
                 return results
         raise TheirExhaustedError(rejected) from rejected
 
+    async def select_tool(self, *selection_args: Any, **selection_kwargs: Any) -> Any:
+        """See base class."""
+
+        async def complete(_: str, *, messages: list[dict[str, Any]], **call: Any) -> litellm.ModelResponse:
+            return (await self._complete(self.llm_config.models, messages, call))[1]
+
+        return await ToolSelector(self.name, acompletion=complete)(*selection_args, **selection_kwargs)
+
     async def _results(
         self, specs: Sequence[TheirSpec], messages: list[Message], call: dict[str, Any]
     ) -> list[lmi.LLMResult]:
-        """The results of one durable call."""
+        """The results of one durable call, within lmi's own limits of this model."""
+        await self.check_request_limit()
+        await self.check_rate_limit(len(str(messages)) / CHARACTERS_PER_TOKEN_ASSUMPTION)
+        result, completion = await self._complete(specs, _transcript(messages), call)
+        await self.check_rate_limit(result.usage.completion_tokens if result.usage else 0)
+        return [self._result(result, choice, messages, call.get("tools")) for choice in completion.choices]
+
+    async def _complete(
+        self, specs: Sequence[TheirSpec], transcript: list[dict[str, Any]], call: dict[str, Any]
+    ) -> tuple[LLMResult, litellm.ModelResponse]:
+        """One durable call, in our shape and in litellm's."""
         job = _job.get()
         if job is None:
             raise InvalidRequestError("there is no job; call lmi's models inside `with durable(job):`")
-        tools = call.get("tools")
-        if not tools:
+        has_tools = bool(call.get("tools"))
+        if not has_tools:
             call = {name: value for name, value in call.items() if name not in _ONLY_WITH_TOOLS}
         options: Any = {name: call[name] for name in _OPTIONS if call.get(name)}
         sent = {name: value for name, value in call.items() if name not in (*_OPTIONS, "model")}
         if sent.get("n") == 1:
             del sent["n"]
         try:
-            result = await job.call(_chain(specs, sent, has_tools=bool(tools)), _transcript(messages), **options)
+            result = await job.call(_chain(specs, sent, has_tools=has_tools), transcript, **options)
         except AllModelsExhaustedError as error:
             raise TheirExhaustedError(error) from error
         completion = litellm.ModelResponse(**chat_completion(result, completion_id=result.response_id or "", created=0))
         if GLOBAL_COST_TRACKER.enabled.get():
             await GLOBAL_COST_TRACKER.record(completion)
-        return [self._result(result, choice, messages, tools) for choice in completion.choices]
+        return result, completion
 
     def _result(
         self, result: LLMResult, choice: Any, messages: list[Message], tools: list[dict[str, Any]] | None

@@ -69,8 +69,10 @@ async def test_lmis_model_is_durable(server_env: WorkflowEnvironment) -> None:
     assert "durable(job)" in seen["without a job"]
     assert "os.environ/" in seen["key"]
     assert "a1B2" not in seen["key"]
-    assert seen["calls"] == 11
-    assert seen["tracked"] == 10
+    assert seen["selected"] == {"city": "Oslo"}
+    assert seen["limited"]
+    assert seen["calls"] == 13
+    assert seen["tracked"] == 12
     asked = [json.loads(request.partition(b"\r\n\r\n")[2]) for request in wire.requests]
     assert len([body for body in asked if body["messages"][-1]["content"] == "Be good."]) == 2
 

@@ -46,12 +46,13 @@ OTHER_PROGRAMS = {
 CLAIMS = {
     "docs/answers.md": (4, DOCUMENTS["docs/answers.md"].partition("\n## ")[0]),
     "docs/guarantees.md": (2, DOCUMENTS["docs/guarantees.md"].partition("\n## Not guaranteed")[0]),
+    "docs/migrating.md": (3, DOCUMENTS["docs/migrating.md"].partition("<!-- lmi's")[2].partition("<!-- end")[0]),
 }
 ROWS = [
     (columns, line)
     for columns, text in CLAIMS.values()
     for line in re.findall(r"^\|(?!---)(.+)\|$", text, re.MULTILINE)
-    if line.strip().partition(" |")[0] not in ("what is asked for", "guaranteed")
+    if line.strip().partition(" |")[0] not in ("what is asked for", "guaranteed", "feature of lmi")
 ]
 TESTS = {path.name: path for path in (ROOT / "tests").rglob("test_*.py")}
 

@@ -40,6 +40,28 @@ def model(*names: str, **fields: Any) -> LiteLLMModel:
     return LiteLLMModel(llm_config=LLMConfig(models=specs, **fields))
 
 
+async def refusals(seen: dict[str, Any]) -> None:
+    """What does not work is said."""
+    try:
+        await model("openai/broken").call_single("Hi.")
+    except AllModelsExhaustedError as error:
+        seen["exhausted"] = [type(error.last_exc).__name__, len(error.last_exc.attempts)]
+    secret = LLMConfig(models=[ModelSpec(name="openai/gpt-4o-mini", api_key="sk-" + "a1B2" * 12)])
+    try:
+        await LiteLLMModel(llm_config=secret).call_single("Hi.")
+    except InvalidRequestError as error:
+        seen["key"] = str(error)
+    config = {"name": "openai/gpt-4o-mini", "request_limit": {"openai/gpt-4o-mini": "1/minute"}}
+    spec = ModelSpec(name="openai/gpt-4o-mini", api_base=os.environ["API_BASE"])
+    limited = LiteLLMModel(name=config["name"], config=config, llm_config=LLMConfig(models=[spec]))
+    await limited.call_single("Hi.")
+    try:
+        async with asyncio.timeout(1):
+            await limited.call_single("Hi.")
+    except TimeoutError:
+        seen["limited"] = True
+
+
 async def main(job_id: str) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     tracked: list[Any] = []
@@ -81,15 +103,9 @@ async def main(job_id: str) -> dict[str, Any]:
             parsed = model(tool_parser=lambda text, _: Message(role="assistant", content=text.message.content.upper()))
             seen["parsed"] = (await parsed.call_single("Hi.")).messages[0].content
             seen["fallback"] = (await model("openai/broken", "openai/gpt-4o-mini").call_single("Hi.")).text
-            try:
-                await model("openai/broken").call_single("Hi.")
-            except AllModelsExhaustedError as error:
-                seen["exhausted"] = [type(error.last_exc).__name__, len(error.last_exc.attempts)]
-            secret = LLMConfig(models=[ModelSpec(name="openai/gpt-4o-mini", api_key="sk-" + "a1B2" * 12)])
-            try:
-                await LiteLLMModel(llm_config=secret).call_single("Hi.")
-            except InvalidRequestError as error:
-                seen["key"] = str(error)
+            chosen = await model().select_tool([Message(content="Weather in Oslo?")], [Tool.from_function(weather)])
+            seen["selected"] = chosen.tool_calls[0].function.arguments
+            await refusals(seen)
         seen["calls"] = job.spent.calls
     seen["tracked"] = len(tracked)
     return seen

@@ -8,16 +8,18 @@ is sent over a network here: the transport of the client makes the calls. Its re
 """
 
 import importlib
+import inspect
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import openai
 
 from durable_llm.client.new_call import ConfigLike, to_config
-from durable_llm.client.openai_chat import chat_chunk, chat_completion, chat_error, read_chat_request
+from durable_llm.client.openai_chat import ChatRequest, chat_chunk, chat_completion, chat_error, read_chat_request
 from durable_llm.client.stream import CallStream
 from durable_llm.client.stream_events import AttemptWithdrawn, Done, ReasoningDelta, TextDelta
+from durable_llm.contract.config import LLMConfig
 from durable_llm.contract.result import LLMResult
 from durable_llm.errors import DurableLLMError, InvalidRequestError
 
@@ -26,15 +28,22 @@ _http: Any = importlib.import_module(openai.DefaultAsyncHttpxClient.__mro__[1]._
 
 _BASE: Final = "http://durable-llm/v1"
 _PATH: Final = "/chat/completions"
+_EVENT_STREAM: Final = {"content-type": "text/event-stream"}
+_LAST_EVENT: Final = b"data: [DONE]\n\n"
 
 Call = Callable[..., Awaitable[LLMResult]]
 """Makes a call: `job.call`, `dispatcher.call`, or `durable_llm.workflow.call`."""
+
+BlockingCall = Callable[..., LLMResult]
+"""Makes a call and waits for it: `job.call` or `dispatcher.call` of `durable_llm.sync`."""
 
 Stream = Callable[..., CallStream]
 """Makes a call whose answer is read while it is written: `job.stream` or `dispatcher.stream`."""
 
 
-def durable_client(call: Call, config: ConfigLike | None = None, *, stream: Stream | None = None) -> openai.AsyncOpenAI:
+def durable_client(
+    call: Call | BlockingCall, config: ConfigLike | None = None, *, stream: Stream | None = None
+) -> openai.AsyncOpenAI:
     """A client whose chat completions are made by `call`.
 
     Args:
@@ -52,8 +61,22 @@ def durable_client(call: Call, config: ConfigLike | None = None, *, stream: Stre
     return client
 
 
+def blocking_client(call: Call | BlockingCall, config: ConfigLike | None = None) -> openai.OpenAI:
+    """The same for programs without asyncio: `call` is of `durable_llm.sync`. Streamed answers come in one piece.
+
+    With an asynchronous `call` its requests are refused.
+
+    Args:
+        call: Makes the calls.
+        config: The models to ask. None: the model that a request names.
+    """
+    transport = _BlockingTransport(call, None if config is None else to_config(config))
+    http_client = _http.Client(transport=transport, base_url=_BASE)
+    return openai.OpenAI(api_key="none", base_url=_BASE, http_client=http_client, max_retries=0)
+
+
 class _Transport(_http.AsyncBaseTransport):  # type: ignore[misc]  # its library is known at run time only
-    def __init__(self, call: Call, stream: Stream | None, config: Any) -> None:
+    def __init__(self, call: Call | BlockingCall, stream: Stream | None, config: LLMConfig | None) -> None:
         self._call = call
         self._stream = stream
         self._config = config
@@ -61,20 +84,53 @@ class _Transport(_http.AsyncBaseTransport):  # type: ignore[misc]  # its library
     async def handle_async_request(self, request: Any) -> Any:
         """Answer the client's request by a call."""
         try:
-            if not request.url.path.endswith(_PATH):
-                raise InvalidRequestError(f"only {_PATH} is a durable call, not {request.url.path}")
-            body = json.loads(await request.aread())
-            asked = read_chat_request(body)
-            arguments = (asked.chain(self._config or to_config(asked.model)), asked.messages)
+            body, asked, chain = _asked(request, await request.aread(), self._config)
+            if not inspect.iscoroutinefunction(self._call):
+                raise InvalidRequestError("call: expected an asynchronous one, such as job.call")
             if asked.stream and self._stream is not None:
-                events = self._stream(*arguments, **asked.options)
+                events = self._stream(chain, asked.messages, **asked.options)
                 return _streamed(_pieces(events, asked.model, wants_usage=_wants_usage(body)))
-            result = await self._call(*arguments, **asked.options)
+            result: Any = await cast("Call", self._call)(chain, asked.messages, **asked.options)
         except DurableLLMError as error:
             return _failure(error)
         if asked.stream:
-            return _streamed(_whole(result, wants_usage=_wants_usage(body)))
+            return _streamed(_each(_whole(result, wants_usage=_wants_usage(body))))
         return _http.Response(200, json=_completion(result))
+
+
+class _BlockingTransport(_http.BaseTransport):  # type: ignore[misc]  # as above
+    def __init__(self, call: Call | BlockingCall, config: LLMConfig | None) -> None:
+        self._call = call
+        self._config = config
+
+    def handle_request(self, request: Any) -> Any:
+        """Answer the client's request by a call."""
+        try:
+            body, asked, chain = _asked(request, request.read(), self._config)
+            if inspect.iscoroutinefunction(self._call):
+                raise InvalidRequestError(
+                    "call: an asynchronous one cannot be used here; pass that of durable_llm.sync"
+                )
+            result: Any = self._call(chain, asked.messages, **asked.options)
+        except DurableLLMError as error:
+            return _failure(error)
+        if not asked.stream:
+            return _http.Response(200, json=_completion(result))
+        events = [_event(chunk) for chunk in _whole(result, wants_usage=_wants_usage(body))]
+        return _http.Response(200, headers=_EVENT_STREAM, content=b"".join([*events, _LAST_EVENT]))
+
+
+def _asked(request: Any, content: bytes, config: LLMConfig | None) -> tuple[dict[str, Any], ChatRequest, LLMConfig]:
+    """The body of a request, what it asks, and of which models.
+
+    Raises:
+        InvalidRequestError: it is no chat completion, or it would be refused.
+    """
+    if not request.url.path.endswith(_PATH):
+        raise InvalidRequestError(f"only {_PATH} is a durable call, not {request.url.path}")
+    body = json.loads(content)
+    asked = read_chat_request(body)
+    return body, asked, asked.chain(config or to_config(asked.model))
 
 
 def _completion(result: LLMResult) -> dict[str, Any]:
@@ -89,7 +145,7 @@ def _wants_usage(body: dict[str, Any]) -> bool:
 
 def _streamed(chunks: AsyncIterator[dict[str, Any]]) -> Any:
     """Chunks as a response of server-sent events."""
-    return _http.Response(200, headers={"content-type": "text/event-stream"}, stream=_Events(chunks))
+    return _http.Response(200, headers=_EVENT_STREAM, stream=_Events(chunks))
 
 
 class _Events(_http.AsyncByteStream):  # type: ignore[misc]  # its library is known at run time only
@@ -98,8 +154,17 @@ class _Events(_http.AsyncByteStream):  # type: ignore[misc]  # its library is kn
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for chunk in self._chunks:
-            yield f"data: {json.dumps(chunk)}\n\n".encode()
-        yield b"data: [DONE]\n\n"
+            yield _event(chunk)
+        yield _LAST_EVENT
+
+
+def _event(chunk: dict[str, Any]) -> bytes:
+    return f"data: {json.dumps(chunk)}\n\n".encode()
+
+
+async def _each(chunks: Iterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+    for chunk in chunks:
+        yield chunk
 
 
 async def _pieces(events: CallStream, model: str, *, wants_usage: bool) -> AsyncIterator[dict[str, Any]]:
@@ -125,15 +190,14 @@ async def _pieces(events: CallStream, model: str, *, wants_usage: bool) -> Async
         yield chat_error(error)[1]
 
 
-async def _whole(result: LLMResult, *, wants_usage: bool) -> AsyncIterator[dict[str, Any]]:
+def _whole(result: LLMResult, *, wants_usage: bool) -> Iterator[dict[str, Any]]:
     """The chunks of an answer that is there."""
     completion = _completion(result)
     for choice in completion["choices"]:
         yield chat_chunk(
             completion, {"role": "assistant", "content": choice["message"]["content"]}, index=choice["index"]
         )
-    for chunk in _last_chunks(result, wants_usage=wants_usage):
-        yield chunk
+    yield from _last_chunks(result, wants_usage=wants_usage)
 
 
 def _last_chunks(result: LLMResult, *, wants_usage: bool) -> Iterator[dict[str, Any]]:

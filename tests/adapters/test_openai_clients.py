@@ -61,7 +61,12 @@ async def test_an_agent_runs_on_durable_calls(
     assert first["error"] == [503, "AllModelsExhaustedError"]
     assert first["spent"] == 5
     in_workflow = 2 if "workflow" in first else 0
+    without_asyncio = 3 if "sync" in first else 0
+    if without_asyncio:
+        assert "durable_llm.sync" in first["blocking"]
+        assert first["sync"][:2] == ["It says: sun in Oslo", '{"name": "Oslo"}']
+        assert "asynchronous" in first["sync"][2]
     assert first.get("workflow", "It says: sun in Oslo") == "It says: sun in Oslo"
-    assert len(asked) == 5 + in_workflow
+    assert len(asked) == 5 + in_workflow + without_asyncio
     assert more == in_workflow
     assert len([body for body in asked if body["model"] == "broken"]) == 1

@@ -19,6 +19,9 @@ from durable_llm import AllModelsExhaustedError, CallConflictError, Dispatcher
 from durable_llm import workflow as llm
 from durable_llm.contract.content import ContentReference
 from durable_llm.contract.request import Prompt
+from durable_llm.store import open_store
+from durable_llm.store.content import from_content, get_content
+from tests.support.encryption import client_with, keys
 from tests.support.scripted import ScriptedProvider, Step, answer, fresh_id, http_error, never
 from workers.plugin import DurableLLMPlugin, readable_converter
 from workers.settings import WorkerSettings
@@ -237,3 +240,24 @@ async def test_over_nexus_a_cancelled_workflow_cancels_its_call(server_env: Work
             while (await dispatcher.attach(call_id).status()).outcome == "running":
                 await asyncio.sleep(0.05)
             assert (await dispatcher.attach(call_id).status()).outcome == "cancelled"
+
+
+async def test_with_keys_the_store_holds_no_clear_text(
+    server_env: WorkflowEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stored prompt is encrypted as a prompt in the history is, and the attempt reads it."""
+    for name, value in keys("first").items():
+        monkeypatch.setenv(name, value)
+    store = open_store(tmp_path.as_uri())
+    provider, queue = ScriptedProvider([answer("2")]), f"test-{uuid.uuid4()}"
+    plugin = DurableLLMPlugin(WorkerSettings(store=tmp_path.as_uri()), attempts=provider)
+    client = await client_with(server_env, "first")
+    async with Worker(client, task_queue=queue, workflows=[Repeats], plugins=[plugin]):
+        assert await client.execute_workflow(Repeats.run, 50_000, id=fresh_id(), task_queue=queue) == "2"
+    [kept] = kept_in(tmp_path)
+    assert b"xxxx" not in kept.read_bytes()
+    [reference] = provider.prompts
+    assert isinstance(reference, ContentReference)
+    content = await get_content(store, reference)
+    prompt = await from_content(client.config()["data_converter"], content, Prompt)
+    assert prompt.messages[0]["content"] == "x" * 50_000

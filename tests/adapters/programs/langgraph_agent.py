@@ -12,7 +12,7 @@ from langgraph.prebuilt import create_react_agent
 from openai import APIStatusError
 from pydantic import BaseModel
 
-from durable_llm import Dispatcher, ModelSpec
+from durable_llm import Dispatcher, ModelSpec, sync
 from durable_llm.adapters.langchain import ChatDurable
 
 QUEUE = os.environ["DURABLE_LLM_TASK_QUEUE"]
@@ -48,9 +48,27 @@ async def main(job_id: str) -> dict[str, Any]:
             await ChatDurable(spec("openai/broken"), job.call).ainvoke("Hi.")
         except APIStatusError as error:
             seen["error"] = [error.status_code, error.body["type"]]
+        try:
+            await asyncio.to_thread(model.invoke, "Stream.")
+        except APIStatusError as error:
+            seen["blocking"] = error.body["message"]
         seen["spent"] = job.spent.calls
     return seen
 
 
+def without_asyncio(job_id: str) -> list[Any]:
+    """The same in a program without a loop."""
+    with sync.Dispatcher.connect(task_queue=QUEUE) as dispatcher, dispatcher.job(f"{job_id}-sync") as job:
+        model = ChatDurable(spec(), job.call)
+        state = create_react_agent(model, [weather]).invoke({"messages": [("user", "Weather in Oslo?")]})
+        pieces = [str(piece.content) for piece in model.stream("Which city?")]
+        try:
+            asyncio.run(model.ainvoke("Hi."))
+        except APIStatusError as error:
+            return [state["messages"][-1].content, "".join(pieces), error.body["message"], job.spent.calls]
+    return []
+
+
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(main(sys.argv[1]))))
+    found = asyncio.run(main(sys.argv[1]))
+    print(json.dumps({**found, "sync": without_asyncio(sys.argv[1])}))

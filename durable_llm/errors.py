@@ -50,7 +50,9 @@ class DurableLLMError(Exception):
     @property
     def retryable(self) -> bool:
         """Whether the same request may succeed at another time."""
-        return False
+        if isinstance(self, AllModelsExhaustedError):
+            return any(entry.category in _PASSING for entry in self.attempts)
+        return isinstance(self, _PASSING_ERRORS)
 
     def __init__(self, message: str, *, call_id: str | None = None, attempts: Sequence[Attempt] = ()) -> None:
         message = redact_literal_keys(message)  # it may quote a key that was pasted in the wrong place
@@ -82,19 +84,9 @@ class UnsupportedRequestError(DurableLLMError):
 class DispatcherUnavailableError(DurableLLMError):
     """Temporal did not answer, or lacks the namespace or our search attributes; the text names the address."""
 
-    @property
-    def retryable(self) -> bool:
-        """See base class."""
-        return True
-
 
 class ResultNotReadyError(DurableLLMError, TimeoutError):
     """The call did not end within the caller's `wait`; it continues."""
-
-    @property
-    def retryable(self) -> bool:
-        """See base class."""
-        return True
 
 
 class CallNotFoundError(DurableLLMError):
@@ -133,11 +125,6 @@ class AllModelsExhaustedError(_ProviderError):
     Attributes:
         last_error: The last attempt's failure in the provider's words ("429 rate_limit_exceeded: ...").
     """
-
-    @property
-    def retryable(self) -> bool:
-        """Whether a model failed for a reason that passes."""
-        return any(entry.category in _PASSING for entry in self.attempts)
 
 
 class RequestRejectedError(_ProviderError):
@@ -179,28 +166,19 @@ class BrokenValidatorError(DurableLLMError):
 class DeadlineExceededError(DurableLLMError):
     """The call's deadline passed before a model answered."""
 
-    @property
-    def retryable(self) -> bool:
-        """See base class."""
-        return True
-
 
 class CallCancelledError(DurableLLMError):
     """The call was cancelled."""
-
-    @property
-    def retryable(self) -> bool:
-        """See base class."""
-        return True
 
 
 class CallTerminatedError(DurableLLMError):
     """An operator or the Temporal server terminated the call."""
 
-    @property
-    def retryable(self) -> bool:
-        """See base class."""
-        return True
+
+_PASSING_ERRORS: Final = (
+    DispatcherUnavailableError, ResultNotReadyError, DeadlineExceededError, CallCancelledError, CallTerminatedError,
+)  # fmt: skip
+"""Errors that say nothing against the request itself."""
 
 
 @dataclass(frozen=True)

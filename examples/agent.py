@@ -18,15 +18,14 @@ MULTIPLY = {
     "description": "Multiply two numbers.",
     "parameters": {"type": "object", "properties": {"a": NUMBER, "b": NUMBER}, "required": ["a", "b"]},
 }
+TOOLS = [{"type": "function", "function": MULTIPLY}]
 
 
 async def main(job_id: str, task: str) -> None:
     """Let the model call the tool until it answers in words."""
     messages: list[dict[str, Any]] = [{"role": "user", "content": task}]
     async with Dispatcher.connect() as dispatcher, dispatcher.job(job_id) as job:
-        while (
-            answer := await job.call(MODEL, messages, tools=[{"type": "function", "function": MULTIPLY}])
-        ).tool_calls:
+        while (answer := await job.call(MODEL, messages, tools=TOOLS)).tool_calls:
             messages.append(answer.message())
             for call in answer.tool_calls:
                 factors = call.function.parsed_arguments()

@@ -25,6 +25,7 @@ MULTIPLY = {
     "description": "Multiply two numbers.",
     "parameters": {"type": "object", "properties": {"a": NUMBER, "b": NUMBER}, "required": ["a", "b"]},
 }
+TOOLS = [{"type": "function", "function": MULTIPLY}]
 
 
 @workflow.defn
@@ -35,8 +36,7 @@ class Agent:
     async def run(self, task: str) -> str | None:
         """Do the task."""
         messages: list[dict[str, Any]] = [{"role": "user", "content": task}]
-        tools = [{"type": "function", "function": MULTIPLY}]
-        while (answer := await llm.call(MODEL, messages, tools=tools)).tool_calls:
+        while (answer := await llm.call(MODEL, messages, tools=TOOLS)).tool_calls:
             messages.append(answer.message())
             for call in answer.tool_calls:
                 factors = call.function.parsed_arguments()

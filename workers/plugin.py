@@ -47,14 +47,19 @@ class DurableLLMPlugin(SimplePlugin):
 
     Args:
         settings: Settings of keys, addresses, heartbeats and plugins. None: from the DURABLE_LLM_* variables.
+        answers: False: workflows of this worker make calls, and other workers answer them.
         attempts: The activity; for tests. None: real attempts.
 
     Raises:
         InvalidRequestError: a setting cannot be used; names the variable. Some are only found when the worker is made.
     """
 
-    def __init__(self, settings: WorkerSettings | None = None, *, attempts: "ProviderAttempts | None" = None) -> None:
+    def __init__(
+        self, settings: WorkerSettings | None = None, *, answers: bool = True,
+        attempts: "ProviderAttempts | None" = None,
+    ) -> None:  # fmt: skip
         self._settings = settings or load_settings()
+        self._answers = answers
         self._attempts = attempts
         self._running = AsyncExitStack()
         super().__init__(
@@ -66,16 +71,16 @@ class DurableLLMPlugin(SimplePlugin):
                     timedelta(seconds=self._settings.heartbeat_timeout_s), has_store=bool(self._settings.store)
                 ),
             ],
-            workflows=[LLMCall],
+            workflows=[LLMCall] if answers else [],
             workflow_runner=_with_our_modules,
-            nexus_service_handlers=[NexusHandler()],
+            nexus_service_handlers=[NexusHandler()] if answers else [],
             workflow_failure_exception_types=[DurableLLMError],  # of a workflow that calls, and does not catch it
         )
 
     def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
         """See base class."""
-        if LLMCall in (config.get("workflows") or ()):  # the client has this plugin too
-            return config
+        if any(isinstance(each, HeartbeatTimeout) for each in config.get("interceptors") or ()):
+            return config  # the client has this plugin too
         # The base class does not change the client, and the SDK's default converter cannot read our messages.
         client = config["client"].config(active_config=True)
         client["data_converter"] = readable_converter(client["data_converter"])
@@ -84,13 +89,14 @@ class DurableLLMPlugin(SimplePlugin):
         if (store := store_of(self._settings)) is not None:
             client["data_converter"] = replace(converter, payload_codec=StoringCodec(store, converter.payload_codec))
         config["client"] = Client(**client)
-        attempts = self._attempts
-        if attempts is None:
-            attempts = build_attempts(self._settings, os.environ, converter)
-            self._running.push_async_callback(attempts.close)
-        config["activities"] = [*config.get("activities", ()), attempts.provider_attempt]
-        config["max_heartbeat_throttle_interval"] = self._settings.heartbeat_interval
-        config["default_heartbeat_throttle_interval"] = self._settings.heartbeat_interval
+        if self._answers:
+            attempts = self._attempts
+            if attempts is None:
+                attempts = build_attempts(self._settings, os.environ, converter)
+                self._running.push_async_callback(attempts.close)
+            config["activities"] = [*config.get("activities", ()), attempts.provider_attempt]
+            config["max_heartbeat_throttle_interval"] = self._settings.heartbeat_interval
+            config["default_heartbeat_throttle_interval"] = self._settings.heartbeat_interval
         config = super().configure_worker(config)
         for telemetry in self._running.enter_context(exporting()):
             config = telemetry.configure_worker(config)

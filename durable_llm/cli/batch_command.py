@@ -13,7 +13,7 @@ from durable_llm.cli.batch_lines import Answers, Line, answer_line, check_lines,
 from durable_llm.cli.call_options import NewCallOptions
 from durable_llm.cli.exits import CallInterruptedError, Exit
 from durable_llm.cli.model_options import ModelOptions
-from durable_llm.cli.output import Output, error_console, plain
+from durable_llm.cli.output import Output, error_console, plain, write_json
 from durable_llm.cli.temporal_options import QueueOptions, TemporalOptions
 from durable_llm.client.checks import is_label
 from durable_llm.client.dispatcher import Dispatcher
@@ -77,9 +77,10 @@ async def _batch(
             raise CallInterruptedError(text, call_id=run.id) from None
         finally:
             answers.close()
-    counts = {"requests": len(ids), "answered": answers.answered, "failed": answers.failed}
-    output.give({"id": run.id, **counts, "retryable": answers.retryable}, "")
-    if not output.as_json:
+    if output.as_json:
+        counts = {"requests": len(ids), "answered": answers.answered, "failed": answers.failed}
+        write_json({"id": run.id, **counts, "retryable": answers.retryable})
+    else:
         error_console().print(plain(_summary(run.id, answers)))
     if not answers.failed:
         return Exit.OK

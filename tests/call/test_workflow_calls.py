@@ -2,20 +2,23 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from pydantic import BaseModel
 from temporalio import workflow
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError, CancelledError
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Replayer, Worker
 
-from durable_llm import AllModelsExhaustedError, CallConflictError, Dispatcher
+from durable_llm import AllModelsExhaustedError, CallConflictError, Dispatcher, data_converter
 from durable_llm import workflow as llm
 from durable_llm.contract.content import ContentReference
 from durable_llm.contract.request import Prompt
@@ -261,3 +264,49 @@ async def test_with_keys_the_store_holds_no_clear_text(
     content = await get_content(store, reference)
     prompt = await from_content(client.config()["data_converter"], content, Prompt)
     assert prompt.messages[0]["content"] == "x" * 50_000
+
+
+async def test_another_namespace_calls_over_nexus(server_env: WorkflowEnvironment) -> None:
+    """A workflow there gets its answer from the workers here, and knows nothing of their queue."""
+    other = f"other-{uuid.uuid4()}"
+    await server_env.client.workflow_service.register_namespace(
+        RegisterNamespaceRequest(namespace=other, workflow_execution_retention_period=Duration(seconds=86_400))
+    )
+    address = server_env.client.service_client.config.target_host
+    theirs = await Client.connect(address, namespace=other, data_converter=data_converter())
+    async with agents(server_env, answer("from here")) as ours:
+        endpoint, queue = f"llm-{uuid.uuid4()}", f"theirs-{uuid.uuid4()}"
+        await server_env.create_nexus_endpoint(endpoint, ours.queue)
+        call = {"prompt": "Hi.", "endpoint": endpoint, "call_id": (call_id := fresh_id())}
+        plugin = DurableLLMPlugin(WorkerSettings(), answers=False)
+        async with Worker(theirs, task_queue=queue, workflows=[Asks], plugins=[plugin]):
+            found = await _once_known(
+                lambda: theirs.execute_workflow(Asks.run, [call], id=fresh_id(), task_queue=queue)
+            )  # fmt: skip
+        assert found == ["from here"]
+        async with Dispatcher(ours.client, task_queue=ours.queue) as dispatcher:
+            assert (await dispatcher.attach(call_id).result()).text == "from here"
+
+
+async def _once_known(start: Callable[[], Awaitable[list[str | None]]]) -> list[str | None]:
+    """The workflow's result; a server needs a moment until all of it knows a new namespace."""
+    while True:
+        try:
+            return await start()
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+        await asyncio.sleep(0.1)
+
+
+async def test_a_worker_may_only_call(server_env: WorkflowEnvironment) -> None:
+    """Then others answer on their own queue, and it needs neither keys nor litellm."""
+    plugin, queue = DurableLLMPlugin(WorkerSettings(), answers=False), f"callers-{uuid.uuid4()}"
+    async with (
+        agents(server_env, answer("2")) as answering,
+        Worker(server_env.client, task_queue=queue, workflows=[Asks], plugins=[plugin]) as calling,
+    ):
+        call = {"prompt": "Hi.", "task_queue": answering.queue}
+        found = await server_env.client.execute_workflow(Asks.run, [call], id=fresh_id(), task_queue=queue)
+        assert not calling.config()["activities"]
+    assert found == ["2"]

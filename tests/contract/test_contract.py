@@ -15,6 +15,10 @@ from durable_llm.contract.ledger import ENTRY_BYTES, bounded, bounded_entries, c
 from workflows.policy.versions import CURRENT, VERSIONS
 
 
+def failed(category: str) -> Attempt:
+    return Attempt(number=1, model="m", spec_index=0, try_number=1, category=category)
+
+
 @pytest.mark.parametrize("letter", ["x", "é", "漢", "🙂", '"', "\\", "\n", "\x01"])
 def test_a_ledger_entry_is_at_most_one_kilobyte(letter: str) -> None:
     """An entry's JSON stays bounded and readable whatever the provider writes."""
@@ -115,3 +119,24 @@ def test_a_fingerprint_tells_how_a_model_is_asked() -> None:
 
     assert models(responses_api=False, background=False) == models()
     assert len({models(), models(responses_api=True), models(responses_api=True, background=True)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "retryable"),
+    [
+        (errors_module.InvalidRequestError("x"), False),
+        (errors_module.RequestRejectedError("x"), False),
+        (errors_module.CallConflictError("x"), False),
+        (errors_module.DispatcherUnavailableError("x"), True),
+        (errors_module.ResultNotReadyError("x"), True),
+        (errors_module.DeadlineExceededError("x"), True),
+        (errors_module.CallCancelledError("x"), True),
+        (errors_module.CallTerminatedError("x"), True),
+        (errors_module.AllModelsExhaustedError("x", attempts=[failed("auth"), failed("overloaded")]), True),
+        (errors_module.AllModelsExhaustedError("x", attempts=[failed("auth"), failed("not_found")]), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_error_tells_whether_the_same_may_succeed_later(error: DurableLLMError, retryable: bool) -> None:
+    """What is wrong with the request stays wrong; a busy provider, a deadline and a cancellation pass."""
+    assert error.retryable is retryable

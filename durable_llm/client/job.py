@@ -166,8 +166,8 @@ class Job:
     @property
     def spent(self) -> Spending:
         """What the calls whose ends this run has seen have used, whichever run has paid for them."""
-        own = (spent for call_id, spent in self._run.spent.items() if call_id.startswith(f"{self.name}/"))
-        return sum(own, Spending())
+        spent = list(self._run.spent.items())  # a copy: another thread may read while calls end
+        return sum((used for call_id, used in spent if call_id.startswith(f"{self.name}/")), Spending())
 
     async def report(self) -> Report:
         """All calls of the job, those of earlier runs too, and what they have used.

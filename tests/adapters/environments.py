@@ -7,7 +7,10 @@ from typing import Any
 
 from durable_llm import Dispatcher
 from tests.support import ROOT
-from tests.support.processes import START_S, start
+from tests.support.processes import start
+
+PROGRAM_S = 300
+"""Seconds that a program gets: these libraries take long to import on a busy machine."""
 
 
 def python_of(adapter: str) -> Path:
@@ -27,7 +30,7 @@ async def printed(
         TEMPORAL_ADDRESS=client.service_client.config.target_host, DURABLE_LLM_TASK_QUEUE=dispatcher._task_queue,
         DURABLE_LLM_STREAMS=streams, API_BASE=api_base, OPENAI_API_KEY="none", LITELLM_LOCAL_MODEL_COST_MAP="True",
     )  # fmt: skip
-    async with asyncio.timeout(START_S):
+    async with asyncio.timeout(PROGRAM_S):
         out, err = await process.communicate()
     assert process.returncode == 0, err.decode()
     return json.loads(out.splitlines()[-1])

@@ -11,6 +11,8 @@ from tests.support.scripted import fresh_id
 from tests.support.wire import playing
 from tests.support.workers import working
 
+pytestmark = pytest.mark.timeout(900)  # two programs, each of which may take PROGRAM_S
+
 STEPS = [
     ("cast_float", {"x": "1.5"}), ("cast_int", {"x": 1.5}), ("cast_float", {"x": "2.5"}), ("cast_int", {"x": 2.5}),
     ("print_story", {"story": "It was a dark night."}),

@@ -13,6 +13,8 @@ from tests.support.scripted import fresh_id
 from tests.support.wire import playing
 from tests.support.workers import working
 
+pytestmark = pytest.mark.timeout(900)  # two programs, each of which may take PROGRAM_S
+
 SERVED = "gpt-4o-mini-2024-07-18"
 
 

@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from pydantic import BaseModel
 from temporalio import workflow
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import Client, WorkflowFailureError, WorkflowHistory
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
@@ -24,6 +24,7 @@ from durable_llm.contract.content import ContentReference
 from durable_llm.contract.request import Prompt
 from durable_llm.store import open_store
 from durable_llm.store.content import from_content, get_content
+from tests.support.callers import RECORDED, Caller
 from tests.support.encryption import client_with, keys
 from tests.support.scripted import ScriptedProvider, Step, answer, fresh_id, http_error, never
 from workers.plugin import DurableLLMPlugin, readable_converter
@@ -310,3 +311,14 @@ async def test_a_worker_may_only_call(server_env: WorkflowEnvironment) -> None:
         found = await server_env.client.execute_workflow(Asks.run, [call], id=fresh_id(), task_queue=queue)
         assert not calling.config()["activities"]
     assert found == ["2"]
+
+
+@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("has_store", [True, False], ids=["here a store", "here none"])
+async def test_a_recorded_caller_replays(name: str, tmp_path: Path, has_store: bool) -> None:
+    """An upgrade breaks no workflow that calls, whether the worker that continues it has a store or not."""
+    history = WorkflowHistory.from_json(f"caller-{name}", RECORDED[name].read_text())
+    plugin = DurableLLMPlugin(WorkerSettings(store=tmp_path.as_uri() if has_store else ""), answers=False)
+    replayer = Replayer(workflows=[Caller], plugins=[plugin], data_converter=readable_converter(None))
+    await replayer.replay_workflow(history)
+    assert not kept_in(tmp_path)

@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from asyncio.subprocess import PIPE, Process
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -96,6 +97,13 @@ def worker(name: str, status: int, ends: Ending = by_itself, env: Mapping[str, s
 
 
 NOWHERE: Final = {"TEMPORAL_ADDRESS": "127.0.0.1:1"}
+REQUEST: Final = {"custom_id": "a", "body": {"model": MODEL, "messages": [{"role": "user", "content": QUESTION}]}}
+BATCH: Final = (
+    "batch", "{directory}/requests.jsonl", "-o", "{directory}/answers.jsonl", "--api-base", "http://127.0.0.1:1",
+    "--max-retries", "0", "--policy", "patience=1ms",
+)  # fmt: skip
+"""Its one request fails, because nothing listens there."""
+
 NOBODY: Final = ("--task-queue", NOBODYS_QUEUE, "--progress")
 
 COMMAND_LINE: Final = (
@@ -110,6 +118,7 @@ COMMAND_LINE: Final = (
     cli("no such call", Exit.NOT_FOUND, "show", "exits-none"),
     cli("an id that is taken", Exit.CONFLICT, "submit", "-m", MODEL, "--id", ANSWERED, "Name another."),
     cli("no answer yet", Exit.NOT_READY, "result", WAITING, "--wait", "100ms"),
+    cli("a batch to ask again", Exit.RETRYABLE, *BATCH),
     cli("Ctrl-C", Exit.INTERRUPTED, "call", "-m", MODEL, *NOBODY, "Hi", ends=told(signal.SIGINT, "stderr")),
     cli("SIGTERM", Exit.INTERRUPTED, "result", WAITING, "--progress", ends=told(signal.SIGTERM, "stderr")),
     cli("a reader that has gone", Exit.READER_GONE, "show", ANSWERED, ends=reader_gone),
@@ -166,7 +175,17 @@ async def run_all(programs: Sequence[Program], provider: str, env: Mapping[str, 
 
 
 async def _run(program: Program, provider: str, env: Mapping[str, str]) -> Ended:
-    command = [part.replace("{provider}", provider) for part in program.command]
+    with tempfile.TemporaryDirectory() as directory:
+        _write_requests(directory)
+        command = [part.replace("{provider}", provider).replace("{directory}", directory) for part in program.command]
+        return await _run_there(program, command, env)
+
+
+def _write_requests(directory: str) -> None:
+    Path(directory, "requests.jsonl").write_text(json.dumps(REQUEST))
+
+
+async def _run_there(program: Program, command: Sequence[str], env: Mapping[str, str]) -> Ended:
     process = await asyncio.create_subprocess_exec(
         sys.executable, *command, env={**env, **program.env}, stdout=PIPE, stderr=PIPE
     )

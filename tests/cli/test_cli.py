@@ -16,7 +16,7 @@ from tests.support import ROOT
 from tests.support.cli import MODEL, ended, run, server, start
 
 COMMANDS = [
-    *("call", "submit", "embed", "result", "show", "list", "cancel", "setup", "version"),
+    *("call", "submit", "embed", "batch", "result", "show", "list", "cancel", "job", "cost", "setup", "version"),
     *("worker", "dev", "codec-server", "sweep-store", "replay", "reclassify"),
 ]
 

@@ -137,7 +137,7 @@ def test_nothing_is_missing(name: str) -> None:
     """Every public name of the asynchronous side is there; those that are internal to it are named here."""
     ours, theirs = getattr(sync, name), getattr(durable_llm, name)
     public = {each for each in dir(theirs) if not each.startswith("_")}
-    assert public - set(dir(ours)) == {"Dispatcher": {"start"}, "CallHandle": {"streamed"}}.get(name, set())
+    assert public - set(dir(ours)) == {"Dispatcher": {"prepare", "start"}, "CallHandle": {"streamed"}}.get(name, set())
 
 
 async def script(stage: Stage, text: str) -> Ended:

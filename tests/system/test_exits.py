@@ -15,7 +15,7 @@ def test_each_exit_code_of_the_command_line_is_run() -> None:
 @pytest.mark.timeout(300)
 async def test_a_program_leaves_with_the_status_that_it_means(server_env: WorkflowEnvironment) -> None:
     """Whatever a program did and however it was told to stop, its status says so, and no interpreter crashes."""
-    few = {Exit.OK, Exit.FAILED, Exit.INTERRUPTED, Exit.READER_GONE}
+    few = {Exit.OK, Exit.FAILED, Exit.RETRYABLE, Exit.INTERRUPTED, Exit.READER_GONE}
     one_each = {program.status: program for program in COMMAND_LINE if program.status in few}
     async with stage(server_env.client.service_client.config.target_host, "exits") as (provider, env):
         ended = await run_all([*one_each.values(), *LEAVING, WORKING[-1]], provider, env)

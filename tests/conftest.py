@@ -87,7 +87,9 @@ async def server_env() -> AsyncIterator[WorkflowEnvironment]:
 def workflow_runner() -> WorkflowRunner:
     """Sandboxed where DURABLE_LLM_TEST_SANDBOX says so; the default is what workers do."""
     if os.environ.get("DURABLE_LLM_TEST_SANDBOX"):
-        return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules("durable_llm"))
+        return SandboxedWorkflowRunner(
+            restrictions=SandboxRestrictions.default.with_passthrough_modules("durable_llm", "litellm")
+        )
     return UnsandboxedWorkflowRunner()
 
 

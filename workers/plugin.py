@@ -141,9 +141,13 @@ def readable_converter(given: DataConverter | None) -> DataConverter:
 
 
 def _with_our_modules(runner: WorkflowRunner | None) -> WorkflowRunner:
-    """The worker's runner. Its sandbox does not import our contract again for each call."""
+    """The worker's runner. Its sandbox does not import our contract again for each call.
+
+    Nor litellm: that has put a filter on every logger, which imports parts of it for each record. In a sandbox the
+    import is refused, so a workflow that logs would be stuck.
+    """
     if isinstance(runner, SandboxedWorkflowRunner):
-        return replace(runner, restrictions=runner.restrictions.with_passthrough_modules("durable_llm"))
+        return replace(runner, restrictions=runner.restrictions.with_passthrough_modules("durable_llm", "litellm"))
     return runner or UnsandboxedWorkflowRunner()
 
 

@@ -1,6 +1,7 @@
 """Calls from inside a workflow: as a child, or over a Nexus endpoint."""
 
 import asyncio
+import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -322,3 +323,26 @@ async def test_a_recorded_caller_replays(name: str, tmp_path: Path, has_store: b
     replayer = Replayer(workflows=[Caller], plugins=[plugin], data_converter=readable_converter(None))
     await replayer.replay_workflow(history)
     assert not kept_in(tmp_path)
+
+
+@workflow.defn(name="Logs")
+class Logs:
+    """Writes to loggers, as a user's workflow and its libraries do."""
+
+    @workflow.run
+    async def run(self) -> str:
+        workflow.logger.warning("from the workflow")
+        logging.getLogger("asyncio").error("from asyncio")
+        return "logged"
+
+
+async def test_a_sandboxed_workflow_logs_beside_litellm(server_env: WorkflowEnvironment) -> None:
+    """Litellm filters every log record, and imports parts of itself for that: also inside a workflow."""
+    from activities.litellm_setup import litellm
+
+    assert litellm
+    plugin, queue = DurableLLMPlugin(WorkerSettings(), answers=False), f"logs-{uuid.uuid4()}"
+    async with Worker(server_env.client, task_queue=queue, workflows=[Logs], plugins=[plugin]):
+        async with asyncio.timeout(60):
+            ended = await server_env.client.execute_workflow(Logs.run, id=fresh_id(), task_queue=queue)
+    assert ended == "logged"

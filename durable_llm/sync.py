@@ -85,6 +85,11 @@ class CallHandle(_Delegate[async_handle.CallHandle]):
         """The call's id, with which any process can attach to it."""
         return self._inner.call_id
 
+    @property
+    def attached(self) -> bool:
+        """Whether the call was there before this handle."""
+        return self._inner.attached
+
     result = _blocking(async_handle.CallHandle.result)
     attempts = _blocking(async_handle.CallHandle.attempts)
     status = _blocking(async_handle.CallHandle.status)

@@ -28,7 +28,7 @@ from lmi.llms import default_tool_parser, extract_top_logprobs, sum_logprobs
 from pydantic import ValidationError
 
 from durable_llm.client.job import Job
-from durable_llm.client.openai_chat import chat_completion
+from durable_llm.client.openai_chat import completion_of
 from durable_llm.contract.config import LLMConfig, ModelSpec
 from durable_llm.contract.result import LLMResult
 from durable_llm.errors import AllModelsExhaustedError, InvalidRequestError, describe_validation_error
@@ -109,7 +109,7 @@ class LiteLLMModel(lmi.LiteLLMModel):  # type: ignore[misc]  # lmi is not there 
             result = await job.call(_chain(specs, sent, has_tools=has_tools), transcript, **options)
         except AllModelsExhaustedError as error:
             raise TheirExhaustedError(error) from error
-        completion = litellm.ModelResponse(**chat_completion(result, completion_id=result.response_id or "", created=0))
+        completion = litellm.ModelResponse(**completion_of(result, result.response_id or ""))
         if GLOBAL_COST_TRACKER.enabled.get():
             await GLOBAL_COST_TRACKER.record(completion)
         return result, completion

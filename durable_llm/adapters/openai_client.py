@@ -16,9 +16,9 @@ from typing import Any, Final, cast
 import openai
 
 from durable_llm.client.new_call import ConfigLike, to_config
-from durable_llm.client.openai_chat import ChatRequest, chat_chunk, chat_completion, chat_error, read_chat_request
+from durable_llm.client.openai_chat import ChatRequest, chat_error, completion_of, read_chat_request
+from durable_llm.client.openai_stream import LAST_EVENT, event, live_chunks, whole_chunks
 from durable_llm.client.stream import CallStream
-from durable_llm.client.stream_events import AttemptWithdrawn, Done, ReasoningDelta, TextDelta
 from durable_llm.contract.config import LLMConfig
 from durable_llm.contract.result import LLMResult
 from durable_llm.errors import DurableLLMError, InvalidRequestError
@@ -29,7 +29,8 @@ _http: Any = importlib.import_module(openai.DefaultAsyncHttpxClient.__mro__[1]._
 _BASE: Final = "http://durable-llm/v1"
 _PATH: Final = "/chat/completions"
 _EVENT_STREAM: Final = {"content-type": "text/event-stream"}
-_LAST_EVENT: Final = b"data: [DONE]\n\n"
+_ID: Final = "chatcmpl-durable"
+"""The id of a completion whose provider gives none."""
 
 Call = Callable[..., Awaitable[LLMResult]]
 """Makes a call: `job.call`, `dispatcher.call`, or `durable_llm.workflow.call`."""
@@ -84,18 +85,18 @@ class _Transport(_http.AsyncBaseTransport):  # type: ignore[misc]  # its library
     async def handle_async_request(self, request: Any) -> Any:
         """Answer the client's request by a call."""
         try:
-            body, asked, chain = _asked(request, await request.aread(), self._config)
+            asked, chain = _asked(request, await request.aread(), self._config)
             if not inspect.iscoroutinefunction(self._call):
                 raise InvalidRequestError("call: expected an asynchronous one, such as job.call")
             if asked.stream and self._stream is not None:
                 events = self._stream(chain, asked.messages, **asked.options)
-                return _streamed(_pieces(events, asked.model, wants_usage=_wants_usage(body)))
+                return _streamed(live_chunks(events, asked, _ID))
             result: Any = await cast("Call", self._call)(chain, asked.messages, **asked.options)
         except DurableLLMError as error:
             return _failure(error)
         if asked.stream:
-            return _streamed(_each(_whole(result, wants_usage=_wants_usage(body))))
-        return _http.Response(200, json=_completion(result))
+            return _streamed(_each(whole_chunks(result, asked, _ID)))
+        return _http.Response(200, json=completion_of(result, result.response_id or _ID))
 
 
 class _BlockingTransport(_http.BaseTransport):  # type: ignore[misc]  # as above
@@ -106,7 +107,7 @@ class _BlockingTransport(_http.BaseTransport):  # type: ignore[misc]  # as above
     def handle_request(self, request: Any) -> Any:
         """Answer the client's request by a call."""
         try:
-            body, asked, chain = _asked(request, request.read(), self._config)
+            asked, chain = _asked(request, request.read(), self._config)
             if inspect.iscoroutinefunction(self._call):
                 raise InvalidRequestError(
                     "call: an asynchronous one cannot be used here; pass that of durable_llm.sync"
@@ -115,32 +116,21 @@ class _BlockingTransport(_http.BaseTransport):  # type: ignore[misc]  # as above
         except DurableLLMError as error:
             return _failure(error)
         if not asked.stream:
-            return _http.Response(200, json=_completion(result))
-        events = [_event(chunk) for chunk in _whole(result, wants_usage=_wants_usage(body))]
-        return _http.Response(200, headers=_EVENT_STREAM, content=b"".join([*events, _LAST_EVENT]))
+            return _http.Response(200, json=completion_of(result, result.response_id or _ID))
+        events = [event(chunk) for chunk in whole_chunks(result, asked, _ID)]
+        return _http.Response(200, headers=_EVENT_STREAM, content=b"".join([*events, LAST_EVENT]))
 
 
-def _asked(request: Any, content: bytes, config: LLMConfig | None) -> tuple[dict[str, Any], ChatRequest, LLMConfig]:
-    """The body of a request, what it asks, and of which models.
+def _asked(request: Any, content: bytes, config: LLMConfig | None) -> tuple[ChatRequest, LLMConfig]:
+    """What a request asks, and of which models.
 
     Raises:
         InvalidRequestError: it is no chat completion, or it would be refused.
     """
     if not request.url.path.endswith(_PATH):
         raise InvalidRequestError(f"only {_PATH} is a durable call, not {request.url.path}")
-    body = json.loads(content)
-    asked = read_chat_request(body)
-    return body, asked, asked.chain(config or to_config(asked.model))
-
-
-def _completion(result: LLMResult) -> dict[str, Any]:
-    last = result.attempts[-1] if result.attempts else None
-    created = int(last.started_at.timestamp()) if last and last.started_at else 0
-    return chat_completion(result, completion_id=result.response_id or "chatcmpl-durable", created=created)
-
-
-def _wants_usage(body: dict[str, Any]) -> bool:
-    return bool((body.get("stream_options") or {}).get("include_usage"))
+    asked = read_chat_request(json.loads(content))
+    return asked, asked.chain(config or to_config(asked.model))
 
 
 def _streamed(chunks: AsyncIterator[dict[str, Any]]) -> Any:
@@ -154,61 +144,13 @@ class _Events(_http.AsyncByteStream):  # type: ignore[misc]  # its library is kn
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for chunk in self._chunks:
-            yield _event(chunk)
-        yield _LAST_EVENT
-
-
-def _event(chunk: dict[str, Any]) -> bytes:
-    return f"data: {json.dumps(chunk)}\n\n".encode()
+            yield event(chunk)
+        yield LAST_EVENT
 
 
 async def _each(chunks: Iterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
     for chunk in chunks:
         yield chunk
-
-
-async def _pieces(events: CallStream, model: str, *, wants_usage: bool) -> AsyncIterator[dict[str, Any]]:
-    """The chunks of a call whose answer is written meanwhile."""
-    begun = {"id": "chatcmpl-durable", "created": 0, "model": model}
-    shown = False
-    try:
-        async for event in events:
-            match event:
-                case TextDelta():
-                    shown = True
-                    yield chat_chunk(begun, {"role": "assistant", "content": event.text})
-                case ReasoningDelta():
-                    yield chat_chunk(begun, {"role": "assistant", "reasoning_content": event.text})
-                case AttemptWithdrawn() if shown:
-                    text = f"the text so far is withdrawn ({event.reason}); the call goes on, ask for it again"
-                    yield {"error": {"message": text, "type": type(event).__name__, "code": None}}
-                    return
-                case Done():
-                    for chunk in _last_chunks(event.result, wants_usage=wants_usage):
-                        yield chunk
-    except DurableLLMError as error:
-        yield chat_error(error)[1]
-
-
-def _whole(result: LLMResult, *, wants_usage: bool) -> Iterator[dict[str, Any]]:
-    """The chunks of an answer that is there."""
-    completion = _completion(result)
-    for choice in completion["choices"]:
-        yield chat_chunk(
-            completion, {"role": "assistant", "content": choice["message"]["content"]}, index=choice["index"]
-        )
-    yield from _last_chunks(result, wants_usage=wants_usage)
-
-
-def _last_chunks(result: LLMResult, *, wants_usage: bool) -> Iterator[dict[str, Any]]:
-    """Tool calls, why each choice ends, and the usage where it is wanted."""
-    completion = _completion(result)
-    for choice in completion["choices"]:
-        calls = [{"index": place, **call} for place, call in enumerate(choice["message"].get("tool_calls", ()))]
-        delta = {"tool_calls": calls} if calls else {}
-        yield chat_chunk(completion, delta, index=choice["index"], finish_reason=choice["finish_reason"])
-    if wants_usage:
-        yield {**chat_chunk(completion, {}), "choices": [], "usage": completion["usage"]}
 
 
 def _failure(error: DurableLLMError) -> Any:

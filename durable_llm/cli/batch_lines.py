@@ -5,13 +5,12 @@ and what is missing is asked under the same ids. See https://platform.openai.com
 """
 
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from durable_llm.client.openai_chat import ChatRequest, chat_completion, read_chat_request
+from durable_llm.client.openai_chat import ChatRequest, completion_of, read_chat_request
 from durable_llm.contract.result import LLMResult
 from durable_llm.errors import DurableLLMError, InvalidRequestError
 
@@ -97,7 +96,7 @@ def check_lines(path: Path, call_id_of: Callable[[Line], str]) -> dict[str, str]
 
 def answer_line(call_id: str, custom_id: str, result: LLMResult) -> dict[str, Any]:
     """The line of an answered request."""
-    body = chat_completion(result, completion_id=call_id, created=int(time.time()))
+    body = completion_of(result, call_id)
     request_id = result.attempts[-1].request_id if result.attempts else None
     response = {"status_code": 200, "request_id": request_id or call_id, "body": body}
     return {"id": call_id, "custom_id": custom_id, "response": response, "error": None}

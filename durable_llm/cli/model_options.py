@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from durable_llm.cli.parse import duration, json_or_text, pairs, read_config
 from durable_llm.client.new_call import to_config
+from durable_llm.contract.chains import read_chains
 from durable_llm.contract.config import LLMConfig, ModelSpec
 from durable_llm.errors import InvalidRequestError, describe_validation_error
 
@@ -23,8 +24,8 @@ class ModelOptions:
     model: Annotated[
         list[str] | None,
         typer.Option(
-            "--model", "-m", help="Model, as 'openai/gpt-4o-mini'; repeat it for a chain.", metavar="NAME",
-            rich_help_panel=_PANEL,
+            "--model", "-m", help="Model, as 'openai/gpt-4o-mini', or a named chain; repeat it for a chain.",
+            metavar="NAME", rich_help_panel=_PANEL,
         ),
     ] = None  # fmt: skip
     config: Annotated[
@@ -81,7 +82,7 @@ class ModelOptions:
             raise InvalidRequestError("name the models either with -m (repeat it for a chain) or with -c FILE")
         if self.config is not None:
             return to_config(read_config("--config", self.config)).models
-        return [ModelSpec(name=name) for name in self.model or ()]
+        return [spec for name in self.model or () for spec in _named(name)]
 
     def _overrides(self) -> dict[str, Any]:
         timeout = duration("--timeout", self.timeout).total_seconds() if self.timeout is not None else None
@@ -92,6 +93,16 @@ class ModelOptions:
 
     def _parameters(self) -> dict[str, Any]:
         return {name: json_or_text(value) for name, value in pairs("--param", self.param).items()}
+
+
+def _named(name: str) -> list[ModelSpec]:
+    """The chain of this name in the operator's file, or else the model of this name."""
+    try:
+        return LLMConfig.named(name).models if name in read_chains() else [ModelSpec(name=name)]
+    except ValidationError:
+        raise
+    except ValueError as error:
+        raise InvalidRequestError(str(error)) from None
 
 
 def _overridden(spec: ModelSpec, fields: Mapping[str, Any], parameters: Mapping[str, Any]) -> ModelSpec:

@@ -17,13 +17,15 @@ from temporalio.client import Client
 
 from durable_llm import __version__
 from durable_llm.cli.output import Output
-from durable_llm.cli.temporal_options import TemporalOptions
+from durable_llm.cli.temporal_options import QueueOptions, TemporalOptions
 from durable_llm.client.connection import Rpcs
+from durable_llm.client.tokens import new_token
 from durable_llm.contract import search_attributes
 from durable_llm.errors import InvalidRequestError
 from durable_llm.rooms import room
 
 _WORKER: Final = ("litellm", "pydantic_settings")
+_SERVE: Final = ("pydantic_settings", "starlette", "uvicorn")
 _CODEC: Final = ("cryptography", "pydantic_settings", "starlette", "uvicorn")
 
 _Paths = Annotated[
@@ -101,6 +103,26 @@ def codec_server() -> Coroutine[Any, Any, None]:
     _require("the codec server", "codec", _CODEC)
     run: Callable[..., Coroutine[Any, Any, None]] = room("workers.codec.server").run_codec_server
     return run(_say)
+
+
+def serve(queue: QueueOptions, temporal: TemporalOptions) -> Coroutine[Any, Any, None]:
+    """Serve OpenAI's API until SIGTERM or Ctrl-C. Its settings are DURABLE_LLM_FRONT_* variables."""
+    _require("the front", "serve", _SERVE)
+    run: Callable[..., Coroutine[Any, Any, None]] = room("workers.front.server").run_front
+    return run(queue.dispatcher(temporal), _say)
+
+
+def token(
+    tenant: Annotated[str, typer.Argument(metavar="TENANT", help="Whose calls the token makes.")],
+    file: Annotated[Path, typer.Option(help="File of tokens; it gets the token's hash.")],
+    output: Output,
+    chain: Annotated[
+        list[str] | None, typer.Option(help="Chain that the token may use; repeat it. Without: all.", metavar="NAME")
+    ] = None,
+) -> None:
+    """Make a token for the front, print it once, and add its hash to a file."""
+    made = new_token(file, tenant, chain or ())
+    output.give({"token": made, "tenant": tenant}, made)
 
 
 def sweep_store(

@@ -300,12 +300,12 @@ class Calls:
             rerun=options.get("if_failed") == "rerun",
             attach_anyway=options.get("if_different") == "attach",
         )
-        await self._rpcs.run(
+        started = await self._rpcs.run(
             until_answered(start), call_id=call.call_id, wait=wait, unanswered=lambda: submission.unanswered
         )
         response_format = options.get("response_format")
         response_type = response_format if isinstance(response_format, type) else None
-        return self._handle(call.call_id, response_type, on_end)
+        return self._handle(call.call_id, response_type, on_end, attached=not started)
 
     def prepare(self, chain: LLMConfig, prompt: Prompt, options: CallOptions, call_id: "str | Namer | None") -> NewCall:
         """A checked call that `start` would submit.
@@ -414,9 +414,12 @@ class Calls:
         return self._handle(check_call_id(call_id), response_type)
 
     def _handle(
-        self, call_id: str, response_type: type[BaseModel] | None, also_tell: OnEnd | None = None
-    ) -> CallHandle:
-        return CallHandle(
+        self, call_id: str, response_type: type[BaseModel] | None, also_tell: OnEnd | None = None, *,
+        attached: bool = True,
+    ) -> CallHandle:  # fmt: skip
+        handle = CallHandle(
             self._client, self._rpcs, call_id, polls=self._polls, watch=self._watch, streams=self._streams,
             response_type=response_type, on_end=[tell for tell in (self._on_end, also_tell) if tell is not None],
         )  # fmt: skip
+        handle.attached = attached
+        return handle

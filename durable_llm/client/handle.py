@@ -70,6 +70,8 @@ class CallHandle:
 
     Attributes:
         call_id: The call's id, with which any process can attach to it.
+        attached: Whether the call was there before this handle. A submission that got no answer and was sent again
+            finds its own call, and counts as attached.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class CallHandle:
         on_end: Sequence[OnEnd] = (),
     ) -> None:
         self.call_id = call_id
+        self.attached = True
         self._client = client
         self._rpcs = rpcs
         self._response_type = response_type

@@ -44,6 +44,7 @@ class ChatRequest:
         options: Options of `submit`.
         parameters: Parameters of the model, for a spec's `extra_params`.
         stream: Whether the answer is wanted while it is written.
+        wants_usage: Whether a stream ends with a piece for the usage.
     """
 
     model: str
@@ -51,6 +52,7 @@ class ChatRequest:
     options: CallOptions
     parameters: dict[str, Any]
     stream: bool
+    wants_usage: bool
 
     def chain(self, models: LLMConfig) -> LLMConfig:
         """`models`, asked with the parameters of the body.
@@ -81,7 +83,12 @@ def read_chat_request(body: object) -> ChatRequest:
     parameters = {
         name: value for name, value in body.items() if name not in (*_OPTIONS, *_OTHERS) and value is not None
     }
-    return ChatRequest(model, body["messages"], options, parameters, bool(body.get("stream")))
+    return ChatRequest(model, body["messages"], options, parameters, bool(body.get("stream")), _wants_usage(body))
+
+
+def _wants_usage(body: Mapping[str, Any]) -> bool:
+    options = body.get("stream_options")
+    return isinstance(options, Mapping) and bool(options.get("include_usage"))
 
 
 _STATUS: Final[Mapping[type[DurableLLMError], int]] = {
@@ -120,14 +127,15 @@ def chat_chunk(
     return {**known, "object": "chat.completion.chunk", "choices": [choice]}
 
 
-def chat_completion(result: LLMResult, *, completion_id: str, created: int) -> dict[str, Any]:
-    """A result as the body of a `chat.completion`.
+def completion_of(result: LLMResult, completion_id: str) -> dict[str, Any]:
+    """A result as the body of a `chat.completion`, created when the answering attempt began.
 
     Args:
         result: The call's result.
         completion_id: The body's `id`.
-        created: The body's `created`, in Unix seconds.
     """
+    last = result.attempts[-1] if result.attempts else None
+    created = int(last.started_at.timestamp()) if last and last.started_at else 0
     return {
         "id": completion_id,
         "object": "chat.completion",

@@ -62,8 +62,11 @@ class Submission:
         self._reference: ContentReference | None = None
         self.unanswered: str | None = None
 
-    async def start_or_attach(self, *, rerun: bool, attach_anyway: bool) -> None:
+    async def start_or_attach(self, *, rerun: bool, attach_anyway: bool) -> bool:
         """Start the call; if the id is taken, check that it belongs to the same request.
+
+        Returns:
+            Whether this submission started it.
 
         Raises:
             CallConflictError: it belongs to another one.
@@ -73,12 +76,14 @@ class Submission:
         look_first = self._call.stored or has_passed(self._call.request.deadline_at)  # attaching needs neither
         taken = look_first and await self._is_taken()
         if not taken and await self._start(WorkflowIDReusePolicy.REJECT_DUPLICATE):
-            return
+            return True
         description = await self._check_owner(attach_anyway)
         if not rerun or description.status not in _FAILED:
-            return
-        if not await self._start(WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY):
+            return False
+        started = await self._start(WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY)
+        if not started:
             await self._check_owner(attach_anyway)  # another submission was faster; attach to its run
+        return started
 
     async def _is_taken(self) -> bool:
         try:

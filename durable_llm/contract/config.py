@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import BeforeValidator, Field, model_validator
 
 from durable_llm.contract import key_reference, lmi
+from durable_llm.contract.chains import CHAINS_VARIABLE, read_chains
 from durable_llm.contract.parameters import check_values, is_credential_name
 from durable_llm.contract.validation import Validator, to_parser_name, to_validator
 from durable_llm.contract.wire import Strict, Wire
@@ -110,6 +111,20 @@ class LLMConfig(Strict):
             LookupError, TypeError, AttributeError: an entry lacks a field or has the wrong type.
         """
         return cls(models=[_from_lmi(model) for model in lmi.models_of(shape)], **lmi.config_fields_of(shape))
+
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """The chain of this name in the operator's file, which DURABLE_LLM_CHAINS names.
+
+        Raises:
+            ValueError: there is no such chain, or the file or a model in it is invalid.
+        """
+        chains = read_chains()
+        if name not in chains:
+            known = ", ".join(sorted(chains)) or "none"
+            raise ValueError(f"there is no chain {name!r} in the file of {CHAINS_VARIABLE}, which has {known}")
+        models = [{"name": model} if isinstance(model, str) else model for model in chains[name]["models"]]
+        return cls.model_validate({"models": models})
 
     def with_extra_params(self, **parameters: Any) -> Self:
         """A copy with `parameters` merged over every model's `extra_params`."""

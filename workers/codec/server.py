@@ -5,10 +5,7 @@ each payload here from the reader's browser and shows the result. Access to this
 listens on loopback by default, and it logs no payload and no token.
 """
 
-import asyncio
 import logging
-import signal
-import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 from urllib.parse import parse_qs
@@ -28,11 +25,11 @@ from temporalio.converter import PayloadCodec
 from durable_llm.encryption.codec import EncryptionCodec
 from durable_llm.errors import DecryptionError
 
+from ..http import absorb_signals, listening
 from ..logs import show_logs
-from ..settings import SettingsError
 from .access import COOKIE, Access
 from .login import LOGIN_HEADERS, logged_in_page, login_page
-from .settings import CodecSettings, load_codec_settings
+from .settings import load_codec_settings
 
 logger = logging.getLogger("durable_llm.codec")
 
@@ -157,25 +154,8 @@ async def run_codec_server(announce: Callable[[str], None]) -> None:
     origins = settings.origins
     app = codec_app(EncryptionCodec(keys), Access(settings.secret_token, origins), origins)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
-    with _listening(settings) as listener:
-        _absorb_signals()
+    with listening(settings.host, settings.port, "DURABLE_LLM_CODEC_PORT") as listener:
+        absorb_signals()
         port = listener.getsockname()[1]
         announce(f"codec server ready: {settings.host} port {port}, keys {', '.join(keys)}, for {', '.join(origins)}")
         await server.serve(sockets=[listener])
-
-
-def _listening(settings: CodecSettings) -> socket.socket:
-    try:
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        return socket.create_server((settings.host, settings.port), family=family)
-    except OSError as error:
-        raise SettingsError(
-            f"DURABLE_LLM_CODEC_PORT: cannot listen on {settings.host} port {settings.port}: {error.strerror}; choose "
-            "another, or 0 for any free one"
-        ) from None
-
-
-def _absorb_signals() -> None:
-    """Handle the signal that uvicorn raises again after its shutdown. Otherwise it would kill this process."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, lambda: None)

@@ -1,0 +1,98 @@
+"""Tokens of the front's callers: a file of hashes, each with a tenant and the chains that it may use."""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import yaml  # type: ignore[import-untyped]  # its annotations are a package of their own
+
+from durable_llm.client.checks import check_call_id
+from durable_llm.errors import InvalidRequestError
+
+PREFIX: Final = "dllm-"
+
+
+@dataclass(frozen=True)
+class Token:
+    """One entry of the file.
+
+    Attributes:
+        hash: SHA-256 of the token, in hexadecimal. A token has 256 random bits, so a plain hash tells nothing.
+        tenant: Whose calls it makes; the ids of those calls begin with it.
+        chains: The chains that it may use. None: all.
+    """
+
+    hash: str
+    tenant: str
+    chains: tuple[str, ...] | None = None
+
+    def may_use(self, chain: str) -> bool:
+        """Whether its caller may use this chain."""
+        return self.chains is None or chain in self.chains
+
+
+def new_token(path: Path, tenant: str, chains: Sequence[str]) -> str:
+    """Make a token, and add its hash to the file, which only its owner can read.
+
+    Returns:
+        The token. Nothing else keeps it.
+
+    Raises:
+        InvalidRequestError: the tenant cannot be part of an id, or the file cannot be used.
+    """
+    if "/" in check_call_id(tenant):
+        raise InvalidRequestError("tenant: expected a name without '/'")
+    if path.exists():
+        read_tokens(path)
+    token = PREFIX + secrets.token_urlsafe(32)
+    entry = {"hash": _hash(token), "tenant": tenant, **({"chains": list(chains)} if chains else {})}
+    try:
+        path.touch(mode=0o600)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(yaml.safe_dump([entry], sort_keys=False))
+    except OSError as error:
+        raise InvalidRequestError(f"--file: cannot write {path}: {error.strerror}") from None
+    return token
+
+
+def read_tokens(path: Path) -> list[Token]:
+    """The entries of the file.
+
+    Raises:
+        InvalidRequestError: it cannot be read, or an entry is wrong; names it by its place.
+    """
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+    except OSError as error:
+        raise InvalidRequestError(f"tokens: cannot read {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, yaml.YAMLError):
+        raise InvalidRequestError(f"tokens: {path} is not YAML") from None
+    if not isinstance(entries, list):
+        raise InvalidRequestError(f"tokens: expected a list in {path}, as `durable-llm token` writes it")
+    return [_token(place, entry) for place, entry in enumerate(entries, 1)]
+
+
+def _token(place: int, entry: object) -> Token:
+    match entry:
+        case {"hash": str(digest), "tenant": str(tenant), "chains": [*chains]} if len(digest) == 64:
+            return Token(digest, tenant, tuple(str(chain) for chain in chains))
+        case {"hash": str(digest), "tenant": str(tenant), **rest} if len(digest) == 64 and not rest:
+            return Token(digest, tenant)
+    raise InvalidRequestError(f"tokens: entry {place}: expected hash, tenant and perhaps chains")
+
+
+def find_token(tokens: Sequence[Token], given: str) -> Token | None:
+    """The entry of a token; None if there is none. Takes the same time for each of the entries."""
+    digest, found = _hash(given), None
+    for token in tokens:
+        if hmac.compare_digest(token.hash, digest):
+            found = token
+    return found
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode(errors="replace")).hexdigest()

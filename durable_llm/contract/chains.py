@@ -1,0 +1,41 @@
+"""The operator's file of named chains: a name for a chain of models, with its policy."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml  # type: ignore[import-untyped]  # its annotations are a package of their own
+
+CHAINS_VARIABLE: Final = "DURABLE_LLM_CHAINS"
+"""The file; callers and the front read it, workers do not."""
+
+
+def read_chains(environment: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
+    """The chains by name, each a table with `models`, and perhaps `policy` and `stream`. {}: no file is named.
+
+    Args:
+        environment: Where DURABLE_LLM_CHAINS is. None: the process's.
+
+    Raises:
+        ValueError: the file cannot be read, or is no table of chains; names the variable.
+    """
+    path = (os.environ if environment is None else environment).get(CHAINS_VARIABLE)
+    if not path:
+        return {}
+    try:
+        chains = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{CHAINS_VARIABLE}: cannot read {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, yaml.YAMLError):
+        raise ValueError(f"{CHAINS_VARIABLE}: {path} is not YAML") from None
+    if not isinstance(chains, dict) or not all(
+        isinstance(chain, dict) and "models" in chain for chain in chains.values()
+    ):
+        raise ValueError(f"{CHAINS_VARIABLE}: expected names of chains, like 'fast: {{models: [openai/gpt-4o-mini]}}'")
+    for name, chain in chains.items():
+        if "/" in str(name):
+            raise ValueError(f"{CHAINS_VARIABLE}: {name!r} looks like a model; a chain's name has no '/'")
+        if unknown := sorted(chain.keys() - {"models", "policy", "stream"}):
+            raise ValueError(f"{CHAINS_VARIABLE}: {name}: unknown {unknown[0]!r}; write models, policy or stream")
+    return {str(name): chain for name, chain in chains.items()}

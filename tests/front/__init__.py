@@ -1,0 +1,1 @@
+"""The front: an HTTP server that speaks OpenAI's API."""

@@ -1,0 +1,64 @@
+"""The front as a process: from its settings to its last answered request."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+import uvicorn
+
+from durable_llm.client.dispatcher import Connecting
+from durable_llm.client.tokens import Token, read_tokens
+
+from ..http import absorb_signals, listening
+from ..logs import show_logs
+from .access import Chains
+from .app import Front
+from .settings import FRONT_PREFIX, load_front_settings
+
+
+async def run_front(connecting: Connecting, announce: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, and answer what is open.
+
+    Args:
+        connecting: The connection to Temporal that is made.
+        announce: Called with one line when the server listens.
+
+    Raises:
+        SettingsError, InvalidRequestError: a setting, a chain or a token cannot be used, or the address is in use.
+        DispatcherUnavailableError: Temporal does not answer.
+    """
+    settings = load_front_settings()
+    tokens = None if settings.tokens is None else read_tokens(settings.tokens)
+    chains = Chains(models=settings.models)
+    show_logs("INFO")
+    async with connecting as dispatcher:
+        front = Front(dispatcher, chains, tokens)
+        config = uvicorn.Config(
+            front.app(settings.max_body_bytes), log_level="warning", access_log=False, server_header=False,
+            limit_concurrency=settings.max_connections, timeout_graceful_shutdown=int(settings.drain_s) + 5,
+            h11_max_incomplete_event_size=64 * 1024,
+        )  # fmt: skip
+        server = _Server(config, front, settings.drain_s)
+        with listening(settings.host, settings.port, f"{FRONT_PREFIX}PORT") as listener:
+            absorb_signals()
+            port = listener.getsockname()[1]
+            announce(f"front ready: http://{settings.host}:{port}/v1, {_who(tokens)}")
+            await server.serve(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Gives open requests `drain_s` seconds once it is told to stop; then the front hands them back."""
+
+    def __init__(self, config: uvicorn.Config, front: Front, drain_s: float) -> None:
+        super().__init__(config)
+        self._front = front
+        self._drain_s = drain_s
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See base class."""
+        super().handle_exit(sig, frame)
+        asyncio.get_running_loop().call_later(self._drain_s, self._front.draining.set)
+
+
+def _who(tokens: Sequence[Token] | None) -> str:
+    return "for everybody on this machine" if tokens is None else f"for {len(tokens)} tokens"

@@ -10,7 +10,7 @@ from typing import Final
 
 import yaml  # type: ignore[import-untyped]  # its annotations are a package of their own
 
-from durable_llm.client.checks import check_call_id
+from durable_llm.client.checks import check_call_id, check_session
 from durable_llm.errors import InvalidRequestError
 
 PREFIX: Final = "dllm-"
@@ -46,6 +46,7 @@ def new_token(path: Path, tenant: str, chains: Sequence[str]) -> str:
     """
     if "/" in check_call_id(tenant):
         raise InvalidRequestError("tenant: expected a name without '/'")
+    check_session(tenant)  # it is the session of its calls
     if path.exists():
         read_tokens(path)
     token = PREFIX + secrets.token_urlsafe(32)
@@ -78,11 +79,11 @@ def read_tokens(path: Path) -> list[Token]:
 
 def _token(place: int, entry: object) -> Token:
     match entry:
-        case {"hash": str(digest), "tenant": str(tenant), "chains": [*chains]} if len(digest) == 64:
-            return Token(digest, tenant, tuple(str(chain) for chain in chains))
-        case {"hash": str(digest), "tenant": str(tenant), **rest} if len(digest) == 64 and not rest:
-            return Token(digest, tenant)
-    raise InvalidRequestError(f"tokens: entry {place}: expected hash, tenant and perhaps chains")
+        case {"hash": str(digest), "tenant": str(tenant), **rest} if len(digest) == 64 and tenant and "/" not in tenant:
+            chains = rest.pop("chains", None)
+            if not rest and (chains is None or isinstance(chains, list)):
+                return Token(digest, tenant, None if chains is None else tuple(str(chain) for chain in chains))
+    raise InvalidRequestError(f"tokens: entry {place}: expected hash, tenant (without '/') and perhaps chains")
 
 
 def find_token(tokens: Sequence[Token], given: str) -> Token | None:

@@ -17,7 +17,7 @@ from tests.support.cli import MODEL, ended, run, server, start
 
 COMMANDS = [
     *("call", "submit", "embed", "batch", "result", "show", "list", "cancel", "job", "cost", "setup", "version"),
-    *("worker", "dev", "codec-server", "sweep-store", "replay", "reclassify"),
+    *("worker", "serve", "token", "dev", "codec-server", "sweep-store", "replay", "reclassify"),
 ]
 
 

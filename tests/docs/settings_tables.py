@@ -7,11 +7,13 @@ from pydantic_settings import BaseSettings
 
 from tests.support import ROOT
 from workers.codec.settings import CODEC_PREFIX, CodecSettings
+from workers.front.settings import FRONT_PREFIX, FrontSettings
 from workers.settings import PREFIX, WorkerSettings
 
 PAGES: Final[dict[str, tuple[type[BaseSettings], str]]] = {
     "settings.md": (WorkerSettings, PREFIX),
     "encryption.md": (CodecSettings, CODEC_PREFIX),
+    "front.md": (FrontSettings, FRONT_PREFIX),
 }
 MARKED: Final = re.compile(r"(<!-- settings.*?-->\n)(.*?)(\n<!-- end of settings -->)", re.DOTALL)
 

@@ -76,7 +76,12 @@ async def test_a_front_that_cannot_be_used_does_not_start(env: dict[str, str], s
 
 async def test_a_token_needs_a_tenant_that_can_be_part_of_an_id(tmp_path: Path) -> None:
     """And a file that can be written."""
-    for words in (("a/b", str(tmp_path / "t")), ("a\nb", str(tmp_path / "t")), ("a", str(tmp_path / "none" / "t"))):
+    for words in (
+        ("a/b", str(tmp_path / "t")),
+        ("a" * 300, str(tmp_path / "t")),
+        ("a\nb", str(tmp_path / "t")),
+        ("a", str(tmp_path / "none" / "t")),
+    ):
         end = await run("token", words[0], "--file", words[1], "--json")
         assert end.status == Exit.USAGE, end
         assert json.loads(end.out)["error"]["type"] == "InvalidRequestError"

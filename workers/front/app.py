@@ -103,8 +103,8 @@ class Front:
         """A completion: the answer of a new call, or of the one that has the key."""
         asked = read_chat_request(await _body(request))
         chain = self._chains.find(asked.model, caller)
-        key = request.headers.get(KEY)
-        call_id = f"{caller.tenant}/{key if key is not None else fresh_call_id()}"
+        key = _key(request)
+        call_id = f"{caller.tenant}/{key or fresh_call_id()}"
         mode = request.headers.get(STREAM_MODE, chain.stream)
         if mode not in ("live", "settled"):
             raise RefusedError(400, f"{STREAM_MODE}: expected live or settled")
@@ -197,7 +197,7 @@ class Front:
     async def _embed(self, request: Request, caller: Token) -> Response:
         """Vectors. With a key, a second request gets the batches that were answered, and asks for the rest."""
         asked = read_embedding_request(await _body(request))
-        chain, key = self._chains.find(asked.model, caller), request.headers.get(KEY)
+        chain, key = self._chains.find(asked.model, caller), _key(request)
         options: Any = {"session": caller.tenant, "policy": chain.policy, "dimensions": asked.dimensions}
         call_id = None if key is None else f"{caller.tenant}/{key}"
         found = await self._wait(
@@ -239,6 +239,13 @@ async def _body(request: Request) -> object:
     except (ValueError, RecursionError):
         raise InvalidRequestError("body: not JSON") from None
     return body
+
+
+def _key(request: Request) -> str | None:
+    key = request.headers.get(KEY)
+    if key is not None and not key.strip():
+        raise RefusedError(400, f"{KEY}: it is empty; send a text of your own, or leave it out")
+    return key
 
 
 async def _gone(request: Request) -> None:

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import yaml  # type: ignore[import-untyped]  # its annotations are a package of their own
-
 CHAINS_VARIABLE: Final = "DURABLE_LLM_CHAINS"
 """The file; callers and the front read it, workers do not."""
 
@@ -23,6 +21,8 @@ def read_chains(environment: Mapping[str, str] | None = None) -> dict[str, dict[
     path = (os.environ if environment is None else environment).get(CHAINS_VARIABLE)
     if not path:
         return {}
+    import yaml  # type: ignore[import-untyped]  # noqa: PLC0415  # most callers have no such file
+
     try:
         chains = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

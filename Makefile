@@ -69,7 +69,8 @@ $(ADAPTED): .durable-llm/adapters/%/.installed: tests/adapters/requirements/%.tx
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-adapters: $(ADAPTED) ## make the environments in which the adapters are tested
+adapters: ## make the environments in which the adapters are tested
+	@$(MAKE) --no-print-directory -j4 $(ADAPTED)
 
 # What is measured beside this project has environments of its own, with exact versions.
 BENCHED := $(foreach name,pydantic-ai openai-agents dbos fhlmi,.durable-llm/bench/$(name)/.installed)

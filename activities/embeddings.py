@@ -19,8 +19,9 @@ from durable_llm.contract.vectors import Vectors
 from durable_llm.store import STORE_VARIABLE, Store, StoreError
 from durable_llm.store.content import put_content, to_content
 
-from .answer.cost import cost_of, read_usage
+from .answer.cost import cost_of
 from .answer.defects import Defect, body_defect
+from .answer.read import read_usage
 from .litellm_openai import ask_for_embeddings
 from .litellm_setup import FIXED_ARGUMENTS, litellm, vector_size
 from .read_response import facts_of_failure, facts_of_rejected_answer
@@ -87,9 +88,10 @@ async def read_embeddings(
     """
     if (failed := facts_of_failure(exchange, scrubber, datetime.now(UTC))) is not None:
         return failed
+    usage = read_usage(response)
     answer = Answer(
         model=scrubber.clean_name(response.model) if response.model else None,
-        provider=provider, usage=read_usage(response), cost=cost_of(response, spec.name), http_status=exchange.status,
+        provider=provider, usage=usage, cost=cost_of(response, spec.name, usage), http_status=exchange.status,
         request_id=exchange.request_id and scrubber.clean_name(exchange.request_id),
     )  # fmt: skip
     found = await asyncio.to_thread(_vectors_or_defect, response.data, spec, prompt, exchange)

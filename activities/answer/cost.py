@@ -51,30 +51,15 @@ def set_prices(prices: Mapping[str, Any]) -> None:
     _own.update(checked)
 
 
-def read_usage(response: Any) -> Usage | None:
-    """Tokens as the provider counted them. None: it did not."""
-    usage = getattr(response, "usage", None)
-    if usage is None or not (usage.prompt_tokens or usage.completion_tokens):
-        return None
-    details = getattr(usage, "prompt_tokens_details", None)
-    read = getattr(usage, "cache_read_input_tokens", None) or getattr(details, "cached_tokens", None)
-    created = getattr(usage, "cache_creation_input_tokens", None) or getattr(details, "cache_creation_tokens", None)
-    return Usage(
-        prompt_tokens=usage.prompt_tokens or 0,
-        completion_tokens=usage.completion_tokens or 0,
-        cache_read_tokens=read or 0,
-        cache_creation_tokens=created or 0,
-    )
-
-
-def cost_of(response: Any, model: str) -> float | None:
+def cost_of(response: Any, model: str, usage: Usage | None) -> float | None:
     """Cost of a response in USD. None: its tokens or their price are unknown.
 
     Args:
         response: litellm's return value.
         model: The spec's name.
+        usage: Its tokens.
     """
-    own, usage = _own.get(model), read_usage(response)
+    own = _own.get(model)
     if own is None:
         return price(response, model)
     return own.of(usage) if usage is not None else None

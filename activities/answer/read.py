@@ -10,13 +10,13 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
 
-from durable_llm.contract.ledger import clip
+from durable_llm.contract.ledger import Usage, clip
 from durable_llm.contract.result import Answer, Choice, FunctionCall, ToolCall
 
 from ..litellm_setup import THOUGHT_SEPARATOR
 from ..secrets.scrub import Scrubber
 from ..wire.exchange import Exchange
-from .cost import cost_of, read_usage
+from .cost import cost_of
 from .defects import ChoiceEnd, choice_defect, finish_reason
 from .surrogates import without_surrogates
 
@@ -30,15 +30,32 @@ _RUN_BY_PROVIDER: Final = "srvtoolu_"
 
 def read_answer(response: Any, exchange: Exchange, model: str) -> Answer:
     """The content of `response`, with usage and cost. Defects are not looked for here."""
+    usage = read_usage(response)
     return Answer(
         choices=[_choice(choice) for choice in response.choices],
         model=_label(response.model),
         system_fingerprint=_label(getattr(response, "system_fingerprint", None)),
-        usage=read_usage(response),
-        cost=cost_of(response, model),
+        usage=usage,
+        cost=cost_of(response, model, usage),
         response_id=_label(response.id),
         request_id=exchange.request_id,
         http_status=exchange.status,
+    )
+
+
+def read_usage(response: Any) -> Usage | None:
+    """Tokens as the provider counted them. None: it did not."""
+    usage = getattr(response, "usage", None)
+    if usage is None or not (usage.prompt_tokens or usage.completion_tokens):
+        return None
+    details = getattr(usage, "prompt_tokens_details", None)
+    read = getattr(usage, "cache_read_input_tokens", None) or getattr(details, "cached_tokens", None)
+    created = getattr(usage, "cache_creation_input_tokens", None) or getattr(details, "cache_creation_tokens", None)
+    return Usage(
+        prompt_tokens=usage.prompt_tokens or 0,
+        completion_tokens=usage.completion_tokens or 0,
+        cache_read_tokens=read or 0,
+        cache_creation_tokens=created or 0,
     )
 
 

@@ -8,11 +8,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml  # type: ignore[import-untyped]  # its annotations are a package of their own
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from durable_llm.contract.names import TASK_QUEUE
+from durable_llm.contract.yaml_file import read_yaml
 from durable_llm.encryption.codec import data_converter
 from durable_llm.errors import InvalidRequestError
 from durable_llm.store import STORE_VARIABLE, Store, StoreSettingError, open_store
@@ -168,11 +168,9 @@ def prices_of(settings: WorkerSettings) -> dict[str, Any]:
     if settings.prices is None:
         return {}
     try:
-        prices = yaml.safe_load(settings.prices.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{PREFIX}PRICES: cannot read {settings.prices}: {error.strerror}") from None
-    except (ValueError, yaml.YAMLError):
-        raise SettingsError(f"{PREFIX}PRICES: {settings.prices} is not YAML") from None
+        prices = read_yaml(f"{PREFIX}PRICES", settings.prices)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
     if not isinstance(prices, dict):
         raise SettingsError(
             f"{PREFIX}PRICES: expected a table of models, like 'openai/mine: {{input: 0.15, output: 0.6}}'"

@@ -98,7 +98,8 @@ class ModelOptions:
 def _named(name: str) -> list[ModelSpec]:
     """The chain of this name in the operator's file, or else the model of this name."""
     try:
-        return LLMConfig.named(name).models if name in read_chains() else [ModelSpec(name=name)]
+        chains = read_chains()
+        return LLMConfig(models=chains[name]["models"]).models if name in chains else [ModelSpec(name=name)]
     except ValidationError:
         raise
     except ValueError as error:

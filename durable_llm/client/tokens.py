@@ -11,6 +11,7 @@ from typing import Final
 import yaml  # type: ignore[import-untyped]  # its annotations are a package of their own
 
 from durable_llm.client.checks import check_call_id, check_session
+from durable_llm.contract.yaml_file import read_yaml
 from durable_llm.errors import InvalidRequestError
 
 PREFIX: Final = "dllm-"
@@ -67,11 +68,9 @@ def read_tokens(path: Path) -> list[Token]:
         InvalidRequestError: it cannot be read, or an entry is wrong; names it by its place.
     """
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8")) or []
-    except OSError as error:
-        raise InvalidRequestError(f"tokens: cannot read {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, yaml.YAMLError):
-        raise InvalidRequestError(f"tokens: {path} is not YAML") from None
+        entries = read_yaml("tokens", path) or []
+    except ValueError as error:
+        raise InvalidRequestError(str(error)) from None
     if not isinstance(entries, list):
         raise InvalidRequestError(f"tokens: expected a list in {path}, as `durable-llm token` writes it")
     return [_token(place, entry) for place, entry in enumerate(entries, 1)]

@@ -5,12 +5,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from durable_llm.contract.yaml_file import read_yaml
+
 CHAINS_VARIABLE: Final = "DURABLE_LLM_CHAINS"
 """The file; callers and the front read it, workers do not."""
 
 
 def read_chains(environment: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
-    """The chains by name, each a table with `models`, and perhaps `policy` and `stream`. {}: no file is named.
+    """The chains by name, each a table with `models` for an LLMConfig, and perhaps `policy` and `stream`.
+
+    {}: no file is named.
 
     Args:
         environment: Where DURABLE_LLM_CHAINS is. None: the process's.
@@ -21,14 +25,7 @@ def read_chains(environment: Mapping[str, str] | None = None) -> dict[str, dict[
     path = (os.environ if environment is None else environment).get(CHAINS_VARIABLE)
     if not path:
         return {}
-    import yaml  # type: ignore[import-untyped]  # noqa: PLC0415  # most callers have no such file
-
-    try:
-        chains = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{CHAINS_VARIABLE}: cannot read {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, yaml.YAMLError):
-        raise ValueError(f"{CHAINS_VARIABLE}: {path} is not YAML") from None
+    chains = read_yaml(CHAINS_VARIABLE, Path(path))
     if not isinstance(chains, dict) or not all(
         isinstance(chain, dict) and "models" in chain for chain in chains.values()
     ):
@@ -38,4 +35,11 @@ def read_chains(environment: Mapping[str, str] | None = None) -> dict[str, dict[
             raise ValueError(f"{CHAINS_VARIABLE}: {name!r} looks like a model; a chain's name has no '/'")
         if unknown := sorted(chain.keys() - {"models", "policy", "stream"}):
             raise ValueError(f"{CHAINS_VARIABLE}: {name}: unknown {unknown[0]!r}; write models, policy or stream")
-    return {str(name): chain for name, chain in chains.items()}
+    return {str(name): {**chain, "models": _specs(chain["models"])} for name, chain in chains.items()}
+
+
+def _specs(models: Any) -> Any:
+    """Models with the fields of a spec; a name is a spec of that name. The config refuses what is no list."""
+    if not isinstance(models, list):
+        return models
+    return [{"name": model} if isinstance(model, str) else model for model in models]

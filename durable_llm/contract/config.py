@@ -123,8 +123,7 @@ class LLMConfig(Strict):
         if name not in chains:
             known = ", ".join(sorted(chains)) or "none"
             raise ValueError(f"there is no chain {name!r} in the file of {CHAINS_VARIABLE}, which has {known}")
-        models = [{"name": model} if isinstance(model, str) else model for model in chains[name]["models"]]
-        return cls.model_validate({"models": models})
+        return cls(models=chains[name]["models"])
 
     def with_extra_params(self, **parameters: Any) -> Self:
         """A copy with `parameters` merged over every model's `extra_params`."""

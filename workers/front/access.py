@@ -109,7 +109,7 @@ def _chain(name: str, entry: Mapping[str, Any]) -> Chain:
         raise ValueError(f"chain {name}: stream: expected live or settled, got {stream!r}")
     try:
         policy = Policy.model_validate(entry["policy"]) if entry.get("policy") else None
-        return Chain(to_config(LLMConfig.named(name)), policy, stream)
+        return Chain(to_config(LLMConfig(models=entry["models"])), policy, stream)
     except ValidationError as error:
         raise ValueError(f"chain {name}: {describe_validation_error(error)}") from None
     except InvalidRequestError as error:

@@ -7,10 +7,14 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from durable_llm.client.connection import check_workflow_type
-from durable_llm.client.fingerprint import differing
-from durable_llm.client.submission import EXECUTION_GRACE, search_attributes_of, time_left
-from durable_llm.contract.names import MEMO_FINGERPRINT, MEMO_METADATA, WORKFLOW
+from durable_llm.client.submission import (
+    EXECUTION_GRACE,
+    check_same_request,
+    memo_of,
+    search_attributes_of,
+    time_left,
+)
+from durable_llm.contract.names import WORKFLOW
 from durable_llm.contract.nexus import DurableLLMService, NexusCall
 from durable_llm.contract.result import LLMResult
 from durable_llm.errors import CallConflictError
@@ -33,7 +37,6 @@ class NexusHandler:
             ApplicationError: the id belongs to another request, or the call that has it failed.
         """
         await _check_owner(client.client, given)
-        labels = {MEMO_METADATA: given.metadata} if given.metadata else {}
         try:
             return await client.start_workflow(
                 WORKFLOW,
@@ -43,7 +46,7 @@ class NexusHandler:
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 execution_timeout=time_left(given.request) + EXECUTION_GRACE,
-                memo={MEMO_FINGERPRINT: given.fingerprint, **labels},
+                memo=memo_of(given),
                 search_attributes=search_attributes_of(given.request),
             )
         except WorkflowAlreadyStartedError:
@@ -59,11 +62,7 @@ async def _check_owner(client: Client, given: NexusCall) -> None:
             return
         raise
     try:
-        check_workflow_type(description)
-        theirs: dict[str, str] = await description.memo_value(MEMO_FINGERPRINT, {}, type_hint=dict[str, str])
-        if parts := differing(given.fingerprint, theirs):
-            text = f"call id {given.call_id!r} belongs to another request: {', '.join(parts)} differ; use another id"
-            raise CallConflictError(text, differing=parts)
+        await check_same_request(description, given.fingerprint)
     except CallConflictError as error:
         raise ApplicationError(
             error.message, *error.differing, type=CallConflictError.__name__, non_retryable=True

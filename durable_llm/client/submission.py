@@ -1,6 +1,7 @@
 """One submission to Temporal: start the call, or find that its id is taken and by which request."""
 
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from durable_llm.contract import search_attributes
 from durable_llm.contract.categories import CallOutcome
 from durable_llm.contract.content import ContentReference
 from durable_llm.contract.names import MEMO_FINGERPRINT, MEMO_METADATA, WORKFLOW
+from durable_llm.contract.nexus import NexusCall
 from durable_llm.contract.request import CallRequest, Prompt
 from durable_llm.errors import CallConflictError, DispatcherUnavailableError
 from durable_llm.store.content import put_content, to_content
@@ -136,18 +138,34 @@ class Submission:
     async def _check_owner(self, attach_anyway: bool) -> WorkflowExecutionDescription:
         """What has the id: a call, and, unless the caller attaches to any call, one with the same request."""
         description = await self._client.get_workflow_handle(self._call.call_id).describe()
-        check_workflow_type(description)
         if attach_anyway:
-            return description
-        theirs: dict[str, str] = await description.memo_value(MEMO_FINGERPRINT, {}, type_hint=dict[str, str])
-        if parts := differing(self._call.fingerprint, theirs):
-            raise CallConflictError(
-                f"call id {description.id!r} belongs to another request: {', '.join(parts)} differ; use another id, or "
-                "if_different='attach' to get that call's answer",
-                differing=parts,
-                call_id=description.id,
-            )
+            check_workflow_type(description)
+        else:
+            otherwise = ", or if_different='attach' to get that call's answer"
+            await check_same_request(description, self._call.fingerprint, otherwise)
         return description
+
+
+async def check_same_request(
+    description: WorkflowExecutionDescription, fingerprint: Mapping[str, str], otherwise: str = ""
+) -> None:
+    """Refuse an id that belongs to another request, or to another kind of workflow.
+
+    Args:
+        description: What has the id.
+        fingerprint: Hashes of what is asked now.
+        otherwise: What a caller can do beside using another id.
+
+    Raises:
+        CallConflictError: it does; names the parts that differ.
+    """
+    check_workflow_type(description)
+    theirs: dict[str, str] = await description.memo_value(MEMO_FINGERPRINT, {}, type_hint=dict[str, str])
+    if parts := differing(fingerprint, theirs):
+        raise CallConflictError(
+            f"call id {description.id!r} belongs to another request: {', '.join(parts)} differ; use another id"
+            f"{otherwise}", differing=parts, call_id=description.id,
+        )  # fmt: skip
 
 
 def time_left(request: CallRequest) -> timedelta:
@@ -171,7 +189,7 @@ def search_attributes_of(request: CallRequest) -> TypedSearchAttributes:
     return TypedSearchAttributes(pairs)
 
 
-def memo_of(call: NewCall) -> dict[str, Any]:
+def memo_of(call: NewCall | NexusCall) -> dict[str, Any]:
     """What a later submission compares, and the caller's labels."""
     labels = {MEMO_METADATA: dict(call.metadata)} if call.metadata else {}
     return {MEMO_FINGERPRINT: dict(call.fingerprint), **labels}

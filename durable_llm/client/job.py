@@ -16,7 +16,7 @@ from typing import Any, Final, Self, Unpack
 from durable_llm.client.calls import Calls
 from durable_llm.client.checks import check_call_id, is_label
 from durable_llm.client.embedding import Embeddings
-from durable_llm.client.fingerprint import content_id
+from durable_llm.client.fingerprint import content_id, fingerprint
 from durable_llm.client.handle import CallHandle
 from durable_llm.client.many import MapResult, at_once, map_calls
 from durable_llm.client.new_call import CallOptions, ConfigLike, EmbedOptions, SharedOptions, chat_prompt, to_config
@@ -24,6 +24,7 @@ from durable_llm.client.prompt import Messages
 from durable_llm.client.report import Report, conditions
 from durable_llm.client.spending import Spending, spent_by
 from durable_llm.client.stream import CallStream, StreamedCall
+from durable_llm.contract.request import Prompt
 from durable_llm.contract.result import LLMResult
 from durable_llm.errors import CallNotFoundError, DurableLLMError, InvalidRequestError
 
@@ -144,8 +145,8 @@ class Job:
             name: value for name, value in self._run.options.items() if name in SharedOptions.__annotations__
         }
         asked: EmbedOptions = {**shared, **options}
-        models = [spec.model_dump(mode="json", exclude_unset=True) for spec in chain.models]
-        batch_ids = f"{self.name}/{content_id([models, asked.get('dimensions')])}"
+        without_texts = Prompt(messages=[], texts=[], dimensions=asked.get("dimensions"))  # a batch's id has its own
+        batch_ids = f"{self.name}/{content_id(fingerprint(chain, without_texts))}"
         return await self._calls.embed(chain, texts, call_id=batch_ids, on_end=self._ended, **asked)
 
     def map(

@@ -248,6 +248,7 @@ async def test_map_stream_and_embed_need_no_ids_either(server_env: WorkflowEnvir
             found = await job.embed(spec(embeddings), texts)
             assert len(found.vectors) == 3
             assert job.spent.calls == 4
+        await dispatcher.job(job_id).embed(spec(embeddings, max_retries=7), texts)  # policy is no part of an id
         changed = await dispatcher.job(job_id).embed(spec(embeddings), ["two", *texts], batch_size=1)
         assert len(changed.vectors) == 4
     assert len(chat.requests) == 3

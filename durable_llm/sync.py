@@ -26,7 +26,6 @@ from durable_llm.client import job as async_job
 from durable_llm.client import stream as async_stream
 from durable_llm.client.calls import CANCEL_S
 from durable_llm.client.connection import check_not_forked, rest_at_exit
-from durable_llm.client.many import MapResult
 from durable_llm.client.new_call import CallOptions
 from durable_llm.client.spending import Spending
 from durable_llm.client.stream import Position
@@ -36,6 +35,7 @@ from durable_llm.errors import InvalidRequestError
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _Inner = TypeVar("_Inner")
+_Made = TypeVar("_Made")
 
 _CLEAN_UP_S: Final = CANCEL_S + 1.0
 """Seconds that what was interrupted may take to end."""
@@ -49,165 +49,6 @@ class _Delegate(Generic[_Inner]):
 
     def __repr__(self) -> str:
         return f"sync.{self._inner!r}"
-
-
-def _blocking(method: Callable[Concatenate[Any, _P], Awaitable[_R]]) -> Callable[Concatenate[Any, _P], _R]:
-    """The method, run on the background loop and awaited."""
-
-    @functools.wraps(method)
-    def call(self: _Delegate[Any], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        return _run(lambda: method(self._inner, *args, **kwargs))
-
-    return call
-
-
-class CallStream(_Delegate[async_stream.CallStream]):
-    """The events of one call: `for event in stream`. See `durable_llm.CallStream`."""
-
-    @property
-    def text(self) -> str:
-        """What a screen should show now."""
-        return self._inner.text
-
-    def __iter__(self) -> Iterator[StreamEvent]:
-        return _iterate(lambda: aiter(self._inner))
-
-    def settled(self) -> Iterator[str]:
-        """Only text that will stand. See `durable_llm.CallStream.settled`."""
-        return _iterate(self._inner.settled)
-
-
-class CallHandle(_Delegate[async_handle.CallHandle]):
-    """One call, running or ended. See `durable_llm.CallHandle`."""
-
-    @property
-    def call_id(self) -> str:
-        """The call's id, with which any process can attach to it."""
-        return self._inner.call_id
-
-    @property
-    def attached(self) -> bool:
-        """Whether the call was there before this handle."""
-        return self._inner.attached
-
-    result = _blocking(async_handle.CallHandle.result)
-    attempts = _blocking(async_handle.CallHandle.attempts)
-    status = _blocking(async_handle.CallHandle.status)
-    cancel = _blocking(async_handle.CallHandle.cancel)
-
-    def stream(self, after: Position | None = None) -> CallStream:
-        """The events of the call. See `durable_llm.CallHandle.stream`."""
-        return CallStream(self._inner.stream(after))
-
-
-def _handle(
-    method: Callable[Concatenate[Any, _P], Awaitable[async_handle.CallHandle]],
-) -> Callable[Concatenate[Any, _P], CallHandle]:
-    """The method, run on the background loop and awaited, with a handle for this side."""
-    submit = _blocking(method)
-
-    @functools.wraps(method)
-    def call(self: _Delegate[Any], /, *args: _P.args, **kwargs: _P.kwargs) -> CallHandle:
-        return CallHandle(submit(self, *args, **kwargs))
-
-    return call
-
-
-def _stream(
-    method: Callable[Concatenate[Any, _P], async_stream.CallStream],
-) -> Callable[Concatenate[Any, _P], CallStream]:
-    """The method, with a stream for this side."""
-
-    @functools.wraps(method)
-    def call(self: _Delegate[Any], /, *args: _P.args, **kwargs: _P.kwargs) -> CallStream:
-        return CallStream(method(self._inner, *args, **kwargs))
-
-    return call
-
-
-def _results(
-    method: Callable[Concatenate[Any, _P], AsyncGenerator[MapResult]],
-) -> Callable[Concatenate[Any, _P], Iterator[MapResult]]:
-    """The method, whose results are iterated on this side."""
-
-    @functools.wraps(method)
-    def call(self: _Delegate[Any], /, *args: _P.args, **kwargs: _P.kwargs) -> Iterator[MapResult]:
-        return _iterate(lambda: method(self._inner, *args, **kwargs))
-
-    return call
-
-
-class Job(_Delegate[async_job.Job]):
-    """The calls of one job. See `durable_llm.Job`."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    @property
-    def name(self) -> str:
-        """The job's id, for a step with the step's name."""
-        return self._inner.name
-
-    @property
-    def spent(self) -> Spending:
-        """What the calls whose ends this run has seen have used. See `durable_llm.Job.spent`."""
-        return self._inner.spent
-
-    def step(self, name: str) -> "Job":
-        """A part of the job in which a content that was asked before is a new call. See `durable_llm.Job.step`."""
-        return Job(self._inner.step(name))
-
-    call = _blocking(async_job.Job.call)
-    submit = _handle(async_job.Job.submit)
-    stream = _stream(async_job.Job.stream)
-    embed = _blocking(async_job.Job.embed)
-    map = _results(async_job.Job.map)
-    report = _blocking(async_job.Job.report)
-    cancel = _blocking(async_job.Job.cancel)
-
-
-def _connecting(
-    method: Callable[_P, Awaitable[asynchronous.Dispatcher]],
-) -> "Callable[_P, Dispatcher]":
-    """The method, run on the background loop and awaited, with a dispatcher for this side."""
-
-    @functools.wraps(method)
-    def connect(*args: _P.args, **kwargs: _P.kwargs) -> "Dispatcher":
-        return Dispatcher(_run(lambda: method(*args, **kwargs)))
-
-    return connect
-
-
-class Dispatcher(_Delegate[asynchronous.Dispatcher]):
-    """A connection to Temporal for submitting calls. Get one with `Dispatcher.connect()`, for any number of threads."""
-
-    connect = staticmethod(_connecting(asynchronous.Dispatcher.connect))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    call = _blocking(asynchronous.Dispatcher.call)
-    submit = _handle(asynchronous.Dispatcher.submit)
-    stream = _stream(asynchronous.Dispatcher.stream)
-    embed = _blocking(asynchronous.Dispatcher.embed)
-    map = _results(asynchronous.Dispatcher.map)
-    report = _blocking(asynchronous.Dispatcher.report)
-    find = _blocking(asynchronous.Dispatcher.find)
-    close = _blocking(asynchronous.Dispatcher.close)
-
-    def attach(self, call_id: str, *, response_type: type[BaseModel] | None = None) -> CallHandle:
-        """A handle on the call with this id. See `durable_llm.Dispatcher.attach`."""
-        return CallHandle(self._inner.attach(call_id, response_type=response_type))
-
-    def job(self, job_id: str, **options: Unpack[CallOptions]) -> Job:
-        """The calls of a job. See `durable_llm.Dispatcher.job`."""
-        return Job(self._inner.job(job_id, **options))
 
 
 class _Background:
@@ -292,3 +133,140 @@ def _iterate(start: Callable[[], AsyncIterator[_R]]) -> Iterator[_R]:
     finally:
         if isinstance(source, AsyncGenerator):
             _run(source.aclose)
+
+
+def _delegated(
+    method: Callable[Concatenate[Any, _P], _Made], give: Callable[[Callable[[], _Made]], _R]
+) -> Callable[Concatenate[Any, _P], _R]:
+    """The method, whose start `give` turns into what this side gives."""
+
+    @functools.wraps(method)
+    def call(self: _Delegate[Any], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        return give(lambda: method(self._inner, *args, **kwargs))
+
+    return call
+
+
+def _blocking(method: Callable[Concatenate[Any, _P], Awaitable[_R]]) -> Callable[Concatenate[Any, _P], _R]:
+    """The method, run on the background loop and awaited."""
+    return _delegated(method, _run)
+
+
+class CallStream(_Delegate[async_stream.CallStream]):
+    """The events of one call: `for event in stream`. See `durable_llm.CallStream`."""
+
+    @property
+    def text(self) -> str:
+        """What a screen should show now."""
+        return self._inner.text
+
+    def __iter__(self) -> Iterator[StreamEvent]:
+        return _iterate(lambda: aiter(self._inner))
+
+    def settled(self) -> Iterator[str]:
+        """Only text that will stand. See `durable_llm.CallStream.settled`."""
+        return _iterate(self._inner.settled)
+
+
+class CallHandle(_Delegate[async_handle.CallHandle]):
+    """One call, running or ended. See `durable_llm.CallHandle`."""
+
+    @property
+    def call_id(self) -> str:
+        """The call's id, with which any process can attach to it."""
+        return self._inner.call_id
+
+    @property
+    def attached(self) -> bool:
+        """Whether the call was there before this handle."""
+        return self._inner.attached
+
+    result = _blocking(async_handle.CallHandle.result)
+    attempts = _blocking(async_handle.CallHandle.attempts)
+    status = _blocking(async_handle.CallHandle.status)
+    cancel = _blocking(async_handle.CallHandle.cancel)
+
+    def stream(self, after: Position | None = None) -> CallStream:
+        """The events of the call. See `durable_llm.CallHandle.stream`."""
+        return CallStream(self._inner.stream(after))
+
+
+def _handle(start: Callable[[], Awaitable[async_handle.CallHandle]]) -> CallHandle:
+    return CallHandle(_run(start))
+
+
+def _stream(start: Callable[[], async_stream.CallStream]) -> CallStream:
+    return CallStream(start())
+
+
+class Job(_Delegate[async_job.Job]):
+    """The calls of one job. See `durable_llm.Job`."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def name(self) -> str:
+        """The job's id, for a step with the step's name."""
+        return self._inner.name
+
+    @property
+    def spent(self) -> Spending:
+        """What the calls whose ends this run has seen have used. See `durable_llm.Job.spent`."""
+        return self._inner.spent
+
+    def step(self, name: str) -> "Job":
+        """A part of the job in which a content that was asked before is a new call. See `durable_llm.Job.step`."""
+        return Job(self._inner.step(name))
+
+    call = _blocking(async_job.Job.call)
+    submit = _delegated(async_job.Job.submit, _handle)
+    stream = _delegated(async_job.Job.stream, _stream)
+    embed = _blocking(async_job.Job.embed)
+    map = _delegated(async_job.Job.map, _iterate)
+    report = _blocking(async_job.Job.report)
+    cancel = _blocking(async_job.Job.cancel)
+
+
+def _connecting(
+    method: Callable[_P, Awaitable[asynchronous.Dispatcher]],
+) -> "Callable[_P, Dispatcher]":
+    """The method, run on the background loop and awaited, with a dispatcher for this side."""
+
+    @functools.wraps(method)
+    def connect(*args: _P.args, **kwargs: _P.kwargs) -> "Dispatcher":
+        return Dispatcher(_run(lambda: method(*args, **kwargs)))
+
+    return connect
+
+
+class Dispatcher(_Delegate[asynchronous.Dispatcher]):
+    """A connection to Temporal for submitting calls. Get one with `Dispatcher.connect()`, for any number of threads."""
+
+    connect = staticmethod(_connecting(asynchronous.Dispatcher.connect))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    call = _blocking(asynchronous.Dispatcher.call)
+    submit = _delegated(asynchronous.Dispatcher.submit, _handle)
+    stream = _delegated(asynchronous.Dispatcher.stream, _stream)
+    embed = _blocking(asynchronous.Dispatcher.embed)
+    map = _delegated(asynchronous.Dispatcher.map, _iterate)
+    report = _blocking(asynchronous.Dispatcher.report)
+    find = _blocking(asynchronous.Dispatcher.find)
+    close = _blocking(asynchronous.Dispatcher.close)
+
+    def attach(self, call_id: str, *, response_type: type[BaseModel] | None = None) -> CallHandle:
+        """A handle on the call with this id. See `durable_llm.Dispatcher.attach`."""
+        return CallHandle(self._inner.attach(call_id, response_type=response_type))
+
+    def job(self, job_id: str, **options: Unpack[CallOptions]) -> Job:
+        """The calls of a job. See `durable_llm.Dispatcher.job`."""
+        return Job(self._inner.job(job_id, **options))

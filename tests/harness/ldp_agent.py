@@ -24,8 +24,8 @@ from durable_llm.contract.categories import Outcome
 from tests.adapters.environments import python_of
 from tests.adapters.test_lmi import next_step
 from tests.support import ROOT
+from tests.support.kills import environment, started
 from tests.support.wire import playing
-from tests.system.test_embedding_kills import started
 from workers.dev.server import DevServer, ServerOptions
 
 HELD_STEP = 3
@@ -82,10 +82,7 @@ async def main() -> dict[str, Any]:
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(DevServer(ServerOptions(port=0, ui_port=None, data=None)))
         wire = await stack.enter_async_context(playing({"by_request": reply}))
-        env = {
-            **server.env, "DURABLE_LLM_API_BASE_HOSTS": "127.0.0.1", "DURABLE_LLM_HEARTBEAT_TIMEOUT_S": "3",
-            "DURABLE_LLM_LOG_LEVEL": "WARNING", "OPENAI_API_KEY": "none",
-        }  # fmt: skip
+        env = {**environment(server), "OPENAI_API_KEY": "none"}
         worker = await started(env)
         peace = Run("in-peace", server.env, wire.url)
         expected = await peace.trajectory(await peace.start())

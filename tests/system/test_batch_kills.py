@@ -12,7 +12,7 @@ from durable_llm import Dispatcher
 from tests.cli.test_cli_batch import read, request, text_of, write
 from tests.harness.parts.provider import Provider, journal
 from tests.support.cli import run, start
-from tests.system.test_embedding_kills import answered, started
+from tests.support.kills import answered, environment, started
 from workers.dev.server import DevServer, ServerOptions
 
 REQUESTS = 2000
@@ -30,10 +30,7 @@ async def test_a_batch_survives_killed_clients_and_workers(tmp_path: Path, monke
         server = await stack.enter_async_context(DevServer(ServerOptions(port=0, ui_port=None, data=None)))
         provider = await stack.enter_async_context(Provider("openai", options=("--latency-ms", "200")))
         await provider.ready()
-        env = {
-            **server.env, "DURABLE_LLM_API_BASE_HOSTS": "127.0.0.1", "DURABLE_LLM_HEARTBEAT_TIMEOUT_S": "3",
-            "DURABLE_LLM_LOG_LEVEL": "WARNING",
-        }  # fmt: skip
+        env = environment(server)
         words = ("batch", str(tmp_path / "in.jsonl"), "-o", str(tmp_path / "out.jsonl"), "--id", "batch-1")
         words += ("--api-base", provider.api_base)
         worker = await started(env)

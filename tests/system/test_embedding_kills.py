@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import sys
 from collections import Counter
 from contextlib import AsyncExitStack
 
@@ -12,30 +11,12 @@ from llmock.simulation import build_mock_embedding
 from durable_llm import Dispatcher, ModelSpec
 from durable_llm.contract.vectors import Vectors
 from tests.harness.parts.provider import Provider, journal
-from workers.dev.children import Child
+from tests.support.kills import answered, environment, started
 from workers.dev.server import DevServer, ServerOptions
-from workers.dev.stack import WORKER_READY
 
 TEXTS = [f"sentence {number} of a long corpus" for number in range(10_000)]
 KILL_AFTER = (15, 40, 65)
 """Requests that the provider has answered when a worker is killed."""
-
-
-async def started(env: dict[str, str | None]) -> Child:
-    """A worker that polls."""
-    ready = asyncio.Event()
-    worker = await Child.start(
-        "worker", [sys.executable, "-m", "workers"], env=env,
-        on_line=lambda line: ready.set() if line.startswith(WORKER_READY) else None,
-    )  # fmt: skip
-    await ready.wait()
-    return worker
-
-
-async def answered(provider: Provider) -> int:
-    """How many requests the provider has answered."""
-    response = await provider._http.get("/_llmock/requests")
-    return len(response.json()["requests"])
 
 
 @pytest.mark.proof
@@ -46,10 +27,7 @@ async def test_ten_thousand_texts_survive_three_killed_workers(monkeypatch: pyte
         server = await stack.enter_async_context(DevServer(ServerOptions(port=0, ui_port=None, data=None)))
         provider = await stack.enter_async_context(Provider("openai", options=("--latency-ms", "400")))
         await provider.ready()
-        env = {
-            **server.env, "DURABLE_LLM_API_BASE_HOSTS": "127.0.0.1", "DURABLE_LLM_HEARTBEAT_TIMEOUT_S": "3",
-            "DURABLE_LLM_LOG_LEVEL": "WARNING",
-        }  # fmt: skip
+        env = environment(server)
         monkeypatch.setenv("TEMPORAL_ADDRESS", server.address)
         dispatcher = await stack.enter_async_context(Dispatcher.connect())
         worker = await started(env)

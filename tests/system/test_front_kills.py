@@ -13,7 +13,7 @@ import yaml
 
 from durable_llm import Dispatcher
 from tests.harness.parts.provider import Provider, journal
-from tests.system.test_embedding_kills import answered, started
+from tests.support.kills import answered, environment, started
 from workers.dev.children import Child
 from workers.dev.ports import free_port
 from workers.dev.server import DevServer, ServerOptions
@@ -36,8 +36,7 @@ async def test_every_client_gets_its_answer(tmp_path: Path, monkeypatch: pytest.
         (tmp_path / "chains.yaml").write_text(yaml.safe_dump(chain))
         port = free_port()
         env = {
-            **server.env, "DURABLE_LLM_API_BASE_HOSTS": "127.0.0.1", "DURABLE_LLM_HEARTBEAT_TIMEOUT_S": "3",
-            "DURABLE_LLM_LOG_LEVEL": "WARNING", "DURABLE_LLM_CHAINS": str(tmp_path / "chains.yaml"),
+            **environment(server), "DURABLE_LLM_CHAINS": str(tmp_path / "chains.yaml"),
             "DURABLE_LLM_FRONT_PORT": str(port), "DURABLE_LLM_MAX_CONCURRENT_ATTEMPTS": "20",
         }  # fmt: skip
         worker, front = await started(env), await serving(env)

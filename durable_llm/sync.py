@@ -185,6 +185,7 @@ class CallHandle(_Delegate[async_handle.CallHandle]):
     attempts = _blocking(async_handle.CallHandle.attempts)
     status = _blocking(async_handle.CallHandle.status)
     cancel = _blocking(async_handle.CallHandle.cancel)
+    delete = _blocking(async_handle.CallHandle.delete)
 
     def stream(self, after: Position | None = None) -> CallStream:
         """The events of the call. See `durable_llm.CallHandle.stream`."""
@@ -261,6 +262,7 @@ class Dispatcher(_Delegate[asynchronous.Dispatcher]):
     map = _delegated(asynchronous.Dispatcher.map, _iterate)
     report = _blocking(asynchronous.Dispatcher.report)
     find = _blocking(asynchronous.Dispatcher.find)
+    asked = _blocking(asynchronous.Dispatcher.asked)
     close = _blocking(asynchronous.Dispatcher.close)
 
     def attach(self, call_id: str, *, response_type: type[BaseModel] | None = None) -> CallHandle:

@@ -143,8 +143,11 @@ class _Events(_http.AsyncByteStream):  # type: ignore[misc]  # its library is kn
         self._chunks = chunks
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._chunks:
-            yield event(chunk)
+        try:
+            async for chunk in self._chunks:
+                yield event(chunk)
+        except DurableLLMError as error:
+            yield event(chat_error(error)[1])
         yield LAST_EVENT
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -11,6 +10,7 @@ from typing import Any, Final, Literal, Self, Unpack
 from pydantic import BaseModel
 from temporalio.client import Client
 
+from durable_llm.client.asked import Asked, read_asked
 from durable_llm.client.checks import Deadline, check_call_id, check_choices, check_count, fresh_call_id, is_label
 from durable_llm.client.connection import Rpcs, rest_at_exit, until_answered
 from durable_llm.client.embedding import Embedding, Embeddings, check_texts, embed_with_one_of, one_model_each
@@ -31,6 +31,7 @@ from durable_llm.client.new_call import (
 )
 from durable_llm.client.prompt import Messages, ResponseFormat
 from durable_llm.client.report import Report, conditions, read_report
+from durable_llm.client.stored import fetch
 from durable_llm.client.stream import CallStream, Position, StreamedCall
 from durable_llm.client.submission import Submission
 from durable_llm.client.worker_watch import WorkerWatch
@@ -41,12 +42,9 @@ from durable_llm.contract.request import STORED_BYTES, Prompt
 from durable_llm.contract.result import LLMResult
 from durable_llm.contract.validation import ValidatorLike
 from durable_llm.contract.vectors import Vectors
-from durable_llm.errors import DispatcherUnavailableError, DurableLLMError, InvalidRequestError
-from durable_llm.store import STORE_VARIABLE, Store, StoreError, retry_while_unavailable
-from durable_llm.store.content import from_content, get_content
+from durable_llm.errors import DurableLLMError
+from durable_llm.store import Store
 from durable_llm.streams import Streams, open_streams
-
-logger = logging.getLogger("durable_llm")
 
 CANCEL_S: Final = 2.0
 """Seconds to cancel calls that nobody can attach to."""
@@ -264,17 +262,7 @@ class Calls:
         """Vectors, fetched from the store if they are there."""
         if vectors.stored is None:
             return vectors
-        if self._store is None:
-            raise InvalidRequestError(f"the vectors are in a store; set {STORE_VARIABLE} as the workers do")
-        store, reference = self._store, vectors.stored
-        try:
-            content = await retry_while_unavailable(
-                lambda: get_content(store, reference),
-                on_failure=lambda error: logger.warning("the vectors wait for their store: %s", error),
-            )
-        except StoreError as error:
-            raise DispatcherUnavailableError(f"the vectors cannot be fetched: {error}") from None
-        return await from_content(self._client.data_converter, content, Vectors)
+        return await fetch(self._store, self._client.data_converter, vectors.stored, Vectors)
 
     async def start(
         self, chain: LLMConfig, prompt: Prompt, options: CallOptions, call_id: "str | Namer | None",
@@ -400,6 +388,18 @@ class Calls:
             InvalidRequestError, DispatcherUnavailableError: the server refused.
         """
         return await self._rpcs.run(until_answered(lambda: find_calls(self._client, query, limit)))
+
+    async def asked(self, call_id: str) -> Asked:
+        """What a call was asked: its messages and labels, as Temporal or the store has kept them.
+
+        Raises:
+            CallNotFoundError, CallConflictError: there is no such call.
+            DecryptionError: this process lacks the key.
+            InvalidRequestError, DispatcherUnavailableError: the prompt is in a store, and cannot be fetched; or the
+                server refused.
+        """
+        read = functools.partial(read_asked, self._client, self._store, check_call_id(call_id))
+        return await self._rpcs.run(until_answered(read), call_id=call_id)
 
     def attach(self, call_id: str, *, response_type: type[BaseModel] | None = None) -> CallHandle:
         """A handle on the call with this id. If there is no such call, the handle's first use raises.

@@ -10,6 +10,8 @@ from datetime import timedelta
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import (
     Client,
     WorkflowExecutionDescription,
@@ -188,6 +190,25 @@ class CallHandle:
             CallNotFoundError, DispatcherUnavailableError: the server refused.
         """
         await self._rpcs.run(until_answered(self._cancel), call_id=self.call_id)
+
+    async def delete(self) -> None:
+        """Delete the call with its prompt, answer and ledger. A running one ends without an answer.
+
+        A prompt in the store stays there until the store is swept.
+
+        Raises:
+            CallConflictError: the id belongs to another kind of workflow.
+            CallNotFoundError, DispatcherUnavailableError: the server refused.
+        """
+        await self._rpcs.run(until_answered(self._delete), call_id=self.call_id)
+
+    async def _delete(self) -> None:
+        await self._describe()  # never another kind of workflow
+        await self._client.workflow_service.delete_workflow_execution(
+            DeleteWorkflowExecutionRequest(
+                namespace=self._client.namespace, workflow_execution=WorkflowExecution(workflow_id=self.call_id)
+            )
+        )
 
     async def _end(self) -> LLMResult:
         """The result of the call. An operator's reset terminates a run but not the call, so the new run is awaited."""

@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
-from durable_llm.client.openai_chat import ChatRequest, chat_chunk, chat_error, completion_of
+from durable_llm.client.openai_chat import ChatRequest, chat_chunk, completion_of
 from durable_llm.client.stream import CallStream
 from durable_llm.client.stream_events import AttemptWithdrawn, Done, ReasoningDelta, TextDelta
 from durable_llm.contract.result import LLMResult
@@ -16,6 +16,17 @@ LAST_EVENT: Final = b"data: [DONE]\n\n"
 Chunk = dict[str, Any]
 
 
+class WithdrawnError(DurableLLMError):
+    """Text that was shown is not the answer. The call goes on.
+
+    Args:
+        event: What the call's stream says.
+    """
+
+    def __init__(self, event: AttemptWithdrawn) -> None:
+        super().__init__(f"the text so far is withdrawn ({event.reason}); the call goes on, ask for it again")
+
+
 def event(chunk: Chunk) -> bytes:
     """A chunk as a server-sent event."""
     return f"data: {json.dumps(chunk)}\n\n".encode()
@@ -25,27 +36,26 @@ async def live_chunks(events: CallStream, asked: ChatRequest, completion_id: str
     """The chunks of an answer while it is written.
 
     OpenAI's wire cannot withdraw text. So if an attempt fails whose text was shown, the stream ends with an error. The
-    call goes on. An error is the last chunk.
+    call goes on.
+
+    Raises:
+        WithdrawnError: such an attempt has failed.
+        DurableLLMError: how the call ended.
     """
     begun = {"id": completion_id, "created": 0, "model": asked.model}
     shown = False
-    try:
-        async for each in events:
-            match each:
-                case TextDelta():
-                    shown = True
-                    yield chat_chunk(begun, {"role": "assistant", "content": each.text})
-                case ReasoningDelta():
-                    yield chat_chunk(begun, {"role": "assistant", "reasoning_content": each.text})
-                case AttemptWithdrawn() if shown:
-                    text = f"the text so far is withdrawn ({each.reason}); the call goes on, ask for it again"
-                    yield {"error": {"message": text, "type": type(each).__name__, "code": None}}
-                    return
-                case Done():
-                    for chunk in _last_chunks(each.result, asked, completion_id):
-                        yield chunk
-    except DurableLLMError as error:
-        yield chat_error(error)[1]
+    async for each in events:
+        match each:
+            case TextDelta():
+                shown = True
+                yield chat_chunk(begun, {"role": "assistant", "content": each.text})
+            case ReasoningDelta():
+                yield chat_chunk(begun, {"role": "assistant", "reasoning_content": each.text})
+            case AttemptWithdrawn() if shown:
+                raise WithdrawnError(each)
+            case Done():
+                for chunk in _last_chunks(each.result, asked, completion_id):
+                    yield chunk
 
 
 def whole_chunks(result: LLMResult, asked: ChatRequest, completion_id: str) -> Iterator[Chunk]:

@@ -5,15 +5,11 @@ import base64
 import json
 from array import array
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import openai
 import pytest
-import uvicorn
-import yaml
 from temporalio.testing import WorkflowEnvironment
 
 from durable_llm import Dispatcher, InvalidRequestError
@@ -24,68 +20,11 @@ from durable_llm.streams import open_streams
 from tests.client.test_embeddings import GOOD, vector
 from tests.client.test_stream import WHOLE, chunk, streams
 from tests.conftest import SetStage
+from tests.front.serving import HI, serving, write_chain
 from tests.support.scripted import answer, fresh_id, http_error, never
 from tests.support.wire import playing
 from tests.support.workers import working
 from workers.front.access import Chains
-from workers.front.app import Front
-from workers.http import listening
-
-HI = [{"role": "user", "content": "Hi."}]
-FILE = {
-    "fast": {"models": ["openai/gpt-4o-mini"], "policy": {"patience": 0}},
-    "slow": {"models": [{"name": "openai/gpt-4o", "max_retries": 0, "extra_params": {"temperature": 0.5}}]},
-}
-
-
-class Served:
-    """A front that listens, and the client of its caller."""
-
-    def __init__(self, front: Front, address: str, token: str) -> None:
-        self.front = front
-        self.address = address
-        self.http = httpx.AsyncClient(base_url=address, headers={"authorization": f"Bearer {token}"}, timeout=60)
-        self.openai = openai.AsyncOpenAI(base_url=f"{address}/v1", api_key=token)
-
-    async def ask(
-        self, model: str = "fast", prompt: str = "Hi.", key: str | None = None, **body: Any
-    ) -> httpx.Response:
-        headers = {"idempotency-key": key} if key is not None else {}
-        messages = [{"role": "user", "content": prompt}]
-        return await self.http.post(
-            "/v1/chat/completions", json={"model": model, "messages": messages, **body}, headers=headers
-        )
-
-
-@pytest.fixture
-def chains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The operator's file of chains."""
-    (tmp_path / "chains.yaml").write_text(yaml.safe_dump(FILE))
-    monkeypatch.setenv("DURABLE_LLM_CHAINS", str(tmp_path / "chains.yaml"))
-    return FILE
-
-
-@asynccontextmanager
-async def serving(
-    dispatcher: Dispatcher, *, tokens: list[Token] | None = None, token: str = "", models: bool = False, **options: Any
-) -> AsyncIterator[Served]:
-    """A front in this process, on a port of its own."""
-    front = Front(dispatcher, Chains(models=models), tokens)
-    config = uvicorn.Config(front.app(options.get("max_body_bytes", 1_000_000)), log_level="warning", lifespan="off")
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # the test's process keeps its own
-    with listening("127.0.0.1", 0, "PORT") as listener:
-        running = asyncio.create_task(server.serve(sockets=[listener]))
-        served = Served(front, f"http://127.0.0.1:{listener.getsockname()[1]}", token or "none")
-        while not server.started:
-            await asyncio.sleep(0.01)
-        try:
-            yield served
-        finally:
-            await served.http.aclose()
-            await served.openai.close()
-            server.should_exit = True
-            await running
 
 
 async def test_openais_client_gets_an_answer(on_server: SetStage, chains: dict) -> None:
@@ -304,7 +243,7 @@ async def test_a_stream_ends_with_the_whole_answer(
         playing(WHOLE if mode == "live" else {"body": _completion()}) as wire,
         working(server_env.client, streams=open_streams(tmp_path.as_uri())) as dispatcher,
     ):
-        _write_chain(tmp_path, monkeypatch, wire.url)
+        write_chain(tmp_path, monkeypatch, wire.url)
         async with serving(dispatcher) as front:
             chunks = [
                 each
@@ -326,7 +265,7 @@ async def test_withdrawn_text_ends_a_live_stream_and_the_key_has_the_answer(
         playing(cut) as wire,
         working(server_env.client, streams=open_streams(tmp_path.as_uri())) as dispatcher,
     ):
-        _write_chain(tmp_path, monkeypatch, wire.url)
+        write_chain(tmp_path, monkeypatch, wire.url)
         async with serving(dispatcher) as front:
             lines = []
             body = {"model": "fast", "messages": HI, "stream": True}
@@ -375,12 +314,6 @@ def _completion() -> dict:
     return {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
 
 
-def _write_chain(directory: Path, monkeypatch: pytest.MonkeyPatch, api_base: str) -> None:
-    chain = {"fast": {"models": [{"name": "openai/gpt-4o-mini", "api_base": api_base}]}}
-    (directory / "chains.yaml").write_text(yaml.safe_dump(chain))
-    monkeypatch.setenv("DURABLE_LLM_CHAINS", str(directory / "chains.yaml"))
-
-
 def numbers(embedding: list[float] | str) -> list[float]:
     return list(array("f", base64.b64decode(embedding))) if isinstance(embedding, str) else embedding
 
@@ -390,7 +323,7 @@ async def test_openais_client_gets_vectors(
 ) -> None:
     """In both encodings, in order; with a key nothing is asked again; what is no text is refused."""
     async with playing(GOOD) as wire, working(server_env.client) as dispatcher:
-        _write_chain(tmp_path, monkeypatch, wire.url)
+        write_chain(tmp_path, monkeypatch, wire.url)
         async with serving(dispatcher) as front:
             for form in ("float", "base64"):
                 found = await front.openai.embeddings.create(

@@ -51,7 +51,7 @@ class Chain:
 
 
 def caller_of(request: Request, tokens: Sequence[Token] | None) -> Token:
-    """The caller, by the token of the Authorization header.
+    """The caller, by the token of the Authorization header, or of Anthropic's X-Api-Key.
 
     Raises:
         RefusedError: there is no such token.
@@ -59,7 +59,8 @@ def caller_of(request: Request, tokens: Sequence[Token] | None) -> Token:
     if tokens is None:
         return ANYBODY
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    found = find_token(tokens, given.strip()) if scheme.lower() == "bearer" else None
+    given = given if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+    found = find_token(tokens, given.strip()) if given else None
     if found is None:
         raise RefusedError(
             401, "send a token as 'Authorization: Bearer TOKEN'; the operator makes it", "invalid_api_key"

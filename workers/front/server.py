@@ -12,7 +12,8 @@ from durable_llm.client.tokens import Token, read_tokens
 from ..http import absorb_signals, listening
 from ..logs import show_logs
 from .access import Chains
-from .app import Front
+from .app import make_app
+from .front import Front
 from .settings import FRONT_PREFIX, load_front_settings
 
 
@@ -34,7 +35,7 @@ async def run_front(connecting: Connecting, announce: Callable[[str], None]) -> 
     async with connecting as dispatcher:
         front = Front(dispatcher, chains, tokens)
         config = uvicorn.Config(
-            front.app(settings.max_body_bytes), log_level="warning", access_log=False, server_header=False,
+            make_app(front, settings.max_body_bytes), log_level="warning", access_log=False, server_header=False,
             limit_concurrency=settings.max_connections, timeout_graceful_shutdown=int(settings.drain_s) + 5,
             h11_max_incomplete_event_size=64 * 1024,
         )  # fmt: skip

@@ -1,0 +1,295 @@
+"""The front: a request of any API becomes a durable call, and the call's end a response."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, Final, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from durable_llm.client.checks import fresh_call_id
+from durable_llm.client.dispatcher import Dispatcher
+from durable_llm.client.handle import CallHandle
+from durable_llm.client.openai_chat import ChatRequest
+from durable_llm.client.openai_stream import WithdrawnError
+from durable_llm.client.tokens import Token
+from durable_llm.contract.result import LLMResult
+from durable_llm.errors import DurableLLMError, InvalidRequestError
+
+from .access import Chain, Chains, RefusedError, caller_of
+from .problems import STOPS, problem_of
+from .wires.wire import Problem, Wire, openai_error
+
+KEY: Final = "idempotency-key"
+STREAM_MODE: Final = "x-durable-llm-stream"
+LEDGER: Final = "x-durable-llm-ledger"
+PING_S: Final = 15.0
+"""Seconds of silence in a stream after which something is sent, so that proxies keep the connection."""
+
+_ACCEPT: Final = timedelta(seconds=10)
+"""How long Temporal may take to accept a call."""
+
+_T = TypeVar("_T")
+Handler = Callable[[Request, Token], Awaitable[Response]]
+ErrorBody = Callable[[Problem], dict[str, Any]]
+
+
+class Front:
+    """What the endpoints of all APIs share.
+
+    Args:
+        dispatcher: Makes the calls.
+        chains: What stands behind the names of models.
+        tokens: Who may call. None: anybody who reaches this server.
+
+    Attributes:
+        dispatcher: As above.
+        chains: As above.
+        draining: Set when the server is to stop: open requests are answered with 503 and Retry-After.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, chains: Chains, tokens: Sequence[Token] | None) -> None:
+        self.dispatcher = dispatcher
+        self.chains = chains
+        self._tokens = tokens
+        self.draining = asyncio.Event()
+
+    def endpoint(
+        self, handle: Handler, error_body: ErrorBody = openai_error
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """`handle` for known callers, with its errors as responses."""
+
+        async def respond(request: Request) -> Response:
+            try:
+                return await handle(request, caller_of(request, self._tokens))
+            except (RefusedError, DurableLLMError) as error:
+                return _failure(request, error, error_body)
+
+        return respond
+
+    async def submit(
+        self, asked: ChatRequest, chain: Chain, call_id: str, caller: Token, *, is_live: bool = False
+    ) -> CallHandle:
+        """Start the call, or attach to the one of this id."""
+        options: Any = {"session": caller.tenant, "policy": chain.policy, **asked.options, "stream": is_live}
+        return await self.dispatcher.submit(
+            asked.chain(chain.config), asked.messages, call_id=call_id, wait=_ACCEPT, **options
+        )
+
+    async def answer(
+        self, request: Request, handle: CallHandle, wire: Wire, *, stream: str | None, keyed: bool
+    ) -> Response:
+        """The response of a call, as soon as there is something to say.
+
+        Args:
+            request: The client's.
+            handle: The call.
+            wire: How it is written.
+            stream: None: as one body. Else `live` or `settled`.
+            keyed: Whether the client can ask for the call again. Otherwise it is cancelled when the client leaves.
+        """
+        if stream is not None:
+            events = wire.live(handle.stream()) if stream == "live" else _settled(wire, handle)
+            return await self.streamed(request, events, handle, wire, keyed=keyed)
+        result = await self.wait(request, handle.result())
+        if result is None:
+            if not keyed:
+                await _cancel_quietly(handle)
+            return come_back()
+        body = wire.body(result)
+        if wants_ledger(request):
+            body["durable_llm"] = ledger_of(result)
+        return JSONResponse(body, headers=headers_of(handle, result))
+
+    async def wait(self, request: Request, awaited: Coroutine[Any, Any, _T]) -> _T | None:
+        """What is awaited; None if the client has gone, or must come back because the server stops."""
+        result = asyncio.ensure_future(awaited)
+        try:
+            await self._until(request, result)
+            return await result if result.done() else None
+        finally:
+            result.cancel()
+            await asyncio.gather(result, return_exceptions=True)
+
+    async def _until(self, request: Request, future: "asyncio.Future[Any]", timeout: float | None = None) -> bool:  # noqa: ASYNC109  # as asyncio.wait
+        """Wait for `future`, unless the client goes, the server stops or time is up. Whether somebody still waits."""
+        gone, draining = asyncio.ensure_future(_gone(request)), asyncio.ensure_future(self.draining.wait())
+        try:
+            waited: list[asyncio.Future[Any]] = [future, gone, draining]
+            await asyncio.wait(waited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            return not gone.done() and not draining.done()
+        finally:
+            gone.cancel()
+            draining.cancel()
+            await asyncio.gather(gone, draining, return_exceptions=True)
+
+    async def streamed(
+        self, request: Request, events: AsyncIterator[bytes], handle: CallHandle, wire: Wire, *, keyed: bool
+    ) -> Response:
+        """A response of events. An error before the first one has a status of its own.
+
+        Raises:
+            DurableLLMError: the call has failed at once.
+        """
+        first = asyncio.ensure_future(_next(events))
+        waited = await self._until(request, first, PING_S)
+        if first.done() and (error := first.exception()) is not None and not isinstance(error, WithdrawnError):
+            raise error
+        if not waited and not first.done():
+            first.cancel()
+            if not keyed:
+                await _cancel_quietly(handle)
+            return come_back()
+        return StreamingResponse(
+            self._events(first, events, handle, wire, keyed=keyed),
+            headers={**headers_of(handle), "cache-control": "no-cache"}, media_type="text/event-stream",
+        )  # fmt: skip
+
+    async def _events(
+        self, following: "asyncio.Future[bytes | None]", events: AsyncIterator[bytes], handle: CallHandle, wire: Wire,
+        *, keyed: bool,
+    ) -> AsyncIterator[bytes]:  # fmt: skip
+        """The events, with pings in silence. An error, also that the server stops, is the last event."""
+        draining = asyncio.ensure_future(self.draining.wait())
+        finished = False
+        try:
+            while not finished:
+                awaited: list[asyncio.Future[Any]] = [following, draining]
+                await asyncio.wait(awaited, timeout=PING_S, return_when=asyncio.FIRST_COMPLETED)
+                if following.done():
+                    finished = following.result() is None
+                    yield following.result() or b""
+                    following = asyncio.ensure_future(_next(events))
+                elif draining.done():
+                    yield wire.failed(Problem(503, STOPS, "server_error"))
+                    return
+                else:
+                    yield wire.ping
+        except DurableLLMError as error:
+            finished = True
+            yield wire.failed(problem_of(error))
+        finally:
+            for task in (following, draining):
+                task.cancel()
+            await asyncio.gather(following, draining, return_exceptions=True)
+            if not finished and not keyed:
+                await _cancel_quietly(handle)
+
+    def attached(self, call_id: str, caller: Token) -> CallHandle:
+        """The call of this id, if it is the caller's: others do not exist for it.
+
+        Raises:
+            RefusedError: it is not.
+        """
+        if not call_id.startswith(f"{caller.tenant}/"):
+            raise RefusedError(404, "there is no such answer", "not_found")
+        return self.dispatcher.attach(call_id)
+
+
+def mode_of(request: Request, chain: Chain, *, stream: bool) -> str | None:
+    """How an answer is streamed: by the request's header, or as the chain says. None: it is not.
+
+    Raises:
+        RefusedError: the header says something else.
+    """
+    mode = request.headers.get(STREAM_MODE, chain.stream)
+    if mode not in ("live", "settled"):
+        raise RefusedError(400, f"{STREAM_MODE}: expected live or settled")
+    return mode if stream else None
+
+
+def key_of(request: Request) -> str | None:
+    """The client's key; None if it has none.
+
+    Raises:
+        RefusedError: it is empty.
+    """
+    key = request.headers.get(KEY)
+    if key is not None and not key.strip():
+        raise RefusedError(400, f"{KEY}: it is empty; send a text of your own, or leave it out")
+    return key
+
+
+def id_of(caller: Token, key: str | None) -> str:
+    """The id of a caller's call."""
+    return f"{caller.tenant}/{key or fresh_call_id()}"
+
+
+async def body_of(request: Request) -> object:
+    """The request's body.
+
+    Raises:
+        InvalidRequestError: it is not JSON.
+    """
+    try:
+        body: object = json.loads(await request.body())
+    except (ValueError, RecursionError):
+        raise InvalidRequestError("body: not JSON") from None
+    return body
+
+
+def wants_ledger(request: Request) -> bool:
+    """Whether the client wants the attempts in the body."""
+    return request.headers.get(LEDGER, "").lower() == "true"
+
+
+def ledger_of(ended: LLMResult | DurableLLMError) -> dict[str, Any]:
+    """The attempts of a call, and what they cost where that is known."""
+    entries = [entry.model_dump(mode="json", exclude_none=True) for entry in ended.attempts]
+    cost = {"cost_usd": ended.total_cost} if isinstance(ended, LLMResult) and ended.cost_complete else {}
+    return {"attempts": entries, **cost}
+
+
+def headers_of(handle: CallHandle, result: LLMResult | None = None) -> dict[str, str]:
+    """What became of the call, for clients that want to know."""
+    told = {"x-durable-llm-call-id": handle.call_id, "idempotent-replayed": "true" if handle.attached else "false"}
+    if result is not None:
+        told |= {"x-durable-llm-attempts": str(result.attempts_total), "x-durable-llm-model": result.model or ""}
+        if result.cost_complete:
+            told["x-durable-llm-cost-usd"] = f"{result.total_cost:.9f}"
+    return {name: value.encode("latin-1", "replace").decode("latin-1") for name, value in told.items()}
+
+
+def come_back() -> Response:
+    """For a client that must send its request again; one that has gone does not read it."""
+    return refusal(Problem(503, STOPS, "server_error", retry_after_s=1))
+
+
+def refusal(problem: Problem, error_body: ErrorBody = openai_error, **more: Mapping[str, Any]) -> Response:
+    """A problem as a response. `more` are further fields of its body."""
+    headers = {"x-should-retry": "false"} if problem.ended else {}
+    if problem.retry_after_s is not None:
+        headers["retry-after"] = str(problem.retry_after_s)
+    return JSONResponse({**error_body(problem), **more}, problem.status, headers)
+
+
+def _failure(request: Request, error: RefusedError | DurableLLMError, error_body: ErrorBody) -> Response:
+    if isinstance(error, DurableLLMError) and error.attempts and wants_ledger(request):
+        return refusal(problem_of(error), error_body, durable_llm=ledger_of(error))
+    return refusal(problem_of(error), error_body)
+
+
+async def _settled(wire: Wire, handle: CallHandle) -> AsyncIterator[bytes]:
+    for event in wire.whole(await handle.result()):
+        yield event
+
+
+async def _next(events: AsyncIterator[bytes]) -> bytes | None:
+    """The next event; None after the last one."""
+    return await anext(events, None)
+
+
+async def _gone(request: Request) -> None:
+    """Return when the client has closed the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _cancel_quietly(handle: CallHandle) -> None:
+    """Cancel a call that nobody can ask for again."""
+    with suppress(DurableLLMError, TimeoutError):
+        async with asyncio.timeout(2.0):
+            await handle.cancel()

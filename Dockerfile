@@ -10,7 +10,7 @@ COPY activities activities
 COPY workers workers
 # Packages come as wheels: nothing of theirs is compiled; only the tool that builds our own wheel runs here.
 RUN python -m venv /opt/venv \
-    && /opt/venv/bin/pip install --only-binary=:all: -c constraints.txt '.[worker,otel,s3,postgres,redis,codec]'
+    && /opt/venv/bin/pip install --only-binary=:all: -c constraints.txt '.[worker,otel,s3,postgres,redis,codec,serve]'
 
 
 FROM python:3.13.16-slim-bookworm

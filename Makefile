@@ -16,7 +16,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; set PYTHON=") if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade -c constraints.txt pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group test -e '.[worker,dev,otel,s3,postgres,redis,codec]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group test -e '.[worker,dev,otel,s3,postgres,redis,codec,serve]'
 	@touch $@
 
 demo: install ## ten calls through rate limits, overflows, quotas and killed processes (KEEP=1 leaves the UI up)

@@ -25,7 +25,7 @@ from durable_llm.errors import InvalidRequestError
 from durable_llm.rooms import room
 
 _WORKER: Final = ("litellm", "pydantic_settings")
-_SERVE: Final = ("pydantic_settings", "starlette", "uvicorn")
+_SERVE: Final = ("prometheus_client", "pydantic_settings", "python_multipart", "starlette", "uvicorn")
 _CODEC: Final = ("cryptography", "pydantic_settings", "starlette", "uvicorn")
 
 _Paths = Annotated[

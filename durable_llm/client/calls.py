@@ -51,7 +51,13 @@ CANCEL_S: Final = 2.0
 
 
 class Calls:
-    """Submits calls over a client of Temporal, and attaches to them."""
+    """Submits calls over a client of Temporal, and attaches to them.
+
+    Attributes:
+        client: The client.
+        task_queue: The queue that the workers poll.
+        store: Where large prompts go. None: there is no store.
+    """
 
     def __init__(
         self,
@@ -82,10 +88,10 @@ class Calls:
         Raises:
             InvalidRequestError: max_long_polls is too low.
         """
-        self._client = client
-        self._task_queue = task_queue
+        self.client = client
+        self.task_queue = task_queue
         self._search_attributes = search_attributes
-        self._store = store
+        self.store = store
         self._streams = streams or open_streams("")
         self._on_end = on_end
         self._rpcs = Rpcs(client)
@@ -262,7 +268,7 @@ class Calls:
         """Vectors, fetched from the store if they are there."""
         if vectors.stored is None:
             return vectors
-        return await fetch(self._store, self._client.data_converter, vectors.stored, Vectors)
+        return await fetch(self.store, self.client.data_converter, vectors.stored, Vectors)
 
     async def start(
         self, chain: LLMConfig, prompt: Prompt, options: CallOptions, call_id: "str | Namer | None",
@@ -282,7 +288,7 @@ class Calls:
             DurableLLMError: as `submit` does.
         """
         call = self.prepare(chain, prompt, options, call_id)
-        submission = Submission(self._client, self._task_queue, self._store, call)
+        submission = Submission(self.client, self.task_queue, self.store, call)
         start = functools.partial(
             submission.start_or_attach,
             rerun=options.get("if_failed") == "rerun",
@@ -303,7 +309,7 @@ class Calls:
         """
         return new_call(
             chain, prompt, options, call_id=call_id, search_attributes=self._search_attributes,
-            stored_above=STORED_BYTES if self._store is not None else None,
+            stored_above=STORED_BYTES if self.store is not None else None,
         )  # fmt: skip
 
     def stream(
@@ -387,7 +393,7 @@ class Calls:
         Raises:
             InvalidRequestError, DispatcherUnavailableError: the server refused.
         """
-        return await self._rpcs.run(until_answered(lambda: find_calls(self._client, query, limit)))
+        return await self._rpcs.run(until_answered(lambda: find_calls(self.client, query, limit)))
 
     async def asked(self, call_id: str) -> Asked:
         """What a call was asked: its messages and labels, as Temporal or the store has kept them.
@@ -398,7 +404,7 @@ class Calls:
             InvalidRequestError, DispatcherUnavailableError: the prompt is in a store, and cannot be fetched; or the
                 server refused.
         """
-        read = functools.partial(read_asked, self._client, self._store, check_call_id(call_id))
+        read = functools.partial(read_asked, self.client, self.store, check_call_id(call_id))
         return await self._rpcs.run(until_answered(read), call_id=call_id)
 
     def attach(self, call_id: str, *, response_type: type[BaseModel] | None = None) -> CallHandle:
@@ -418,7 +424,7 @@ class Calls:
         attached: bool = True,
     ) -> CallHandle:  # fmt: skip
         handle = CallHandle(
-            self._client, self._rpcs, call_id, polls=self._polls, watch=self._watch, streams=self._streams,
+            self.client, self._rpcs, call_id, polls=self._polls, watch=self._watch, streams=self._streams,
             response_type=response_type, on_end=[tell for tell in (self._on_end, also_tell) if tell is not None],
         )  # fmt: skip
         handle.attached = attached

@@ -24,10 +24,10 @@ async def printed(
     adapter: str, program: str, *arguments: str, dispatcher: Dispatcher, api_base: str, streams: str = ""
 ) -> Any:
     """What a program of `tests.adapters.programs` prints, as JSON."""
-    client = dispatcher._client
+    client = dispatcher.client
     process = await start(
         "-m", f"tests.adapters.programs.{program}", *arguments, python=str(python_of(adapter)),
-        TEMPORAL_ADDRESS=client.service_client.config.target_host, DURABLE_LLM_TASK_QUEUE=dispatcher._task_queue,
+        TEMPORAL_ADDRESS=client.service_client.config.target_host, DURABLE_LLM_TASK_QUEUE=dispatcher.task_queue,
         DURABLE_LLM_STREAMS=streams, API_BASE=api_base, OPENAI_API_KEY="none", LITELLM_LOCAL_MODEL_COST_MAP="True",
     )  # fmt: skip
     async with asyncio.timeout(PROGRAM_S):

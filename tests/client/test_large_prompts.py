@@ -160,7 +160,7 @@ async def test_the_command_line_sends_a_large_file(server_env, tmp_path):
     ):
         to = {
             "TEMPORAL_ADDRESS": server_env.client.service_client.config.target_host,
-            "DURABLE_LLM_TASK_QUEUE": dispatcher._task_queue,
+            "DURABLE_LLM_TASK_QUEUE": dispatcher.task_queue,
         }
         call = ("call", "-m", "hosted_vllm/m", "--api-base", wire.url, "-f", str(tmp_path / "book.txt"))
         refused, answered, unusable = await asyncio.gather(

@@ -108,7 +108,7 @@ async def test_streams_maps_and_jobs_are_iterated(
         playing(BOTH) as provider,
         working(server_env.client, streams=open_streams(tmp_path.as_uri())) as dispatcher,
     ):
-        await asyncio.to_thread(script, spec(provider, MODEL), dispatcher._task_queue)
+        await asyncio.to_thread(script, spec(provider, MODEL), dispatcher.task_queue)
     prompts = [request for request in provider.requests if b"Once." in request or b"Twice." in request]
     assert len(prompts) == 2
 

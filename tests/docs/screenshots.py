@@ -68,7 +68,7 @@ async def make_calls(dispatcher: Dispatcher, api_base: str) -> str:
     for chapter in (4, 5):
         with suppress(DurableLLMError):
             await dispatcher.call(spec("openai/gpt-4o", api_base), "Summarise.", call_id=f"report/chapter-{chapter}")
-    description = await dispatcher._client.get_workflow_handle(TROUBLED).describe()
+    description = await dispatcher.client.get_workflow_handle(TROUBLED).describe()
     return description.run_id
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,10 @@ from durable_llm import Dispatcher
 from durable_llm.client.tokens import Token
 from workers.front.access import Chains
 from workers.front.app import make_app
+from workers.front.batches.endpoints import BatchEndpoints
+from workers.front.batches.files import Files
+from workers.front.batches.run import Batches
+from workers.front.batches.worker import batch_worker, queue_of
 from workers.front.front import Front
 from workers.http import listening
 
@@ -50,10 +54,12 @@ async def serving(
     dispatcher: Dispatcher, *, tokens: list[Token] | None = None, token: str = "", models: bool = False, **options: Any
 ) -> AsyncIterator[Served]:
     """A front in this process, on a port of its own."""
-    front = Front(dispatcher, Chains(models=models), tokens)
-    config = uvicorn.Config(
-        make_app(front, options.get("max_body_bytes", 1_000_000)), log_level="warning", lifespan="off"
-    )
+    chains = Chains(models=models)
+    front = Front(dispatcher, chains, tokens)
+    files = Files(dispatcher.store, dispatcher.client.data_converter)
+    endpoints = BatchEndpoints(front, files, dispatcher.client, queue_of(dispatcher.task_queue))
+    app = make_app(front, endpoints, options.get("max_body_bytes", 1_000_000))
+    config = uvicorn.Config(app, log_level="warning", lifespan="off")
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # the test's process keeps its own
     with listening("127.0.0.1", 0, "PORT") as listener:
@@ -61,8 +67,12 @@ async def serving(
         served = Served(front, f"http://127.0.0.1:{listener.getsockname()[1]}", token or "none")
         while not server.started:
             await asyncio.sleep(0.01)
+        runs = None
+        if dispatcher.store is not None and options.get("runs", True):  # Temporal allows one in a process
+            runs = batch_worker(dispatcher.client, dispatcher.task_queue, Batches(dispatcher, chains, files))
         try:
-            yield served
+            async with runs if runs is not None else nullcontext():
+                yield served
         finally:
             await served.http.aclose()
             await served.openai.close()

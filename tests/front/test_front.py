@@ -96,9 +96,22 @@ async def test_a_client_that_goes_away_cancels_only_what_nobody_can_fetch(on_ser
 
 async def _rows(dispatcher: Dispatcher, count: int) -> list[Any]:
     """The calls of the dispatcher's queue, once Temporal lists them."""
-    while len(rows := await dispatcher.find(f"TaskQueue = '{dispatcher._task_queue}'")) < count:
+    while len(rows := await dispatcher.find(f"TaskQueue = '{dispatcher.task_queue}'")) < count:
         await asyncio.sleep(0.05)
     return rows
+
+
+async def test_the_ledger_is_in_the_body_of_who_asks_for_it(on_server: SetStage, chains: dict) -> None:
+    """Of answers and of errors."""
+    failing = http_error(500, text="oops")
+    async with on_server(failing, answer("yes"), http_error(401)) as stage, serving(stage.dispatcher) as front:
+        front.http.headers["x-durable-llm-ledger"] = "true"
+        answered, failed = await front.ask(), await front.ask("slow")
+    told = answered.json()["durable_llm"]
+    assert [entry["outcome"] for entry in told["attempts"]] == ["failed", "answered"]
+    assert told["attempts"][0]["message"] == "500 failed: oops"
+    assert failed.json()["durable_llm"]["attempts"][0]["http_status"] == 401
+    assert "yes" not in str(told)
 
 
 async def test_an_error_has_its_status_and_is_not_retried(on_server: SetStage, chains: dict) -> None:

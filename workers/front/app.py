@@ -7,20 +7,27 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from durable_llm.errors import DurableLLMError
 
+from .batches.endpoints import BatchEndpoints
 from .chat import ChatEndpoints
 from .front import Front, refusal
 from .messages import MessagesEndpoints
+from .metrics import CountRequests, Metrics
 from .responses import ResponsesEndpoints
 from .wires.wire import Problem
 
 _READY_S = 2.0
 
 
-def make_app(front: Front, max_body_bytes: int) -> Starlette:
+def make_app(front: Front, batches: BatchEndpoints, max_body_bytes: int) -> ASGIApp:
     """The endpoints of a front."""
+    metrics = Metrics()
+
+    async def measured(_: Request) -> Response:
+        return metrics.response()
 
     async def ready(_: Request) -> Response:
         """Whether requests can be accepted: Temporal answers, and the server does not stop."""
@@ -33,17 +40,20 @@ def make_app(front: Front, max_body_bytes: int) -> Starlette:
             return PlainTextResponse("Temporal does not answer", 503)
         return PlainTextResponse("ready")
 
-    return Starlette(
+    app = Starlette(
         routes=[
             *ChatEndpoints(front).routes(),
             *ResponsesEndpoints(front).routes(),
             *MessagesEndpoints(front).routes(),
+            *batches.routes(),
             Route("/healthz", _healthy, methods=["GET"]),
             Route("/readyz", ready, methods=["GET"]),
+            Route("/metrics", measured, methods=["GET"]),
         ],
         exception_handlers={HTTPException: _http_error},
         max_body_size=max_body_bytes,
     )
+    return CountRequests(app, metrics)
 
 
 async def _healthy(_: Request) -> Response:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from types import FrameType
 
 import uvicorn
@@ -13,6 +14,10 @@ from ..http import absorb_signals, listening
 from ..logs import show_logs
 from .access import Chains
 from .app import make_app
+from .batches.endpoints import BatchEndpoints
+from .batches.files import Files
+from .batches.run import Batches
+from .batches.worker import batch_worker, queue_of
 from .front import Front
 from .settings import FRONT_PREFIX, load_front_settings
 
@@ -34,8 +39,11 @@ async def run_front(connecting: Connecting, announce: Callable[[str], None]) -> 
     show_logs("INFO")
     async with connecting as dispatcher:
         front = Front(dispatcher, chains, tokens)
+        files = Files(dispatcher.store, dispatcher.client.data_converter)
+        batches = BatchEndpoints(front, files, dispatcher.client, queue_of(dispatcher.task_queue))
         config = uvicorn.Config(
-            make_app(front, settings.max_body_bytes), log_level="warning", access_log=False, server_header=False,
+            make_app(front, batches, settings.max_body_bytes), log_level="warning", access_log=False,
+            server_header=False,
             limit_concurrency=settings.max_connections, timeout_graceful_shutdown=int(settings.drain_s) + 5,
             h11_max_incomplete_event_size=64 * 1024,
         )  # fmt: skip
@@ -44,7 +52,11 @@ async def run_front(connecting: Connecting, announce: Callable[[str], None]) -> 
             absorb_signals()
             port = listener.getsockname()[1]
             announce(f"front ready: http://{settings.host}:{port}/v1, {_who(tokens)}")
-            await server.serve(sockets=[listener])
+            async with AsyncExitStack() as stack:
+                if dispatcher.store is not None:
+                    runs = Batches(dispatcher, chains, files)
+                    await stack.enter_async_context(batch_worker(dispatcher.client, dispatcher.task_queue, runs))
+                await server.serve(sockets=[listener])
 
 
 class _Server(uvicorn.Server):

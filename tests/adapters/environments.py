@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from asyncio.subprocess import Process
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,11 @@ async def printed(
         TEMPORAL_ADDRESS=client.service_client.config.target_host, DURABLE_LLM_TASK_QUEUE=dispatcher.task_queue,
         DURABLE_LLM_STREAMS=streams, API_BASE=api_base, OPENAI_API_KEY="none", LITELLM_LOCAL_MODEL_COST_MAP="True",
     )  # fmt: skip
+    return await ended(process)
+
+
+async def ended(process: Process) -> Any:
+    """What a program has printed at its end, as JSON."""
     async with asyncio.timeout(PROGRAM_S):
         out, err = await process.communicate()
     assert process.returncode == 0, err.decode()

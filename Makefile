@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install adapters demo chaos stream-chaos ldp-agent attack dev test proofs check fmt bench bench-bars bench-growth bench-crowd bench-streams bench-page bench-handles outage exits wheel clean
+.PHONY: help install adapters demo chaos stream-chaos ldp-agent attack dev test proofs check fmt bench bench-bars bench-growth bench-crowd bench-streams bench-front bench-page bench-handles outage exits wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -73,7 +73,7 @@ adapters: ## make the environments in which the adapters are tested
 	@$(MAKE) --no-print-directory -j4 $(ADAPTED)
 
 # What is measured beside this project has environments of its own, with exact versions.
-BENCHED := $(foreach name,pydantic-ai openai-agents dbos fhlmi,.durable-llm/bench/$(name)/.installed)
+BENCHED := $(foreach name,pydantic-ai openai-agents dbos fhlmi litellm-proxy,.durable-llm/bench/$(name)/.installed)
 
 $(BENCHED): .durable-llm/bench/%/.installed: benchmarks/contestants/requirements/%.txt
 	$(PYTHON) -m venv $(@D)
@@ -94,6 +94,9 @@ bench-crowd: install ## 1,000 attempts in flight, and 5,000 calls submitted at o
 
 bench-streams: install ## over each place: how soon a reader sees a token, and 200 streams at once (4 minutes)
 	$(BIN)/python -m benchmarks.streams
+
+bench-front: install .durable-llm/bench/litellm-proxy/.installed ## what the front adds to a call, beside litellm's proxy (6 minutes)
+	$(BIN)/python -m benchmarks.front
 
 bench-page: install ## put what these four found last into docs/benchmarks.md
 	$(BIN)/python -m benchmarks.page

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from benchmarks import crowd, growth, streams
+from benchmarks import crowd, front, growth, streams
 from benchmarks.report import BAR_HEADINGS, HEADINGS, REPORT, Report, bar_rows, rows
 from benchmarks.tables import markdown
 
@@ -55,6 +55,11 @@ def streamed() -> str:
     )
 
 
+def fronted() -> str:
+    """What `make bench-front` found."""
+    return markdown(front.HEADINGS, front.rows(front.Measured(**one) for one in json.loads(front.REPORT.read_text())))
+
+
 def filled(page: str, blocks: Iterable[tuple[str, str]]) -> str:
     """The page with each block between its marks."""
     for name, block in blocks:
@@ -67,6 +72,7 @@ def filled(page: str, blocks: Iterable[tuple[str, str]]) -> str:
 BLOCKS: Final = (
     ("make bench", REPORT, bench), ("make bench-growth", growth.REPORT, grown),
     ("make bench-crowd", crowd.REPORT, crowded), ("make bench-streams", streams.REPORT, streamed),
+    ("make bench-front", front.REPORT, fronted),
 )  # fmt: skip
 
 

@@ -32,11 +32,9 @@ async def test_every_client_gets_its_answer(tmp_path: Path, monkeypatch: pytest.
         server = await stack.enter_async_context(DevServer(ServerOptions(port=0, ui_port=None, data=None)))
         provider = await stack.enter_async_context(Provider("openai", options=("--latency-ms", "400")))
         await provider.ready()
-        chain = {"fast": {"models": [{"name": "openai/gpt-4o-mini", "api_base": provider.api_base}]}}
-        (tmp_path / "chains.yaml").write_text(yaml.safe_dump(chain))
         port = free_port()
         env = {
-            **environment(server), "DURABLE_LLM_CHAINS": str(tmp_path / "chains.yaml"),
+            **environment(server), "DURABLE_LLM_CHAINS": str(chains_file(tmp_path, provider.api_base)),
             "DURABLE_LLM_FRONT_PORT": str(port), "DURABLE_LLM_MAX_CONCURRENT_ATTEMPTS": "20",
         }  # fmt: skip
         worker, front = await started(env), await serving(env)
@@ -79,6 +77,14 @@ async def test_every_client_gets_its_answer(tmp_path: Path, monkeypatch: pytest.
     assert again <= unknown  # a lost worker may not have sent its request
     assert unknown > 0, "no worker was killed while it asked"
     print(f"{CLIENTS} clients, {again} asked again, {unknown} attempts lost with a worker")
+
+
+def chains_file(directory: Path, api_base: str) -> Path:
+    """A file of chains with `fast`, which asks the provider at this address."""
+    chain = {"fast": {"models": [{"name": "openai/gpt-4o-mini", "api_base": api_base}]}}
+    path = directory / "chains.yaml"
+    path.write_text(yaml.safe_dump(chain))
+    return path
 
 
 async def serving(env: dict[str, str | None]) -> Child:

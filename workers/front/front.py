@@ -29,6 +29,9 @@ LEDGER: Final = "x-durable-llm-ledger"
 PING_S: Final = 15.0
 """Seconds of silence in a stream after which something is sent, so that proxies keep the connection."""
 
+BODY_S: Final = 60.0
+"""Seconds that a client has to send its body."""
+
 _ACCEPT: Final = timedelta(seconds=10)
 """How long Temporal may take to accept a call."""
 
@@ -222,10 +225,16 @@ async def body_of(request: Request) -> object:
     """The request's body.
 
     Raises:
+        RefusedError: it does not come.
         InvalidRequestError: it is not JSON.
     """
     try:
-        body: object = json.loads(await request.body())
+        async with asyncio.timeout(BODY_S):
+            content = await request.body()
+    except TimeoutError:
+        raise RefusedError(408, f"the body has not come within {BODY_S:g} s") from None
+    try:
+        body: object = json.loads(content)
     except (ValueError, RecursionError):
         raise InvalidRequestError("body: not JSON") from None
     return body

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from types import FrameType
+from typing import Final
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from durable_llm.client.dispatcher import Connecting
 from durable_llm.client.tokens import Token, read_tokens
@@ -20,6 +22,9 @@ from .batches.run import Batches
 from .batches.worker import batch_worker, queue_of
 from .front import Front
 from .settings import FRONT_PREFIX, load_front_settings
+
+HEADERS_S: Final = 20.0
+"""Seconds that a new connection has to send the headers of its first request."""
 
 
 async def run_front(connecting: Connecting, announce: Callable[[str], None]) -> None:
@@ -44,8 +49,8 @@ async def run_front(connecting: Connecting, announce: Callable[[str], None]) -> 
         config = uvicorn.Config(
             make_app(front, batches, settings.max_body_bytes), log_level="warning", access_log=False,
             server_header=False,
-            limit_concurrency=settings.max_connections, timeout_graceful_shutdown=int(settings.drain_s) + 5,
-            h11_max_incomplete_event_size=64 * 1024,
+            limit_concurrency=settings.max_connections + 1, timeout_graceful_shutdown=int(settings.drain_s) + 5,
+            h11_max_incomplete_event_size=64 * 1024, http=_Protocol,
         )  # fmt: skip
         server = _Server(config, front, settings.drain_s)
         with listening(settings.host, settings.port, f"{FRONT_PREFIX}PORT") as listener:
@@ -57,6 +62,19 @@ async def run_front(connecting: Connecting, announce: Callable[[str], None]) -> 
                     runs = Batches(dispatcher, chains, files)
                     await stack.enter_async_context(batch_worker(dispatcher.client, dispatcher.task_queue, runs))
                 await server.serve(sockets=[listener])
+
+
+class _Protocol(H11Protocol):
+    """Closes connections whose first request does not begin; uvicorn would keep them for ever."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the base class
+        """See base class."""
+        super().connection_made(transport)
+        self.loop.call_later(HEADERS_S, self._close_if_silent)
+
+    def _close_if_silent(self) -> None:
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.close()
 
 
 class _Server(uvicorn.Server):

@@ -23,6 +23,7 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
+from durable_llm.client.connection import rest_at_exit
 from durable_llm.client.trace_context import TraceContext
 from durable_llm.contract.names import HEARTBEAT_TIMEOUT_FUNCTION, STORE_FUNCTION
 from durable_llm.encryption.codec import EncryptionCodec, data_converter
@@ -62,6 +63,7 @@ class DurableLLMPlugin(SimplePlugin):
         self._answers = answers
         self._attempts = attempts
         self._running = AsyncExitStack()
+        rest_at_exit()  # a program whose workflows only call has no dispatcher that does it
         super().__init__(
             "durable_llm.DurableLLMPlugin",
             data_converter=readable_converter,

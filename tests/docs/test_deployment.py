@@ -232,7 +232,7 @@ def test_the_image_is_built_from_pinned_parts_and_runs_as_nobody_special() -> No
     """Both stages start from one exact Python, packages are constrained, and the process is not root."""
     assert len(set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE))) == 1
     assert re.match(r"python:3\.\d+\.\d+-slim-[a-z]+$", re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)[0])
-    assert "-c constraints.txt '.[worker,otel,s3,postgres,redis,codec]'" in DOCKERFILE
+    assert "-c constraints.txt '.[worker,otel,s3,postgres,redis,codec,serve]'" in DOCKERFILE
     assert int(re.findall(r"^USER (\S+)", DOCKERFILE, re.MULTILINE)[-1]) > 1000
     assert 'ENTRYPOINT ["durable-llm"]\nCMD ["worker"]' in DOCKERFILE
 

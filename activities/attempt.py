@@ -9,25 +9,27 @@ import asyncio
 import time
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NoReturn
 
+import httpx
 from temporalio import activity
 from temporalio.converter import DataConverter
-from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
+from durable_llm.contract.attempt_failure import failure_of
 from durable_llm.contract.content import ContentReference
 from durable_llm.contract.facts import FailureFacts, LocalFault
 from durable_llm.contract.heartbeat import AttemptHeartbeat
-from durable_llm.contract.names import ATTEMPT_ACTIVITY, ATTEMPT_FAILED
+from durable_llm.contract.names import ATTEMPT_ACTIVITY
 from durable_llm.contract.request import AttemptOrder, Prompt
 from durable_llm.contract.result import Answer
 from durable_llm.store import Store
 from durable_llm.streams import Streams, open_streams
 
 from .answer.truncate import truncate
+from .batch.batches import WINDOW_S, join_batch
 from .embeddings import VectorKeeper, embed, read_embeddings
 from .failure.facts import facts_of_exception, facts_of_timeout
-from .faults import TokenTimeoutError
+from .faults import LocalFaultError, TokenTimeoutError
 from .observation import record_observation
 from .publishing import Publisher, Publishing
 from .read_response import facts_of_rejected_answer, facts_of_unchecked_answer, read_response
@@ -49,6 +51,9 @@ LOG_BYTES: Final = 8000
 
 HEARTBEAT_INTERVAL: Final = timedelta(seconds=5)
 
+_PROMPT_S: Final = 60.0
+"""Seconds to fetch the prompt of a line of a batch from the store."""
+
 
 class ProviderAttempts:
     """Makes attempts with one worker's keys.
@@ -63,6 +68,7 @@ class ProviderAttempts:
         validator_timeout: Time limit of one validator or tool parser.
         converter: Decodes prompts. None: the converter of the worker's client.
         streams: Where answers are published while they are written. None: in Temporal.
+        batch_window: How long a provider's batch waits for more attempts.
     """
 
     def __init__(  # noqa: PLR0913  # a worker's parts, all but one by name
@@ -77,8 +83,10 @@ class ProviderAttempts:
         validator_timeout: timedelta = timedelta(seconds=DEFAULT_TIMEOUT_S),
         converter: DataConverter | None = None,
         streams: Streams | None = None,
+        batch_window: timedelta = timedelta(seconds=WINDOW_S),
     ) -> None:
         install_transport()
+        self._batch_window = batch_window
         self._keys = keys
         self._heartbeats = Heartbeats(heartbeat_interval)
         self._also_allowed = frozenset(also_allowed)
@@ -116,6 +124,8 @@ class ProviderAttempts:
             ApplicationError: type ATTEMPT_FAILED, not retryable, with FailureFacts as details.
             asyncio.CancelledError: the call was cancelled, and the connection is closed.
         """
+        if order.batch:
+            await self._join_batch(order, prompt)
         started = time.monotonic()
         async with self._heartbeats.beating() as heartbeat:
             async with self._publishing.of(order) as publisher:
@@ -125,8 +135,52 @@ class ProviderAttempts:
             await self._hold(started)
         if isinstance(outcome, FailureFacts):
             # `from None`: litellm's exceptions hold keys and must not get into the history.
-            raise _failed(outcome) from None
+            raise failure_of(outcome) from None
         return outcome
+
+    async def _join_batch(self, order: AttemptOrder, given: Prompt | ContentReference | None) -> NoReturn:
+        """Leave the attempt to a provider's batch, if the request can be built.
+
+        Raises:
+            ApplicationError: as `provider_attempt`.
+        """
+        try:
+            prompt = await self._prompts.find(given, order.timeout_s)
+        except LocalFaultError as error:
+            raise failure_of(facts_of_exception(error, Exchange(), self._keys.scrubber(), _now())) from None
+        captured = await self.capture(order, prompt)
+        if isinstance(captured, FailureFacts):
+            raise failure_of(captured)
+        await join_batch(order, self._batch_window.total_seconds())
+        activity.raise_complete_async()
+
+    async def capture(self, order: AttemptOrder, prompt: Prompt) -> httpx.Request | FailureFacts:
+        """The request that the attempt would send; facts if it cannot be built."""
+        seen: list[httpx.Request] = []
+
+        def keep(request: httpx.Request) -> httpx.Response:
+            seen.append(request)
+            raise httpx.ConnectError("the request was wanted, and no answer", request=request)
+
+        outcome = await self._delivered(order, prompt, Exchange(deliver=keep))
+        return seen[0] if seen or isinstance(outcome, Answer) else outcome
+
+    async def replay(self, order: AttemptOrder, prompt: Prompt, response: httpx.Response) -> Answer | FailureFacts:
+        """What the attempt makes of a response to its request."""
+        return await self._delivered(order, prompt, Exchange(deliver=lambda _: response))
+
+    async def _delivered(self, order: AttemptOrder, prompt: Prompt, exchange: Exchange) -> Answer | FailureFacts:
+        outcome = await self._within_timeout(order, prompt, exchange, Heartbeat(), None)
+        known = {"model": outcome.model or order.spec.name}
+        return outcome.model_copy(update=known) if isinstance(outcome, FailureFacts) else outcome
+
+    async def prompt_of(self, call_id: str, run_id: str) -> Prompt:
+        """The prompt of another call.
+
+        Raises:
+            LocalFaultError: it cannot be read.
+        """
+        return await self._prompts.of_call(call_id, run_id, _PROMPT_S)
 
     async def _hold(self, started: float) -> None:
         """Wait until the server is reachable. A stopping worker does not wait."""
@@ -230,12 +284,6 @@ class ProviderAttempts:
         except Exception as fault:  # a body of unexpected shape, or a bug here
             text = f"the failure cannot be read: {type(fault).__name__}"
             return FailureFacts(text=text, http_status=exchange.status, request_sent=exchange.sent)
-
-
-def _failed(facts: FailureFacts) -> ApplicationError:
-    return ApplicationError(
-        facts.headline(), facts, type=ATTEMPT_FAILED, non_retryable=True, category=ApplicationErrorCategory.BENIGN
-    )
 
 
 def _now() -> datetime:

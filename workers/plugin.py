@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from temporalio.client import Client
@@ -32,7 +32,7 @@ from durable_llm.errors import DurableLLMError, InvalidRequestError, describe_va
 from durable_llm.store.codec import StoringCodec
 
 from .nexus import NexusHandler
-from .rooms.workflows import LLMCall, RefuseSurplusArguments
+from .rooms.workflows import LLMBatchCollector, LLMCall, LLMProviderBatch, RefuseSurplusArguments
 from .settings import SettingsError, WorkerSettings, load_settings, prices_of, store_of, streams_of
 from .telemetry.exporting import exporting
 
@@ -73,7 +73,7 @@ class DurableLLMPlugin(SimplePlugin):
                     timedelta(seconds=self._settings.heartbeat_timeout_s), has_store=bool(self._settings.store)
                 ),
             ],
-            workflows=[LLMCall] if answers else [],
+            workflows=[LLMCall, LLMBatchCollector, LLMProviderBatch] if answers else [],
             workflow_runner=_with_our_modules,
             nexus_service_handlers=[NexusHandler()] if answers else [],
             workflow_failure_exception_types=[DurableLLMError],  # of a workflow that calls, and does not catch it
@@ -96,7 +96,7 @@ class DurableLLMPlugin(SimplePlugin):
             if attempts is None:
                 attempts = build_attempts(self._settings, os.environ, converter)
                 self._running.push_async_callback(attempts.close)
-            config["activities"] = [*config.get("activities", ()), attempts.provider_attempt]
+            config["activities"] = [*config.get("activities", ()), attempts.provider_attempt, *_batching(attempts)]
             config["max_heartbeat_throttle_interval"] = self._settings.heartbeat_interval
             config["default_heartbeat_throttle_interval"] = self._settings.heartbeat_interval
         config = super().configure_worker(config)
@@ -174,6 +174,16 @@ class HeartbeatTimeout(Interceptor):
         return RefuseSurplusArguments
 
 
+def _batching(attempts: "ProviderAttempts") -> "list[Callable[..., Any]]":
+    """The activities of providers' batches. A test's own attempts have none."""
+    from .rooms import activities  # noqa: PLC0415  # as in build_attempts
+
+    if not isinstance(attempts, activities.ProviderAttempts):
+        return []
+    batches = activities.ProviderBatches(attempts)
+    return [batches.send, batches.poll, batches.cancel, batches.settle]
+
+
 def build_attempts(
     settings: WorkerSettings, environment: Mapping[str, str], converter: DataConverter | None = None
 ) -> "ProviderAttempts":
@@ -213,4 +223,5 @@ def build_attempts(
         validator_timeout=timedelta(seconds=settings.validator_timeout_s),
         converter=converter,
         streams=streams_of(settings),
+        batch_window=timedelta(seconds=settings.batch_window_s),
     )

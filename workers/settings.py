@@ -87,6 +87,9 @@ class WorkerSettings(BaseSettings):
     validator_timeout_s: Annotated[float, Field(ge=0.1, le=600)] = Field(
         30.0, description="Seconds that one validator or tool parser may take. Beyond that it counts as broken."
     )
+    batch_window_s: Annotated[float, Field(ge=0, le=3600)] = Field(
+        60.0, description="Seconds that a provider's batch waits for more attempts."
+    )
     deployment_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]*$", max_length=100)] = Field(
         "",
         description="Worker deployment (Temporal's term) that this worker belongs to. Empty: it has no version.",

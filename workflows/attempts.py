@@ -31,13 +31,14 @@ async def run_attempt(order: AttemptOrder, prompt: RawValue, summary: str) -> An
     """
     offered = workflow.extern_functions().get(HEARTBEAT_TIMEOUT_FUNCTION)
     heartbeat_timeout: timedelta = offered() if offered else DEFAULT_HEARTBEAT_TIMEOUT  # a replay compares no timeouts
+    grace = timedelta(0) if order.batch else max(HOLD_ALLOWANCE, heartbeat_timeout)
     try:
         answer: Answer = await workflow.execute_activity(
             ATTEMPT_ACTIVITY,
             args=[order, _inline(prompt)],
             result_type=Answer,
-            start_to_close_timeout=timedelta(seconds=order.timeout_s) + max(HOLD_ALLOWANCE, heartbeat_timeout),
-            heartbeat_timeout=heartbeat_timeout,
+            start_to_close_timeout=timedelta(seconds=order.timeout_s) + grace,
+            heartbeat_timeout=None if order.batch else heartbeat_timeout,  # nobody beats for a line of a batch
             retry_policy=_NEVER_RETRIED,
             cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
             summary=summary,
@@ -45,7 +46,7 @@ async def run_attempt(order: AttemptOrder, prompt: RawValue, summary: str) -> An
     except ActivityError as error:
         if is_cancelled_exception(error):
             raise
-        return facts_of_activity_failure(error.cause, order.resume)
+        return facts_of_activity_failure(error.cause, order)
     return answer
 
 

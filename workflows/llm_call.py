@@ -21,13 +21,14 @@ with workflow.unsafe.imports_passed_through():
     from durable_llm.contract.facts import FailureFacts
     from durable_llm.contract.ledger import Attempt, bounded_entries, clip, wait_summary
     from durable_llm.contract.names import ATTEMPT_ENDED_FUNCTION, ATTEMPTS_QUERY, STATUS_QUERY, WORKFLOW
-    from durable_llm.contract.request import AttemptOrder
+    from durable_llm.contract.request import CHAT, AttemptOrder
     from durable_llm.contract.result import Answer, CallFailure, CallStatus, LLMResult
     from durable_llm.errors import ending_for
 
     from .attempts import run_attempt
     from .details import current_details
     from .ledger import CallLedger
+    from .policy.batch import batch_time
     from .policy.decide import Decision, Progress
     from .policy.versions import VERSIONS, stamped_version
     from .request import ABSENT, deadline_of, read_request
@@ -151,14 +152,16 @@ class LLMCall:
             model=spec.name, spec_index=progress.spec_index, try_number=progress.tries + 1, now=workflow.now(),
             resumes=resume,
         )  # fmt: skip
-        self._doing(f"attempt {entry.number}: {spec.name}")
         remaining = max((self._deadline - workflow.now()).total_seconds(), 0.1)
+        may_batch = spec.batch and self._request.operation == CHAT
+        line_s = batch_time(remaining, try_number=entry.try_number) if may_batch else None
         order = AttemptOrder(
             number=entry.number,
             spec=spec,
             spec_index=progress.spec_index,
             try_number=entry.try_number,
-            timeout_s=min(spec.timeout or remaining, remaining),
+            timeout_s=line_s or min(spec.timeout or remaining, remaining),
+            batch=line_s is not None,
             previous=previous,
             resume=resume,
             all_messages=progress.spec_index in self._needs_all_messages,
@@ -167,7 +170,9 @@ class LLMCall:
             streams=self._request.streams and workflow.info().get_current_history_length() < _LONGEST_STREAMED_HISTORY,
         )
         resumes = f", resumes {clip(resume, 60)}" if resume else ""
-        summary = f"{spec.name}, try {entry.try_number} of {progress.tries_in_all}{resumes}"
+        batched = " in a batch" if order.batch else ""
+        summary = f"{spec.name}{batched}, try {entry.try_number} of {progress.tries_in_all}{resumes}"
+        self._doing(f"attempt {entry.number}: {spec.name}{batched}")
         return await run_attempt(order, self._prompt, summary)
 
     def _decide(self, facts: FailureFacts, progress: Progress) -> Decision:

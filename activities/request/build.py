@@ -7,7 +7,7 @@ another program.
 from collections.abc import Collection
 from typing import Final
 
-from durable_llm.contract.config import ModelSpecOnWire, check_address, check_background
+from durable_llm.contract.config import ModelSpecOnWire, check_address, check_background, check_batch
 from durable_llm.contract.facts import LocalFault
 from durable_llm.contract.parameters import check_parameters
 from durable_llm.contract.request import Prompt
@@ -22,6 +22,7 @@ from .structured import ask_for_json
 from .tools import adapt_tools
 
 _WITH_RESPONSES: Final = frozenset({"openai", "azure"})
+_WITH_BATCHES: Final = frozenset({"openai", "anthropic"})
 _LOGPROBS: Final = ("logprobs", "top_logprobs")
 _BINARY_STREAMS: Final = frozenset({"bedrock", "bedrock_converse", "sagemaker", "sagemaker_chat"})
 
@@ -64,8 +65,11 @@ def _unsupported(provider: str, spec: ModelSpecOnWire) -> str | None:
     """Why the provider cannot be asked as the spec says. None: it can."""
     if spec.responses_api and provider not in _WITH_RESPONSES:
         return f"responses_api: {provider} is asked by Chat Completions; leave it out"
+    if spec.batch and provider not in _WITH_BATCHES:
+        return f"batch: {provider} has no Batch API that is known here; leave it out"
     try:
         check_background(spec)
+        check_batch(spec)
     except ValueError as error:
         return str(error)
     if spec.extra_params.get("stream") and provider in _BINARY_STREAMS:

@@ -62,6 +62,14 @@ class Prompts:
             case None:
                 return await self._server.prompt()
 
+    async def of_call(self, call_id: str, run_id: str, timeout_s: float) -> Prompt:
+        """The prompt of another call than the running activity's.
+
+        Raises:
+            LocalFaultError: as `find`.
+        """
+        return await self.find(await self._server.prompt_of(call_id, run_id), timeout_s)
+
     async def _stored(self, reference: ContentReference, within_s: float) -> Prompt:
         store = self._store
         if store is None:

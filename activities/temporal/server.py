@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
@@ -17,6 +17,7 @@ from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
 from durable_llm.backoff import Backoff
+from durable_llm.contract.content import ContentReference
 from durable_llm.contract.facts import LocalFault
 from durable_llm.contract.request import Prompt
 from durable_llm.errors import DecryptionError
@@ -36,6 +37,10 @@ class Server(Protocol):
 
     async def prompt(self) -> Prompt:
         """The prompt of the attempt's call."""
+        ...
+
+    async def prompt_of(self, call_id: str, run_id: str) -> Prompt | ContentReference:
+        """The prompt of a call, or its place in the store."""
         ...
 
     async def reachable(self, heard_at: float) -> None:
@@ -65,15 +70,28 @@ class TemporalServer:
         Raises:
             LocalFaultError: it is missing or cannot be decoded.
         """
-        client, info = activity.client(), activity.info()
-        handle = client.get_workflow_handle(info.workflow_id or "", run_id=info.workflow_run_id)
+        info = activity.info()
+        found = await self.prompt_of(info.workflow_id or "", info.workflow_run_id or "")
+        if not isinstance(found, Prompt):
+            raise LocalFaultError(LocalFault.UNDECODABLE, "the call's prompt is a reference that is not in its order")
+        return found
+
+    async def prompt_of(self, call_id: str, run_id: str) -> Prompt | ContentReference:
+        """The prompt of a call, or its place in the store.
+
+        Raises:
+            LocalFaultError: it is missing or cannot be decoded.
+        """
+        client = activity.client()
+        handle = client.get_workflow_handle(call_id, run_id=run_id)
+        either: Any = Prompt | ContentReference
         backoff = Backoff(_FIRST_DELAY_S, _LONGEST_DELAY_S)
         while True:
             try:
                 async for event in handle.fetch_history_events(page_size=1):
                     payload = event.workflow_execution_started_event_attributes.input.payloads[1]
                     converter = self._converter or client.data_converter
-                    decoded: list[Prompt] = await converter.decode([payload], [Prompt])
+                    decoded: list[Prompt | ContentReference] = await converter.decode([payload], [either])
                     return decoded[0]
                 raise LocalFaultError(LocalFault.PROMPT_UNREADABLE, "the call's history is empty")
             except RPCError as error:

@@ -8,7 +8,7 @@ to another host.
 import base64
 import binascii
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -49,6 +49,8 @@ class RefusedError(httpx.RequestError):
 class Exchange:
     """One attempt's request and response on the wire."""
 
+    deliver: Callable[[httpx.Request], httpx.Response] | None = None
+    """Answers the request instead of the network: for a line of a batch. None: the request is sent."""
     only_host: str | None = None
     """The only host and port that may be asked. None: the provider's own."""
     required_fragments: Collection[str] = field(default=(), repr=False)

@@ -51,7 +51,7 @@ class ObservedTransport(httpx.AsyncBaseTransport):
         request.extensions = {**request.extensions, "timeout": _TIMEOUTS}
         self._trace()
         try:
-            response = await self.inner.handle_async_request(request)
+            response = exchange.deliver(request) if exchange.deliver else await self.inner.handle_async_request(request)
         except Exception as error:
             exchange.broke(error, connected=not _never_connected(error))
             raise

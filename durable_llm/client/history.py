@@ -164,7 +164,7 @@ class CallHistory:
     async def _failed(self, scheduled_event_id: int, failure: Failure) -> None:
         if attempt := self._by_event.get(scheduled_event_id):
             error = await self.converter.decode_failure(failure)
-            attempt.facts = facts_of_activity_failure(error, attempt.order.resume)
+            attempt.facts = facts_of_activity_failure(error, attempt.order)
             attempt.update(attempt.facts.entry_fields())
             self._undecided.append(attempt)
 

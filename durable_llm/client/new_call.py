@@ -125,6 +125,8 @@ def new_call(
     Raises:
         InvalidRequestError: a part is wrong; names it.
     """
+    if prompt.texts is not None and any(spec.batch for spec in chain.models):
+        raise InvalidRequestError("config: 'batch' is for messages; leave it out to embed texts")
     policy = to_policy(options.get("policy"))
     deadline_after_s, deadline_at = split_deadline(options.get("deadline", DEFAULT_DEADLINE))
     check_session(options.get("session"))
@@ -138,7 +140,10 @@ def new_call(
     )  # fmt: skip
     size = check_sizes(request, prompt, has_store=stored_above is not None)
     stored = stored_above is not None and size > stored_above
-    version = needed_version(prompt, stored=stored, background=any(spec.background for spec in chain.models))
+    version = needed_version(
+        prompt, stored=stored, background=any(spec.background for spec in chain.models),
+        batch=any(spec.batch for spec in chain.models),
+    )  # fmt: skip
     hashes = fingerprint(chain, prompt)
     given = call_id(hashes) if callable(call_id) else call_id
     return NewCall(

@@ -47,6 +47,9 @@ class ModelSpecOnWire(Wire):
     """Whether to use OpenAI's Responses API instead of Chat Completions."""
     background: bool = False
     """Whether the provider works on the response in the background and is polled; needs `responses_api`."""
+    batch: bool = False
+    """Whether to ask through the provider's Batch API, at half the price and within hours, as long as the deadline is
+    far enough: OpenAI and Anthropic have one."""
 
 
 class ModelSpec(ModelSpecOnWire, Strict):
@@ -72,6 +75,7 @@ class ModelSpec(ModelSpecOnWire, Strict):
             check_address(self.api_base)
         check_values(self.extra_params)
         check_background(self)
+        check_batch(self)
         return self
 
     @classmethod
@@ -169,6 +173,23 @@ def check_background(spec: ModelSpecOnWire) -> None:
         raise ValueError("background: a response that is not stored cannot be followed; leave 'store' out")
     if spec.extra_params.get("stream"):
         raise ValueError("background: a response that is polled has no stream; leave 'stream' out")
+
+
+def check_batch(spec: ModelSpecOnWire) -> None:
+    """Refuse what a line of a provider's batch cannot have.
+
+    Raises:
+        ValueError: saying what to write instead.
+    """
+    if not spec.batch:
+        return
+    if spec.responses_api:
+        raise ValueError("batch: it is asked by Chat Completions or Messages; leave responses_api out")
+    if spec.first_token_timeout is not None or spec.token_timeout is not None:
+        raise ValueError("batch: it has no stream; leave first_token_timeout and token_timeout out")
+    for name in ("stream", "extra_headers"):
+        if spec.extra_params.get(name):
+            raise ValueError(f"batch: a line of a batch has no {name!r}; leave it out")
 
 
 def check_address(address: str) -> None:

@@ -12,6 +12,14 @@ TASK_QUEUE: Final = "durable-llm"
 WORKFLOW: Final = "LLMCall"
 ATTEMPT_ACTIVITY: Final = "provider_attempt"
 
+COLLECTOR_WORKFLOW: Final = "LLMBatchCollector"
+BATCH_WORKFLOW: Final = "LLMProviderBatch"
+COLLECT_SIGNAL: Final = "collect"
+SEND_BATCH_ACTIVITY: Final = "send_provider_batch"
+POLL_BATCH_ACTIVITY: Final = "poll_provider_batch"
+CANCEL_BATCH_ACTIVITY: Final = "cancel_provider_batch"
+SETTLE_BATCH_ACTIVITY: Final = "settle_provider_batch"
+
 HEARTBEAT_TIMEOUT_FUNCTION: Final = "durable_llm_heartbeat_timeout"
 """Extern function of a worker that returns how long an attempt may go without a heartbeat."""
 
@@ -49,6 +57,9 @@ SECOND_SCHEMA_VERSION: Final = 2
 EMBEDDING_VERSION: Final = 3
 """Since then there are texts to embed."""
 
-SCHEMA_VERSION: Final = EMBEDDING_VERSION
+BATCH_VERSION: Final = 4
+"""Since then models are asked in a provider's batches."""
+
+SCHEMA_VERSION: Final = BATCH_VERSION
 """The newest version that this code knows. It is raised when older workers would get a request wrong by ignoring a new
 field. A request names the version that it needs, so a request without anything new still runs on older workers."""

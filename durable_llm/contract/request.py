@@ -6,14 +6,15 @@ the order instead, as the same payload. A prompt that is too large for Temporal 
 travels in its place.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
 from pydantic import Field
 
 from durable_llm.contract.config import ModelSpecOnWire
+from durable_llm.contract.facts import LocalFault
 from durable_llm.contract.ledger import Attempt
-from durable_llm.contract.names import EMBEDDING_VERSION, FIRST_SCHEMA_VERSION, SECOND_SCHEMA_VERSION
+from durable_llm.contract.names import BATCH_VERSION, EMBEDDING_VERSION, FIRST_SCHEMA_VERSION, SECOND_SCHEMA_VERSION
 from durable_llm.contract.policy import PolicyOnWire
 from durable_llm.contract.validation import ValidatorOnWire
 from durable_llm.contract.wire import Wire
@@ -85,14 +86,17 @@ class Prompt(Wire):
         return self.messages if self.texts is None else self.texts
 
 
-def needed_version(prompt: Prompt, *, stored: bool, background: bool = False) -> int:
+def needed_version(prompt: Prompt, *, stored: bool, background: bool = False, batch: bool = False) -> int:
     """The schema version that a worker must know; an older worker would silently ignore a part of the request.
 
     Args:
         prompt: What is asked.
         stored: Whether a reference to the store travels in its place.
         background: Whether a model is asked in the background.
+        batch: Whether a model is asked in a provider's batch.
     """
+    if batch:
+        return BATCH_VERSION
     if prompt.texts is not None:
         return EMBEDDING_VERSION
     newer = stored or background or prompt.validators or prompt.tool_parser
@@ -120,3 +124,35 @@ class AttemptOrder(Wire):
     """Whether to publish the answer while it is written."""
     operation: str = CHAT
     """As in the request."""
+    batch: bool = False
+    """Whether the provider's Batch API is asked. The attempt ends when the batch has ended."""
+
+
+class BatchLine(Wire):
+    """An attempt that waits for its line of a provider's batch."""
+
+    call_id: str
+    run_id: str
+    activity_id: str
+    order: AttemptOrder
+    asked_at: datetime
+    window_s: float
+    """Seconds that more lines are waited for."""
+
+    @property
+    def until(self) -> datetime:
+        """When the attempt ends without its line."""
+        return self.asked_at + timedelta(seconds=self.order.timeout_s)
+
+
+class SentBatch(Wire):
+    """What became of the request for a batch: its id, or why there is none."""
+
+    batch_id: str | None = None
+    fault: LocalFault | str | None = None
+    """Why nobody answered; `text` says more."""
+    text: str = ""
+    status: int = 0
+    """HTTP status of a refusal."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    body: str = ""

@@ -33,6 +33,9 @@ class ReachableServer:
         assert self._prompt is not None
         return self._prompt
 
+    async def prompt_of(self, _call_id: str, _run_id: str) -> Prompt:
+        return await self.prompt()
+
     async def reachable(self, _heard_at: float) -> None:
         self.asked += 1
 

@@ -38,6 +38,7 @@ ONE = LLMConfig(models=[ModelSpec(name="openai/gpt-4o-mini", max_retries=1)])
 BACKGROUND = LLMConfig(
     models=[ModelSpec(name="openai/gpt-4o-mini", responses_api=True, background=True, max_retries=1)]
 )
+BATCHED = LLMConfig(models=[ModelSpec(name="openai/gpt-4o-mini", batch=True, max_retries=2)])
 FOLLOWED = FailureFacts(local_fault=LocalFault.DRAINED, request_sent=Sent.YES, response_id="resp_1")
 FORGOTTEN = http_error(400, "previous_response_not_found", "Previous response with id 'resp_0' not found.")
 LOST = FailureFacts(local_fault=LocalFault.LOST, text="its heartbeats stopped", request_sent=Sent.UNKNOWN)
@@ -194,6 +195,7 @@ SCENES: dict[str, Scene] = {
     "own-rules": Scene(submit(policy=Policy(rules={"permission": "retry", "not_found": "fail"})), [
         http_error(403), http_error(404),
     ]),
+    "batch": Scene(submit(BATCHED), [http_error(503), TIMED_OUT, answer()]),
     "no-search-attributes": Scene(submit(search_attributes=False), [http_error(401), answer()]),
 }  # fmt: skip
 

@@ -9,12 +9,14 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.attempt import ProviderAttempts
+from activities.batch.batches import ProviderBatches
 from durable_llm import Dispatcher
 from durable_llm.store import Store
 from durable_llm.streams import Streams
 from tests.conftest import workflow_runner
 from tests.support.attempts import ring
 from workers.plugin import HeartbeatTimeout
+from workflows.batches import LLMBatchCollector, LLMProviderBatch
 from workflows.llm_call import LLMCall
 
 QUICK = {"heartbeat_timeout_s": 6.0}
@@ -32,11 +34,12 @@ async def working(
     made = ProviderAttempts(
         ring(**(keys or {})), heartbeat_interval=interval, store=worker_store, streams=streams, **attempts
     )
+    batches = ProviderBatches(made)
     worker = Worker(
         client,
         task_queue=task_queue,
-        workflows=[LLMCall],
-        activities=[made.provider_attempt],
+        workflows=[LLMCall, LLMBatchCollector, LLMProviderBatch],
+        activities=[made.provider_attempt, batches.send, batches.poll, batches.cancel, batches.settle],
         interceptors=[HeartbeatTimeout(timedelta(seconds=heartbeat_timeout_s))],
         workflow_runner=workflow_runner(),
         max_heartbeat_throttle_interval=interval,

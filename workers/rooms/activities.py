@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING or __package__ == "workers.rooms":
     from activities.answer.cost import set_prices
     from activities.attempt import ProviderAttempts
+    from activities.batch.batches import ProviderBatches
     from activities.observation import Observation, observing
     from activities.secrets.key_ring import KeyRing
     from activities.secrets.scrub import Scrubber
@@ -12,6 +13,7 @@ if TYPE_CHECKING or __package__ == "workers.rooms":
 else:
     from ...activities.answer.cost import set_prices
     from ...activities.attempt import ProviderAttempts
+    from ...activities.batch.batches import ProviderBatches
     from ...activities.observation import Observation, observing
     from ...activities.secrets.key_ring import KeyRing
     from ...activities.secrets.scrub import Scrubber
@@ -22,6 +24,7 @@ __all__ = [
     "Observation",
     "PluginError",
     "ProviderAttempts",
+    "ProviderBatches",
     "Registry",
     "Scrubber",
     "observing",

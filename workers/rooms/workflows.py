@@ -3,14 +3,27 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING or __package__ == "workers.rooms":
+    from workflows.batches import LLMBatchCollector, LLMProviderBatch
     from workflows.llm_call import LLMCall
     from workflows.policy.decide import Decision, Progress
     from workflows.policy.versions import CURRENT, FIRST, VERSIONS, PolicyVersion
     from workflows.request import RefuseSurplusArguments
 else:
+    from ...workflows.batches import LLMBatchCollector, LLMProviderBatch
     from ...workflows.llm_call import LLMCall
     from ...workflows.policy.decide import Decision, Progress
     from ...workflows.policy.versions import CURRENT, FIRST, VERSIONS, PolicyVersion
     from ...workflows.request import RefuseSurplusArguments
 
-__all__ = ["CURRENT", "FIRST", "VERSIONS", "Decision", "LLMCall", "PolicyVersion", "Progress", "RefuseSurplusArguments"]
+__all__ = [
+    "CURRENT",
+    "FIRST",
+    "VERSIONS",
+    "Decision",
+    "LLMBatchCollector",
+    "LLMCall",
+    "LLMProviderBatch",
+    "PolicyVersion",
+    "Progress",
+    "RefuseSurplusArguments",
+]

@@ -22,6 +22,7 @@ from tests.harness.parts.provider import Provider, journal
 from tests.support.batch_server import BatchServer
 from tests.support.calls import completion
 from tests.support.provider_batches import RECORDED
+from tests.support.scripted import fresh_id
 from tests.support.workers import working
 from workflows.batches import LLMBatchCollector, LLMProviderBatch
 from workflows.policy.batch import LEAST_S, LIVE_RESERVE_S, batch_time
@@ -229,3 +230,19 @@ async def test_a_recorded_batch_replays(kind: str) -> None:
     recorded = RECORDED[kind].read_text()
     child = re.search(r'"workflowId": ?"(batches/[^"]+)/[0-9a-f-]{36}"', recorded)  # its id begins with its parent's
     await replayer.replay_workflow(WorkflowHistory.from_json(child[1] if child else kind, recorded))
+
+
+async def test_a_batch_outlives_its_worker(server_env: WorkflowEnvironment) -> None:
+    """Another worker gives the answer, and nothing is sent again."""
+    server, queue = BatchServer(repeats), fresh_id()
+    server.ended.clear()
+    async with server.running() as base:
+        async with working(server_env.client, queue, **WINDOW) as dispatcher:
+            handle = await dispatcher.submit(spec(base), "Hi.")
+            while not server.polled:
+                await asyncio.sleep(0.05)
+        server.ended.set()
+        async with working(server_env.client, queue, **WINDOW) as dispatcher:
+            result = await dispatcher.attach(handle.call_id).result()
+    assert result.text == "You said Hi.."
+    assert result.attempts_total == len(server.batches) == 1

@@ -23,7 +23,7 @@ async def test_a_killed_workers_batch_is_sent_once_and_answered(monkeypatch: pyt
         server = await stack.enter_async_context(DevServer(ServerOptions(port=0, ui_port=None, data=None)))
         provider = await stack.enter_async_context(Provider("openai"))
         await provider.ready()
-        env = {**environment(server), "DURABLE_LLM_BATCH_WINDOW_S": "5"}
+        env = {**environment(server), "DURABLE_LLM_BATCH_WINDOW_S": "15"}
         worker = await started(env)
         monkeypatch.setenv("TEMPORAL_ADDRESS", server.address)
         dispatcher = await stack.enter_async_context(Dispatcher.connect())

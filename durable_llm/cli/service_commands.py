@@ -119,9 +119,12 @@ def token(
     chain: Annotated[
         list[str] | None, typer.Option(help="Chain that the token may use; repeat it. Without: all.", metavar="NAME")
     ] = None,
+    max_open: Annotated[
+        int | None, typer.Option(min=1, help="Requests that the token may have open at once, on each front.")
+    ] = None,
 ) -> None:
     """Make a token for the front, print it once, and add its hash to a file."""
-    made = new_token(file, tenant, chain or ())
+    made = new_token(file, tenant, chain or (), max_open)
     output.give({"token": made, "tenant": tenant}, made)
 
 

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import yaml  # type: ignore[import-untyped]  # its annotations are a package of their own
 
@@ -25,18 +25,20 @@ class Token:
         hash: SHA-256 of the token, in hexadecimal. A token has 256 random bits, so a plain hash tells nothing.
         tenant: Whose calls it makes; the ids of those calls begin with it.
         chains: The chains that it may use. None: all.
+        max_open: Requests that it may have open at once, on each front. None: any number.
     """
 
     hash: str
     tenant: str
     chains: tuple[str, ...] | None = None
+    max_open: int | None = None
 
     def may_use(self, chain: str) -> bool:
         """Whether its caller may use this chain."""
         return self.chains is None or chain in self.chains
 
 
-def new_token(path: Path, tenant: str, chains: Sequence[str]) -> str:
+def new_token(path: Path, tenant: str, chains: Sequence[str], max_open: int | None = None) -> str:
     """Make a token, and add its hash to the file, which only its owner can read.
 
     Returns:
@@ -51,7 +53,8 @@ def new_token(path: Path, tenant: str, chains: Sequence[str]) -> str:
     if path.exists():
         read_tokens(path)
     token = PREFIX + secrets.token_urlsafe(32)
-    entry = {"hash": _hash(token), "tenant": tenant, **({"chains": list(chains)} if chains else {})}
+    bounds = {"chains": list(chains) or None, "max_open": max_open}
+    entry = {"hash": _hash(token), "tenant": tenant, **{name: value for name, value in bounds.items() if value}}
     try:
         path.touch(mode=0o600)
         with path.open("a", encoding="utf-8") as file:
@@ -76,13 +79,16 @@ def read_tokens(path: Path) -> list[Token]:
     return [_token(place, entry) for place, entry in enumerate(entries, 1)]
 
 
-def _token(place: int, entry: object) -> Token:
+def _token(place: int, entry: Any) -> Token:
     match entry:
         case {"hash": str(digest), "tenant": str(tenant), **rest} if len(digest) == 64 and tenant and "/" not in tenant:
-            chains = rest.pop("chains", None)
-            if not rest and (chains is None or isinstance(chains, list)):
-                return Token(digest, tenant, None if chains is None else tuple(str(chain) for chain in chains))
-    raise InvalidRequestError(f"tokens: entry {place}: expected hash, tenant (without '/') and perhaps chains")
+            chains, most = rest.pop("chains", None), rest.pop("max_open", None)
+            counted = most is None or (isinstance(most, int) and most > 0)
+            if not rest and counted and (chains is None or isinstance(chains, list)):
+                return Token(digest, tenant, None if chains is None else tuple(map(str, chains)), most)
+    raise InvalidRequestError(
+        f"tokens: entry {place}: expected hash, tenant (without '/') and perhaps chains and max_open"
+    )
 
 
 def find_token(tokens: Sequence[Token], given: str) -> Token | None:

@@ -230,6 +230,21 @@ async def test_files_and_batches_are_their_tenants(
     assert not any(b"my secret" in content for content in kept)
 
 
+async def test_a_batch_whose_chain_is_gone_has_failed(
+    server_env: WorkflowEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says why, and is not tried for ever."""
+    async with batching(server_env.client, tmp_path, monkeypatch, {"by_request": says}) as (_, dispatcher):
+        async with serving(dispatcher, runs=False) as front:
+            batch = await made(front, [line("one")])
+        (tmp_path / "chains.yaml").write_text("slow: {models: [openai/gpt-4o]}")
+        async with serving(dispatcher) as front:
+            done = await ended(front, batch)
+    assert done.status == "failed"
+    assert done.errors is not None
+    assert "there is no model 'fast'" in done.errors.data[0].message
+
+
 BAD = [
     ([line("one"), line("one")], {}, "is there twice"),
     ([line("one", url="/v1/other")], {}, "expected method POST"),

@@ -101,6 +101,35 @@ async def _rows(dispatcher: Dispatcher, count: int) -> list[Any]:
     return rows
 
 
+async def test_a_token_has_only_so_many_requests_open(on_server: SetStage, chains: dict, tmp_path: Path) -> None:
+    """One more is refused until another has ended, streams too; other tokens are not held up."""
+    file, asked, may_answer = tmp_path / "tokens.yaml", asyncio.Event(), asyncio.Event()
+    token, other = new_token(file, "team-a", [], 1), new_token(file, "team-b", [])
+
+    async def held(_: AttemptOrder) -> Answer:
+        asked.set()
+        await may_answer.wait()
+        return answer("late")
+
+    async with on_server(held) as stage:
+        tokens = read_tokens(file)
+        async with (
+            serving(stage.dispatcher, tokens=tokens, token=token) as front,
+            serving(stage.dispatcher, tokens=tokens, token=other) as free,
+        ):
+            for stream in (False, True):
+                asked.clear()
+                may_answer.clear()
+                asking = asyncio.create_task(front.ask(stream=stream))
+                await asked.wait()
+                refused = await front.http.get("/v1/models")
+                assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+                assert (await free.http.get("/v1/models")).status_code == 200
+                may_answer.set()
+                assert (await asking).status_code == 200
+                assert (await front.http.get("/v1/models")).status_code == 200
+
+
 async def test_the_ledger_is_in_the_body_of_who_asks_for_it(on_server: SetStage, chains: dict) -> None:
     """Of answers and of errors."""
     failing = http_error(500, text="oops")
@@ -215,6 +244,8 @@ async def test_a_token_opens_its_chains_and_its_own_calls(on_server: SetStage, c
         (f"- {{hash: {'0' * 64}, tenant: a/b}}", "entry 1"),
         (f"- {{hash: {'0' * 64}, tenant: a, chain: x}}", "entry 1"),
         (f"- {{hash: {'0' * 64}, tenant: a, chains: x}}", "entry 1"),
+        (f"- {{hash: {'0' * 64}, tenant: a, max_open: 0}}", "entry 1"),
+        (f"- {{hash: {'0' * 64}, tenant: a, max_open: x}}", "entry 1"),
     ],
 )
 def test_a_wrong_file_of_tokens_is_refused(tmp_path: Path, content: str, says: str) -> None:

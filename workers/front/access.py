@@ -20,7 +20,6 @@ ANYBODY: Final = Token("", "local")
 StreamMode = Literal["live", "settled"]
 
 
-@dataclass(frozen=True)
 class RefusedError(Exception):
     """A request that is refused before there is a call.
 
@@ -28,11 +27,15 @@ class RefusedError(Exception):
         status: Of HTTP.
         message: What is wrong, and what to do.
         code: OpenAI's name for it, if it has one.
+        retry_after_s: Seconds after which the same request may pass. None: never.
     """
 
-    status: int
-    message: str
-    code: str | None = None
+    def __init__(self, status: int, message: str, code: str | None = None, *, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.retry_after_s = retry_after_s
 
 
 @dataclass(frozen=True)

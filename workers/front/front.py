@@ -9,8 +9,10 @@ from typing import Any, Final, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from temporalio.service import RPCError
 
 from durable_llm.client.checks import fresh_call_id
+from durable_llm.client.connection import translate
 from durable_llm.client.dispatcher import Dispatcher
 from durable_llm.client.handle import CallHandle
 from durable_llm.client.openai_chat import ChatRequest
@@ -20,6 +22,7 @@ from durable_llm.contract.result import LLMResult
 from durable_llm.errors import DurableLLMError, InvalidRequestError
 
 from .access import Chain, Chains, RefusedError, caller_of
+from .open_requests import OpenRequests
 from .problems import STOPS, problem_of
 from .wires.wire import Problem, Wire, openai_error
 
@@ -58,6 +61,7 @@ class Front:
         self.dispatcher = dispatcher
         self.chains = chains
         self._tokens = tokens
+        self._open = OpenRequests()
         self.draining = asyncio.Event()
 
     def endpoint(
@@ -67,9 +71,16 @@ class Front:
 
         async def respond(request: Request) -> Response:
             try:
-                return await handle(request, caller_of(request, self._tokens))
+                caller = caller_of(request, self._tokens)
+                with self._open.taken(caller) as slot:
+                    response = await handle(request, caller)
+                    if isinstance(response, StreamingResponse):
+                        response.body_iterator = slot.held(response.body_iterator)
+                    return response
             except (RefusedError, DurableLLMError) as error:
                 return _failure(request, error, error_body)
+            except RPCError as error:
+                return _failure(request, translate(error, self.dispatcher.client), error_body)
 
         return respond
 

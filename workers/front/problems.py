@@ -24,7 +24,7 @@ _FINAL: Final = (*CALL_ENDINGS.values(), CallCancelledError, CallTerminatedError
 def problem_of(error: RefusedError | DurableLLMError) -> Problem:
     """What a client is told of an error."""
     if isinstance(error, RefusedError):
-        return Problem(error.status, error.message, code=error.code)
+        return Problem(error.status, error.message, code=error.code, retry_after_s=error.retry_after_s)
     status, body = chat_error(error)
     return Problem(
         status, error.message, body["error"]["type"], call_id=error.call_id, ended=isinstance(error, _FINAL),

@@ -58,7 +58,12 @@ class ResponsesEndpoints:
         if asked.background and mode is None:
             return JSONResponse(response_of(known, "in_progress"), headers=headers_of(handle))
         keyed = key is not None or asked.background
-        response = await self._front.answer(request, handle, ResponsesWire(known), stream=mode, keyed=keyed)
+        try:
+            response = await self._front.answer(request, handle, ResponsesWire(known), stream=mode, keyed=keyed)
+        except DurableLLMError:
+            if not asked.kept:
+                await handle.delete()
+            raise
         if not asked.kept:
             response.background = BackgroundTask(handle.delete)  # after it was sent
         return response

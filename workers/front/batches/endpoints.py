@@ -10,12 +10,11 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from durable_llm.client.connection import translate
 from durable_llm.client.listing import quoted
 from durable_llm.client.tokens import Token
 from durable_llm.errors import CallConflictError, InvalidRequestError
@@ -120,8 +119,6 @@ class BatchEndpoints:
             )  # fmt: skip
         except WorkflowAlreadyStartedError:
             return False
-        except RPCError as error:
-            raise translate(error, self._client) from None
         return True
 
     async def _list(self, request: Request, caller: Token) -> Response:
@@ -150,13 +147,13 @@ class BatchEndpoints:
 
         Raises:
             RefusedError: there is no such batch.
-            DurableLLMError: the server refused.
+            RPCError: the server refused.
         """
         try:
             found = await self._client.get_workflow_handle(f"{caller.tenant}/{batch_id}").describe()
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
-                raise translate(error, self._client) from None
+                raise
             raise RefusedError(404, f"there is no batch {batch_id[:100]!r}", "not_found") from None
         if found.workflow_type != "LLMBatch":
             raise RefusedError(404, f"there is no batch {batch_id[:100]!r}", "not_found")
@@ -169,7 +166,8 @@ class BatchEndpoints:
         status = _status(found, end)
         began, closed = int(found.start_time.timestamp()), found.close_time and int(found.close_time.timestamp())
         return {
-            "id": found.id.partition("/")[2], "object": "batch", "endpoint": known["endpoint"], "errors": None,
+            "id": found.id.partition("/")[2], "object": "batch", "endpoint": known["endpoint"],
+            "errors": await self._errors(found),
             "input_file_id": known["input_file_id"], "completion_window": known["completion_window"], "status": status,
             "output_file_id": end and end.output_file, "error_file_id": end and end.error_file,
             "created_at": began, "in_progress_at": began,
@@ -185,6 +183,17 @@ class BatchEndpoints:
             return None
         end: BatchEnd = await self._client.get_workflow_handle(found.id, result_type=BatchEnd).result()
         return end
+
+    async def _errors(self, found: WorkflowExecutionDescription) -> dict[str, Any] | None:
+        """Why a batch has failed as a whole; None if it has not."""
+        if found.status != WorkflowExecutionStatus.FAILED:
+            return None
+        try:
+            await self._client.get_workflow_handle(found.id).result()
+        except WorkflowFailureError as failure:
+            cause = getattr(failure.cause, "cause", None) or failure.cause
+            return {"object": "list", "data": [{"code": "batch_failed", "message": str(cause), "line": None}]}
+        return None
 
     async def _counts(self, found: WorkflowExecutionDescription) -> BatchCounts:
         """How far a running batch is, by its last heartbeat."""

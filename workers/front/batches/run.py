@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
 from durable_llm.client.dispatcher import Dispatcher
 from durable_llm.client.many import at_once
@@ -19,9 +20,10 @@ from durable_llm.errors import (
     DecryptionError,
     DispatcherUnavailableError,
     DurableLLMError,
+    InvalidRequestError,
 )
 
-from ..access import Chains
+from ..access import Chains, RefusedError
 from ..problems import problem_of
 from ..wires.wire import openai_error
 from .files import Files
@@ -58,9 +60,7 @@ class Batches:
     @activity.defn(name=RUN_BATCH)
     async def run(self, order: BatchOrder) -> BatchEnd:
         """Ask all lines, and keep their answers. Run again, it attaches to the calls of the first run."""
-        file = await self._files.get(order.tenant, order.input_file)
-        caller = Token("", order.tenant, None if order.chains is None else tuple(order.chains))
-        lines = read_lines(file.text, order.endpoint, self._chains, caller)
+        lines = await self._lines(order)
         ended: list[_Ended] = []
         cancelled = False
         beating = asyncio.create_task(_beat(ended))
@@ -77,6 +77,19 @@ class Batches:
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
         return await asyncio.shield(self._keep(ended, order, cancelled=cancelled))
+
+    async def _lines(self, order: BatchOrder) -> list[Line]:
+        """The lines, which were checked when the batch was made.
+
+        Raises:
+            ApplicationError: the file is gone, or a chain; another run would find the same.
+        """
+        caller = Token("", order.tenant, None if order.chains is None else tuple(order.chains))
+        try:
+            file = await self._files.get(order.tenant, order.input_file)
+            return read_lines(file.text, order.endpoint, self._chains, caller)
+        except (RefusedError, InvalidRequestError) as error:
+            raise ApplicationError(error.message, non_retryable=True) from None
 
     async def _ask_all(self, lines: Sequence[Line], order: BatchOrder) -> AsyncIterator[_Ended]:
         async def ask(line: Line) -> _Ended:

@@ -79,10 +79,11 @@ def read_tokens(path: Path) -> list[Token]:
     return [_token(place, entry) for place, entry in enumerate(entries, 1)]
 
 
-def _token(place: int, entry: Any) -> Token:
+def _token(place: int, entry: object) -> Token:
     match entry:
         case {"hash": str(digest), "tenant": str(tenant), **rest} if len(digest) == 64 and tenant and "/" not in tenant:
-            chains, most = rest.pop("chains", None), rest.pop("max_open", None)
+            most: Any = rest.pop("max_open", None)
+            chains = rest.pop("chains", None)
             counted = most is None or (isinstance(most, int) and most > 0)
             if not rest and counted and (chains is None or isinstance(chains, list)):
                 return Token(digest, tenant, None if chains is None else tuple(map(str, chains)), most)

@@ -18,7 +18,7 @@ from durable_llm.contract.request import AttemptOrder
 from durable_llm.contract.result import Answer
 from durable_llm.streams import open_streams
 from tests.client.test_embeddings import GOOD, vector
-from tests.client.test_stream import WHOLE, chunk, streams
+from tests.client.test_stream import WHOLE, chunk, says, streams
 from tests.conftest import SetStage
 from tests.front.serving import HI, serving, write_chain
 from tests.support.scripted import answer, fresh_id, http_error, never
@@ -101,33 +101,37 @@ async def _rows(dispatcher: Dispatcher, count: int) -> list[Any]:
     return rows
 
 
-async def test_a_token_has_only_so_many_requests_open(on_server: SetStage, chains: dict, tmp_path: Path) -> None:
-    """One more is refused until another has ended, streams too; other tokens are not held up."""
-    file, asked, may_answer = tmp_path / "tokens.yaml", asyncio.Event(), asyncio.Event()
-    token, other = new_token(file, "team-a", [], 1), new_token(file, "team-b", [])
-
-    async def held(_: AttemptOrder) -> Answer:
-        asked.set()
-        await may_answer.wait()
-        return answer("late")
-
-    async with on_server(held) as stage:
+async def test_a_token_has_only_so_many_requests_open(
+    server_env: WorkflowEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream is one until its last event, whether it is read to its end or left. Other tokens are not held up."""
+    file, may_go_on = tmp_path / "tokens.yaml", asyncio.Event()
+    limited, other = new_token(file, "team-a", [], 1), new_token(file, "team-b", [])
+    half = streams(("data", chunk(content="One ")), ("wait", may_go_on), *says("two."))
+    async with (
+        playing(half) as wire,
+        working(server_env.client, streams=open_streams((tmp_path / "streams").as_uri())) as dispatcher,
+    ):
+        write_chain(tmp_path, monkeypatch, wire.url)
         tokens = read_tokens(file)
         async with (
-            serving(stage.dispatcher, tokens=tokens, token=token) as front,
-            serving(stage.dispatcher, tokens=tokens, token=other) as free,
+            serving(dispatcher, tokens=tokens, token=limited) as front,
+            serving(dispatcher, tokens=tokens, token=other) as free,
         ):
-            for stream in (False, True):
-                asked.clear()
-                may_answer.clear()
-                asking = asyncio.create_task(front.ask(stream=stream))
-                await asked.wait()
-                refused = await front.http.get("/v1/models")
-                assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
-                assert (await free.http.get("/v1/models")).status_code == 200
-                may_answer.set()
-                assert (await asking).status_code == 200
-                assert (await front.http.get("/v1/models")).status_code == 200
+            body = {"model": "fast", "messages": HI, "stream": True}
+            for is_left in (True, False):
+                async with front.http.stream("POST", "/v1/chat/completions", json=body) as response:
+                    lines = response.aiter_lines()
+                    while "One" not in await anext(lines):
+                        pass
+                    refused = await front.http.get("/v1/models")
+                    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+                    assert (await free.http.get("/v1/models")).status_code == 200
+                    if not is_left:
+                        may_go_on.set()
+                        assert "data: [DONE]" in [line async for line in lines]
+                while (await front.http.get("/v1/models")).status_code == 429:
+                    await asyncio.sleep(0.05)
 
 
 async def test_the_ledger_is_in_the_body_of_who_asks_for_it(on_server: SetStage, chains: dict) -> None:

@@ -13,7 +13,8 @@ from durable_llm.errors import DurableLLMError
 
 from .batches.endpoints import BatchEndpoints
 from .chat import ChatEndpoints
-from .front import Front, refusal
+from .endpoint import refusal
+from .front import Front
 from .messages import MessagesEndpoints
 from .metrics import CountRequests, Metrics
 from .responses import ResponsesEndpoints

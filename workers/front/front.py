@@ -2,17 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from temporalio.service import RPCError
 
 from durable_llm.client.checks import fresh_call_id
-from durable_llm.client.connection import translate
 from durable_llm.client.dispatcher import Dispatcher
 from durable_llm.client.handle import CallHandle
 from durable_llm.client.openai_chat import ChatRequest
@@ -21,14 +19,14 @@ from durable_llm.client.tokens import Token
 from durable_llm.contract.result import LLMResult
 from durable_llm.errors import DurableLLMError, InvalidRequestError
 
-from .access import Chain, Chains, RefusedError, caller_of
-from .open_requests import OpenRequests
+from .access import Chain, Chains, RefusedError
+from .endpoint import Callers, Endpoint, ErrorBody, Handler, refusal
+from .ledger import ledger_of, wants_ledger
 from .problems import STOPS, problem_of
 from .wires.wire import Problem, Wire, openai_error
 
 KEY: Final = "idempotency-key"
 STREAM_MODE: Final = "x-durable-llm-stream"
-LEDGER: Final = "x-durable-llm-ledger"
 PING_S: Final = 15.0
 """Seconds of silence in a stream after which something is sent, so that proxies keep the connection."""
 
@@ -39,8 +37,6 @@ _ACCEPT: Final = timedelta(seconds=10)
 """How long Temporal may take to accept a call."""
 
 _T = TypeVar("_T")
-Handler = Callable[[Request, Token], Awaitable[Response]]
-ErrorBody = Callable[[Problem], dict[str, Any]]
 
 
 class Front:
@@ -60,29 +56,12 @@ class Front:
     def __init__(self, dispatcher: Dispatcher, chains: Chains, tokens: Sequence[Token] | None) -> None:
         self.dispatcher = dispatcher
         self.chains = chains
-        self._tokens = tokens
-        self._open = OpenRequests()
+        self._callers = Callers(tokens, dispatcher.client)
         self.draining = asyncio.Event()
 
-    def endpoint(
-        self, handle: Handler, error_body: ErrorBody = openai_error
-    ) -> Callable[[Request], Awaitable[Response]]:
+    def endpoint(self, handle: Handler, error_body: ErrorBody = openai_error) -> Endpoint:
         """`handle` for known callers, with its errors as responses."""
-
-        async def respond(request: Request) -> Response:
-            try:
-                caller = caller_of(request, self._tokens)
-                with self._open.taken(caller) as slot:
-                    response = await handle(request, caller)
-                    if isinstance(response, StreamingResponse):
-                        response.body_iterator = slot.held(response.body_iterator)
-                    return response
-            except (RefusedError, DurableLLMError) as error:
-                return _failure(request, error, error_body)
-            except RPCError as error:
-                return _failure(request, translate(error, self.dispatcher.client), error_body)
-
-        return respond
+        return Endpoint(handle, self._callers, error_body)
 
     async def submit(
         self, asked: ChatRequest, chain: Chain, call_id: str, caller: Token, *, is_live: bool = False
@@ -251,18 +230,6 @@ async def body_of(request: Request) -> object:
     return body
 
 
-def wants_ledger(request: Request) -> bool:
-    """Whether the client wants the attempts in the body."""
-    return request.headers.get(LEDGER, "").lower() == "true"
-
-
-def ledger_of(ended: LLMResult | DurableLLMError) -> dict[str, Any]:
-    """The attempts of a call, and what they cost where that is known."""
-    entries = [entry.model_dump(mode="json", exclude_none=True) for entry in ended.attempts]
-    cost = {"cost_usd": ended.total_cost} if isinstance(ended, LLMResult) and ended.cost_complete else {}
-    return {"attempts": entries, **cost}
-
-
 def headers_of(handle: CallHandle, result: LLMResult | None = None) -> dict[str, str]:
     """What became of the call, for clients that want to know."""
     told = {"x-durable-llm-call-id": handle.call_id, "idempotent-replayed": "true" if handle.attached else "false"}
@@ -276,20 +243,6 @@ def headers_of(handle: CallHandle, result: LLMResult | None = None) -> dict[str,
 def come_back() -> Response:
     """For a client that must send its request again; one that has gone does not read it."""
     return refusal(Problem(503, STOPS, "server_error", retry_after_s=1))
-
-
-def refusal(problem: Problem, error_body: ErrorBody = openai_error, **more: Mapping[str, Any]) -> Response:
-    """A problem as a response. `more` are further fields of its body."""
-    headers = {"x-should-retry": "false"} if problem.ended else {}
-    if problem.retry_after_s is not None:
-        headers["retry-after"] = str(problem.retry_after_s)
-    return JSONResponse({**error_body(problem), **more}, problem.status, headers)
-
-
-def _failure(request: Request, error: RefusedError | DurableLLMError, error_body: ErrorBody) -> Response:
-    if isinstance(error, DurableLLMError) and error.attempts and wants_ledger(request):
-        return refusal(problem_of(error), error_body, durable_llm=ledger_of(error))
-    return refusal(problem_of(error), error_body)
 
 
 async def _settled(wire: Wire, handle: CallHandle) -> AsyncIterator[bytes]:

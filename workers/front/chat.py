@@ -10,7 +10,7 @@ from durable_llm.client.openai_chat import completion_of, read_chat_request
 from durable_llm.client.openai_embeddings import embedding_list, read_embedding_request
 from durable_llm.client.tokens import Token
 
-from .front import Front, body_of, come_back, headers_of, id_of, key_of, mode_of
+from .front import Front, body_of, come_back, headers_of, id_of, key_of
 from .wires.chat import ChatWire
 
 _PLACE = "/v1/chat/completions"
@@ -35,12 +35,7 @@ class ChatEndpoints:
 
     async def _create(self, request: Request, caller: Token) -> Response:
         """A completion: the answer of a new call, or of the one that has the key."""
-        asked = read_chat_request(await body_of(request))
-        chain, key = self._front.chains.find(asked.model, caller), key_of(request)
-        mode = mode_of(request, chain, stream=asked.stream)
-        handle = await self._front.submit(asked, chain, id_of(caller, key), caller, is_live=mode == "live")
-        wire = ChatWire(asked, handle.call_id)
-        return await self._front.answer(request, handle, wire, stream=mode, keyed=key is not None)
+        return await self._front.complete(request, caller, read_chat_request(await body_of(request)), ChatWire)
 
     async def _fetch(self, request: Request, caller: Token) -> Response:
         """The answer of a call, if it has ended; else that it runs."""

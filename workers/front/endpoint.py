@@ -76,8 +76,8 @@ class Endpoint:
             with self._callers.admitted(request) as caller:
                 response = await self._response(request, caller)
                 await response(scope, receive, send)
-        except RefusedError as refusal:
-            await self._failure(request, refusal)(scope, receive, send)
+        except RefusedError as error:
+            await self._failure(request, error)(scope, receive, send)
 
     async def _response(self, request: Request, caller: Token) -> Response:
         try:
@@ -88,9 +88,9 @@ class Endpoint:
             return self._failure(request, translate(error, self._callers.client))
 
     def _failure(self, request: Request, error: RefusedError | DurableLLMError) -> Response:
-        wanted = isinstance(error, DurableLLMError) and error.attempts and wants_ledger(request)
-        more = {"durable_llm": ledger_of(error)} if wanted and isinstance(error, DurableLLMError) else {}
-        return refusal(problem_of(error), self._error_body, **more)
+        if isinstance(error, DurableLLMError) and error.attempts and wants_ledger(request):
+            return refusal(problem_of(error), self._error_body, durable_llm=ledger_of(error))
+        return refusal(problem_of(error), self._error_body)
 
 
 def refusal(problem: Problem, error_body: ErrorBody = openai_error, **more: Mapping[str, Any]) -> Response:

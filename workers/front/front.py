@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, TypeVar
@@ -71,6 +71,22 @@ class Front:
         return await self.dispatcher.submit(
             asked.chain(chain.config), asked.messages, call_id=call_id, wait=_ACCEPT, **options
         )
+
+    async def complete(
+        self, request: Request, caller: Token, asked: ChatRequest, make_wire: Callable[[ChatRequest, str], Wire]
+    ) -> Response:
+        """The response of a new call for what is asked, or of the call that has the request's key.
+
+        Args:
+            request: The client's.
+            caller: The client.
+            asked: What it asks.
+            make_wire: Makes how the call is written, of what is asked and of the call's id.
+        """
+        chain, key = self.chains.find(asked.model, caller), key_of(request)
+        mode = mode_of(request, chain, stream=asked.stream)
+        handle = await self.submit(asked, chain, id_of(caller, key), caller, is_live=mode == "live")
+        return await self.answer(request, handle, make_wire(asked, handle.call_id), stream=mode, keyed=key is not None)
 
     async def answer(
         self, request: Request, handle: CallHandle, wire: Wire, *, stream: str | None, keyed: bool

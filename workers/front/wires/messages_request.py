@@ -8,7 +8,7 @@ from durable_llm.client.new_call import CallOptions
 from durable_llm.client.openai_chat import ChatRequest
 from durable_llm.errors import InvalidRequestError
 
-from .checks import list_of, object_of, text_of
+from .checks import fields_of, list_of, object_of, text_of
 
 _PARAMETERS: Final[Mapping[str, str]] = {
     "max_tokens": "max_tokens", "output_config": "output_config", "service_tier": "service_tier",
@@ -25,9 +25,7 @@ def read_messages_request(body: object) -> ChatRequest:
     Raises:
         InvalidRequestError: it is no request for a message, or asks for what only Anthropic can do; names the field.
     """
-    given = {name: value for name, value in object_of("body", body).items() if value is not None}
-    if unknown := sorted(given.keys() - _PARAMETERS.keys() - _OWN):
-        raise InvalidRequestError(f"body: {unknown[0]!r} is not supported here")
+    given = fields_of(body, {*_PARAMETERS, *_OWN})
     if "max_tokens" not in given:
         raise InvalidRequestError("body: no 'max_tokens'")
     system = given.get("system")

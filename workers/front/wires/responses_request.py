@@ -13,7 +13,7 @@ from durable_llm.client.new_call import CallOptions
 from durable_llm.client.openai_chat import ChatRequest
 from durable_llm.errors import InvalidRequestError
 
-from .checks import list_of, object_of, text_of
+from .checks import fields_of, list_of, object_of, text_of
 
 LABEL: Final = "durable_llm.response"
 """The label of a call that is a response: what later reads of it repeat, and what its prompt does not tell."""
@@ -64,9 +64,7 @@ def read_response_request(body: object) -> ResponseRequest:
     Raises:
         InvalidRequestError: it is no request for a response, or asks for what only OpenAI can do; names the field.
     """
-    given = {name: value for name, value in object_of("body", body).items() if value is not None}
-    if unknown := sorted(given.keys() - _PARAMETERS.keys() - _OWN):
-        raise InvalidRequestError(f"body: {unknown[0]!r} is not supported here")
+    given = fields_of(body, {*_PARAMETERS, *_OWN})
     _check_fixed(given)
     instructions = [{"role": "system", "content": given["instructions"]}] if given.get("instructions") else []
     text = object_of("text", given.get("text", {}))

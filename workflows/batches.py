@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy, VersioningBehavior
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
@@ -38,9 +38,9 @@ _HEARTBEAT: Final = timedelta(minutes=2)
 _SETTLING: Final = timedelta(days=2)
 
 
-@workflow.defn(name=COLLECTOR_WORKFLOW, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn(name=COLLECTOR_WORKFLOW)
 class LLMBatchCollector:
-    """Pools the attempts of one account and model. It never ends under load, so it moves on to new workers."""
+    """Pools the attempts of one account and model."""
 
     def __init__(self) -> None:
         self._lines: list[BatchLine] = []

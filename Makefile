@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install adapters demo chaos stream-chaos ldp-agent attack dev test proofs check fmt bench bench-bars bench-growth bench-crowd bench-streams bench-front bench-page bench-handles outage exits wheel clean
+.PHONY: help install adapters demo chaos stream-chaos ldp-agent attack dev test proofs check fmt bench bench-bars bench-growth bench-crowd bench-streams bench-front bench-quotas bench-page bench-handles outage exits wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -97,6 +97,9 @@ bench-streams: install ## over each place: how soon a reader sees a token, and 2
 
 bench-front: install .durable-llm/bench/litellm-proxy/.installed ## what the front adds to a call, beside litellm's proxy (6 minutes)
 	$(BIN)/python -m benchmarks.front
+
+bench-quotas: install .durable-llm/bench/fhlmi/.installed ## 450 calls at once at three hundred a minute, beside fhlmi and the Router (20 minutes)
+	$(BIN)/python -m benchmarks.quotas
 
 bench-page: install ## put what these four found last into docs/benchmarks.md
 	$(BIN)/python -m benchmarks.page

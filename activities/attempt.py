@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import httpx
 from temporalio import activity
@@ -20,6 +20,7 @@ from durable_llm.contract.content import ContentReference
 from durable_llm.contract.facts import FailureFacts, LocalFault
 from durable_llm.contract.heartbeat import AttemptHeartbeat
 from durable_llm.contract.names import ATTEMPT_ACTIVITY
+from durable_llm.contract.quotas import Quotas, of_quota_queue
 from durable_llm.contract.request import AttemptOrder, Prompt
 from durable_llm.contract.result import Answer
 from durable_llm.store import Store
@@ -32,6 +33,7 @@ from .failure.facts import facts_of_exception, facts_of_timeout
 from .faults import LocalFaultError, TokenTimeoutError
 from .observation import record_observation
 from .publishing import Publisher, Publishing
+from .quota.reports import Measured, QuotaReports
 from .read_response import facts_of_rejected_answer, facts_of_unchecked_answer, read_response
 from .request.build import build_request, check_spec, streamed
 from .secrets.key_ring import KeyRing
@@ -69,6 +71,7 @@ class ProviderAttempts:
         converter: Decodes prompts. None: the converter of the worker's client.
         streams: Where answers are published while they are written. None: in Temporal.
         batch_window: How long a provider's batch waits for more attempts.
+        quotas: The quotas that the operator declares.
     """
 
     def __init__(  # noqa: PLR0913  # a worker's parts, all but one by name
@@ -84,6 +87,7 @@ class ProviderAttempts:
         converter: DataConverter | None = None,
         streams: Streams | None = None,
         batch_window: timedelta = timedelta(seconds=WINDOW_S),
+        quotas: Quotas | None = None,
     ) -> None:
         install_transport()
         self._batch_window = batch_window
@@ -96,6 +100,7 @@ class ProviderAttempts:
         self._validation = Validation(registry, validator_timeout.total_seconds())
         self._streams = streams or open_streams("")
         self._publishing = Publishing(self._streams)
+        self._reports = QuotaReports(quotas or Quotas())
 
     async def warm_up(self) -> None:
         """Load what the first attempt would load, before there is one."""
@@ -103,6 +108,7 @@ class ProviderAttempts:
 
     async def close(self) -> None:
         """Close connections, after the last attempt."""
+        await self._reports.close()
         await self._streams.close()
 
     def clean_log(self, text: str) -> str:
@@ -170,7 +176,7 @@ class ProviderAttempts:
         return await self._delivered(order, prompt, Exchange(deliver=lambda _: response))
 
     async def _delivered(self, order: AttemptOrder, prompt: Prompt, exchange: Exchange) -> Answer | FailureFacts:
-        outcome = await self._within_timeout(order, prompt, exchange, Heartbeat(), None)
+        outcome = await self._within_timeout(order, prompt, exchange, Heartbeat(), None, None)
         known = {"model": outcome.model or order.spec.name}
         return outcome.model_copy(update=known) if isinstance(outcome, FailureFacts) else outcome
 
@@ -201,21 +207,24 @@ class ProviderAttempts:
         if order.resume is not None:
             exchange.follow(order.resume)
             heartbeat.send_details(AttemptHeartbeat(response_id=order.resume))
-        try:
-            outcome = await self._within_timeout(order, given, exchange, heartbeat, publisher)
-        except asyncio.CancelledError:
-            if not worker_stops():
-                raise
-            text = "the worker was shut down during the attempt"
-            outcome = FailureFacts(text=text, local_fault=LocalFault.DRAINED, request_sent=exchange.sent)
+        with self._reports.measuring(order) as measured:
+            try:
+                outcome = await self._within_timeout(order, given, exchange, heartbeat, publisher, measured)
+            except asyncio.CancelledError:
+                if not worker_stops():
+                    raise
+                text = "the worker was shut down during the attempt"
+                outcome = FailureFacts(text=text, local_fault=LocalFault.DRAINED, request_sent=exchange.sent)
+            if measured is not None:
+                measured.ends(outcome, exchange)
         if isinstance(outcome, FailureFacts):
             known = {"model": outcome.model or order.spec.name, "response_id": exchange.response_id}
             outcome = outcome.model_copy(update=known)
-        return outcome.model_copy(update={"duration_s": round(time.monotonic() - started, 3)})
+        return outcome.model_copy(update={"duration_s": round(time.monotonic() - started, 3), **_waited()})
 
     async def _within_timeout(
         self, order: AttemptOrder, given: Prompt | ContentReference | None, exchange: Exchange, heartbeat: Heartbeat,
-        publisher: Publisher | None,
+        publisher: Publisher | None, measured: Measured | None,
     ) -> Answer | FailureFacts:  # fmt: skip
         """An accepted answer, or facts. The timeout limits the provider, not the checks of an answer."""
         scope = asyncio.timeout(order.timeout_s)
@@ -224,6 +233,8 @@ class ProviderAttempts:
             async with scope:
                 prompt = await self._prompts.find(given, order.timeout_s)
                 checks = await self._validation.prepare(order.spec, prompt)
+                if measured is not None:
+                    measured.begins(prompt)
                 outcome = await self._ask(order, prompt, exchange, heartbeat, publisher)
         except Exception as error:  # litellm raises its own classes, openai's, httpx's and built-in ones
             return self._facts_of_exception(None if scope.expired() else error, order, prompt, exchange)
@@ -284,6 +295,17 @@ class ProviderAttempts:
         except Exception as fault:  # a body of unexpected shape, or a bug here
             text = f"the failure cannot be read: {type(fault).__name__}"
             return FailureFacts(text=text, http_status=exchange.status, request_sent=exchange.sent)
+
+
+def _waited() -> dict[str, Any]:
+    """The quota that the running attempt came through, and the seconds that it waited there."""
+    if not activity.in_activity():
+        return {}
+    info = activity.info()
+    quota = of_quota_queue(info.task_queue)[1]
+    if quota is None:
+        return {}
+    return {"quota": quota, "waited_s": round((info.started_time - info.scheduled_time).total_seconds(), 3)}
 
 
 def _now() -> datetime:

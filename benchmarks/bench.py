@@ -103,9 +103,13 @@ class Running:
 
     async def call(self, callers: int, calls: int) -> dict[str, Any]:
         """Let the caller make calls, `callers` at a time."""
+        return await self.order({"callers": callers, "calls": calls})
+
+    async def order(self, order: Mapping[str, int]) -> dict[str, Any]:
+        """Give the caller an order, and await its reply."""
         if self.caller.stdin is None or self.caller.stdout is None:
             raise OSError("the caller has no pipes")
-        self.caller.stdin.write(json.dumps({"callers": callers, "calls": calls}).encode() + b"\n")
+        self.caller.stdin.write(json.dumps(order).encode() + b"\n")
         line = await self.caller.stdout.readline()
         if not line:
             raise RuntimeError(f"{self.contestant.name}: the caller ended")

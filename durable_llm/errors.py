@@ -23,8 +23,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic import ValidationError
-
 from durable_llm.contract.categories import CallOutcome, Category
 from durable_llm.contract.facts import LocalFault
 from durable_llm.contract.key_reference import redact_literal_keys
@@ -216,13 +214,3 @@ def ending_for(outcome: CallOutcome, fault: str | None = None) -> Ending:
         if each.fault is not None and each.fault == fault:
             return each
     return next(each for each in ENDINGS if each.outcome == outcome)
-
-
-def describe_validation_error(error: ValidationError) -> str:
-    """A validation error on one line: places and reasons, never the values, which may be keys."""
-    return "; ".join(
-        ".".join(str(part) for part in detail["loc"]) + f": {detail['msg'].removeprefix('Value error, ')}"
-        if detail["loc"]
-        else detail["msg"].removeprefix("Value error, ")
-        for detail in error.errors(include_url=False, include_input=False, include_context=False)
-    )

@@ -26,14 +26,16 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from durable_llm.client.connection import rest_at_exit
 from durable_llm.client.trace_context import TraceContext
 from durable_llm.contract.names import HEARTBEAT_TIMEOUT_FUNCTION, STORE_FUNCTION
+from durable_llm.contract.wire import describe_validation_error
 from durable_llm.encryption.codec import EncryptionCodec, data_converter
 from durable_llm.encryption.keys import KEYS_VARIABLE, load_keys
-from durable_llm.errors import DurableLLMError, InvalidRequestError, describe_validation_error
+from durable_llm.errors import DurableLLMError, InvalidRequestError
 from durable_llm.store.codec import StoringCodec
 
 from .nexus import NexusHandler
-from .rooms.workflows import LLMBatchCollector, LLMCall, LLMProviderBatch, RefuseSurplusArguments
-from .settings import SettingsError, WorkerSettings, load_settings, prices_of, store_of, streams_of
+from .quotas import QuotaQueues, polling_quotas
+from .rooms.workflows import LLMBatchCollector, LLMCall, LLMProviderBatch, LLMQuota, RefuseSurplusArguments
+from .settings import SettingsError, WorkerSettings, load_settings, prices_of, quotas_of, store_of, streams_of
 from .telemetry.exporting import exporting
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ class DurableLLMPlugin(SimplePlugin):
         self._settings = settings or load_settings()
         self._answers = answers
         self._attempts = attempts
+        self._quotas = quotas_of(self._settings)
         self._running = AsyncExitStack()
         rest_at_exit()  # a program whose workflows only call has no dispatcher that does it
         super().__init__(
@@ -73,7 +76,7 @@ class DurableLLMPlugin(SimplePlugin):
                     timedelta(seconds=self._settings.heartbeat_timeout_s), has_store=bool(self._settings.store)
                 ),
             ],
-            workflows=[LLMCall, LLMBatchCollector, LLMProviderBatch] if answers else [],
+            workflows=[LLMCall, LLMBatchCollector, LLMProviderBatch, LLMQuota] if answers else [],
             workflow_runner=_with_our_modules,
             nexus_service_handlers=[NexusHandler()] if answers else [],
             workflow_failure_exception_types=[DurableLLMError],  # of a workflow that calls, and does not catch it
@@ -96,7 +99,9 @@ class DurableLLMPlugin(SimplePlugin):
             if attempts is None:
                 attempts = build_attempts(self._settings, os.environ, converter)
                 self._running.push_async_callback(attempts.close)
-            config["activities"] = [*config.get("activities", ()), attempts.provider_attempt, *_batching(attempts)]
+            self._attempts = attempts
+            config["activities"] = [*config.get("activities", ()), attempts.provider_attempt, *_others(attempts)]
+            config["interceptors"] = [*config.get("interceptors", ()), QuotaQueues(config["task_queue"], self._quotas)]
             config["max_heartbeat_throttle_interval"] = self._settings.heartbeat_interval
             config["default_heartbeat_throttle_interval"] = self._settings.heartbeat_interval
         config = super().configure_worker(config)
@@ -107,7 +112,13 @@ class DurableLLMPlugin(SimplePlugin):
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:  # noqa: A002  # Temporal's own name
         """See base class."""
         async with self._running:
-            await super().run_worker(worker, next)
+            if self._attempts is None or not list(self._quotas):
+                await super().run_worker(worker, next)
+                return
+            from .rooms.activities import tell_quota  # noqa: PLC0415  # as in build_attempts
+
+            async with polling_quotas(worker, self._quotas, self._attempts.provider_attempt, tell_quota):
+                await super().run_worker(worker, next)
 
 
 def readable_converter(given: DataConverter | None) -> DataConverter:
@@ -174,14 +185,14 @@ class HeartbeatTimeout(Interceptor):
         return RefuseSurplusArguments
 
 
-def _batching(attempts: "ProviderAttempts") -> "list[Callable[..., Any]]":
-    """The activities of providers' batches. A test's own attempts have none."""
+def _others(attempts: "ProviderAttempts") -> "list[Callable[..., Any]]":
+    """The activities of providers' batches and of quotas. A test's own attempts have none."""
     from .rooms import activities  # noqa: PLC0415  # as in build_attempts
 
     if not isinstance(attempts, activities.ProviderAttempts):
         return []
     batches = activities.ProviderBatches(attempts)
-    return [batches.send, batches.poll, batches.cancel, batches.settle]
+    return [batches.send, batches.poll, batches.cancel, batches.settle, activities.set_quota_rate]
 
 
 def build_attempts(
@@ -224,4 +235,5 @@ def build_attempts(
         converter=converter,
         streams=streams_of(settings),
         batch_window=timedelta(seconds=settings.batch_window_s),
+        quotas=quotas_of(settings),
     )

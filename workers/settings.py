@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from durable_llm.contract.chains import CHAINS_VARIABLE
 from durable_llm.contract.names import TASK_QUEUE
+from durable_llm.contract.quotas import Quotas, read_quotas
 from durable_llm.contract.yaml_file import read_yaml
 from durable_llm.encryption.codec import data_converter
 from durable_llm.errors import InvalidRequestError
@@ -74,6 +76,7 @@ class WorkerSettings(BaseSettings):
     prices: Path | None = Field(
         None, description="YAML file with your own prices of models, in place of the built-in list."
     )
+    chains: Path | None = Field(None, description="YAML file of the operator's chains; workers keep the quotas in it.")
     encryption_keys: str = Field(
         "",
         repr=False,
@@ -179,6 +182,18 @@ def prices_of(settings: WorkerSettings) -> dict[str, Any]:
             f"{PREFIX}PRICES: expected a table of models, like 'openai/mine: {{input: 0.15, output: 0.6}}'"
         )
     return {str(name): price for name, price in prices.items()}
+
+
+def quotas_of(settings: WorkerSettings) -> Quotas:
+    """The quotas that the operator declares.
+
+    Raises:
+        SettingsError: the file or a quota in it is wrong; names the variable.
+    """
+    try:
+        return read_quotas({CHAINS_VARIABLE: str(settings.chains or "")})
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
 
 
 def unusable(error: ValidationError, prefix: str = PREFIX) -> SettingsError:

@@ -21,11 +21,12 @@ with workflow.unsafe.imports_passed_through():
     from durable_llm.contract.facts import FailureFacts
     from durable_llm.contract.ledger import Attempt, bounded_entries, clip, wait_summary
     from durable_llm.contract.names import ATTEMPT_ENDED_FUNCTION, ATTEMPTS_QUERY, STATUS_QUERY, WORKFLOW
+    from durable_llm.contract.quotas import of_quota_queue
     from durable_llm.contract.request import CHAT, AttemptOrder
     from durable_llm.contract.result import Answer, CallFailure, CallStatus, LLMResult
     from durable_llm.errors import ending_for
 
-    from .attempts import run_attempt
+    from .attempts import quota_queue_of, run_attempt
     from .details import current_details
     from .ledger import CallLedger
     from .policy.batch import batch_time
@@ -171,9 +172,13 @@ class LLMCall:
         )
         resumes = f", resumes {clip(resume, 60)}" if resume else ""
         batched = " in a batch" if order.batch else ""
-        summary = f"{spec.name}{batched}, try {entry.try_number} of {progress.tries_in_all}{resumes}"
-        self._doing(f"attempt {entry.number}: {spec.name}{batched}")
-        return await run_attempt(order, self._prompt, summary)
+        queue = quota_queue_of(order)
+        quota = of_quota_queue(queue)[1] if queue else None
+        through = f", by quota {quota}" if quota else ""
+        summary = f"{spec.name}{batched}, try {entry.try_number} of {progress.tries_in_all}{resumes}{through}"
+        since = f", by quota {quota} since {workflow.now():%H:%M:%S} UTC" if quota else ""
+        self._doing(f"attempt {entry.number}: {spec.name}{batched}{since}")
+        return await run_attempt(order, self._prompt, summary, queue)
 
     def _decide(self, facts: FailureFacts, progress: Progress) -> Decision:
         """Classify the failure, decide what follows, and write both to the ledger."""

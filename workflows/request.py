@@ -16,7 +16,8 @@ from temporalio.worker import ExecuteWorkflowInput, WorkflowInboundInterceptor
 with workflow.unsafe.imports_passed_through():
     from durable_llm.contract.names import SCHEMA_VERSION, WORKFLOW
     from durable_llm.contract.request import CallRequest
-    from durable_llm.errors import UnsupportedRequestError, describe_validation_error
+    from durable_llm.contract.wire import describe_validation_error
+    from durable_llm.errors import UnsupportedRequestError
 
 ABSENT: Final = RawValue(Payload())
 """Stands for a prompt that a client left out."""

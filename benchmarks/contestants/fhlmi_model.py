@@ -5,12 +5,14 @@ import os
 
 from lmi import LiteLLMModel
 
-from benchmarks.contestants.caller import serve
+from benchmarks.contestants.caller import PARAMETERS, serve
 
-PARAMETERS = {"model": "openai/gpt-4o-mini", "api_base": os.environ["OPENAI_BASE_URL"], "api_key": "none"}
+DEPLOYMENT = {
+    "model": "openai/gpt-4o-mini", "api_base": os.environ["OPENAI_BASE_URL"], "api_key": "none", **PARAMETERS,
+}  # fmt: skip
 
 if __name__ == "__main__":
     model = LiteLLMModel(
-        name="gpt-4o-mini", config={"model_list": [{"model_name": "gpt-4o-mini", "litellm_params": PARAMETERS}]}
+        name="gpt-4o-mini", config={"model_list": [{"model_name": "gpt-4o-mini", "litellm_params": DEPLOYMENT}]}
     )
     asyncio.run(serve(lambda: model.call_single("Name a prime.")))

@@ -31,7 +31,8 @@ from durable_llm.client.job import Job
 from durable_llm.client.openai_chat import completion_of
 from durable_llm.contract.config import LLMConfig, ModelSpec
 from durable_llm.contract.result import LLMResult
-from durable_llm.errors import AllModelsExhaustedError, InvalidRequestError, describe_validation_error
+from durable_llm.contract.wire import describe_validation_error
+from durable_llm.errors import AllModelsExhaustedError, InvalidRequestError
 
 _job: ContextVar[Job | None] = ContextVar("durable_llm_job", default=None)
 

@@ -12,7 +12,8 @@ from durable_llm.cli.parse import duration, json_or_text, pairs, read_config
 from durable_llm.client.new_call import to_config
 from durable_llm.contract.chains import read_chains
 from durable_llm.contract.config import LLMConfig, ModelSpec
-from durable_llm.errors import InvalidRequestError, describe_validation_error
+from durable_llm.contract.wire import describe_validation_error
+from durable_llm.errors import InvalidRequestError
 
 _PANEL = "Models"
 

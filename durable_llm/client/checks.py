@@ -20,7 +20,8 @@ from durable_llm.contract.request import (
     Prompt,
 )
 from durable_llm.contract.validation import MAX_VALIDATORS, MAX_VALIDATORS_BYTES, Validator, ValidatorLike, to_validator
-from durable_llm.errors import InvalidRequestError, describe_validation_error
+from durable_llm.contract.wire import describe_validation_error
+from durable_llm.errors import InvalidRequestError
 
 Deadline = timedelta | datetime
 """Time from a call's first acceptance, or a moment with a time zone."""

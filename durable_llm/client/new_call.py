@@ -30,7 +30,8 @@ from durable_llm.contract.parameters import check_parameters
 from durable_llm.contract.policy import Policy, RuleAction
 from durable_llm.contract.request import CHAT, EMBEDDINGS, CallRequest, Prompt, needed_version
 from durable_llm.contract.validation import ValidatorLike
-from durable_llm.errors import InvalidRequestError, describe_validation_error
+from durable_llm.contract.wire import describe_validation_error
+from durable_llm.errors import InvalidRequestError
 
 logger = logging.getLogger("durable_llm")
 

@@ -14,6 +14,7 @@ from durable_llm.client.prompt import Messages
 from durable_llm.contract.config import LLMConfig
 from durable_llm.contract.ledger import Usage
 from durable_llm.contract.result import Choice, LLMResult
+from durable_llm.contract.wire import describe_validation_error
 from durable_llm.errors import (
     AllModelsExhaustedError,
     CallCancelledError,
@@ -25,7 +26,6 @@ from durable_llm.errors import (
     DurableLLMError,
     InvalidRequestError,
     RequestRejectedError,
-    describe_validation_error,
 )
 
 _OPTIONS: Final = ("tools", "tool_choice", "response_format", "metadata")

@@ -9,7 +9,8 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from durable_llm.contract.request import MAX_SCHEMA_BYTES, Prompt
 from durable_llm.contract.validation import Validator
-from durable_llm.errors import InvalidRequestError, describe_validation_error
+from durable_llm.contract.wire import describe_validation_error
+from durable_llm.errors import InvalidRequestError
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 

@@ -1,4 +1,7 @@
-"""The operator's file of named chains: a name for a chain of models, with its policy."""
+"""The operator's file of named chains: a name for a chain of models, with its policy.
+
+Beside the chains the file may hold sections of other names: what providers allow, and what tenants may use and spend.
+"""
 
 import os
 from collections.abc import Mapping
@@ -8,7 +11,12 @@ from typing import Any, Final
 from durable_llm.contract.yaml_file import read_yaml
 
 CHAINS_VARIABLE: Final = "DURABLE_LLM_CHAINS"
-"""The file; callers and the front read it, workers do not."""
+"""The file. Callers and the front read its chains, tenants and budgets; workers read its quotas."""
+
+SECTIONS: Final = ("quotas", "tenants", "budgets")
+"""Names in the file that are not chains."""
+
+_EXPECTED: Final = f"{CHAINS_VARIABLE}: expected names of chains, like 'fast: {{models: [openai/gpt-4o-mini]}}'"
 
 
 def read_chains(environment: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
@@ -22,20 +30,39 @@ def read_chains(environment: Mapping[str, str] | None = None) -> dict[str, dict[
     Raises:
         ValueError: the file cannot be read, or is no table of chains; names the variable.
     """
-    path = (os.environ if environment is None else environment).get(CHAINS_VARIABLE)
-    if not path:
-        return {}
-    chains = read_yaml(CHAINS_VARIABLE, Path(path))
-    if not isinstance(chains, dict) or not all(
-        isinstance(chain, dict) and "models" in chain for chain in chains.values()
-    ):
-        raise ValueError(f"{CHAINS_VARIABLE}: expected names of chains, like 'fast: {{models: [openai/gpt-4o-mini]}}'")
+    chains = {name: chain for name, chain in _read(environment).items() if name not in SECTIONS}
+    if not all(isinstance(chain, dict) and "models" in chain for chain in chains.values()):
+        raise ValueError(_EXPECTED)
     for name, chain in chains.items():
         if "/" in str(name):
             raise ValueError(f"{CHAINS_VARIABLE}: {name!r} looks like a model; a chain's name has no '/'")
         if unknown := sorted(chain.keys() - {"models", "policy", "stream"}):
             raise ValueError(f"{CHAINS_VARIABLE}: {name}: unknown {unknown[0]!r}; write models, policy or stream")
     return {str(name): {**chain, "models": _specs(chain["models"])} for name, chain in chains.items()}
+
+
+def read_section(name: str, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """One of SECTIONS: a table by name. {}: the file has none, or no file is named.
+
+    Args:
+        name: The section's.
+        environment: As for `read_chains`.
+
+    Raises:
+        ValueError: the file cannot be read, or the section is no table; names the variable.
+    """
+    section = _read(environment).get(name) or {}
+    if not isinstance(section, dict):
+        raise ValueError(f"{CHAINS_VARIABLE}: {name}: expected a table of names")
+    return {str(key): entry for key, entry in section.items()}
+
+
+def _read(environment: Mapping[str, str] | None) -> dict[Any, Any]:
+    path = (os.environ if environment is None else environment).get(CHAINS_VARIABLE)
+    content = read_yaml(CHAINS_VARIABLE, Path(path)) if path else {}
+    if not isinstance(content, dict):
+        raise ValueError(_EXPECTED)
+    return content
 
 
 def _specs(models: Any) -> Any:

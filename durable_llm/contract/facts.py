@@ -145,6 +145,10 @@ class FailureFacts(Wire):
     """The paid answer that a broken validator could not check."""
     response_id: str | None = None
     """Id of the background response that the attempt followed."""
+    quota: str | None = None
+    """The quota that the attempt came through."""
+    waited_s: float | None = None
+    """Seconds that it waited there."""
 
     @property
     def resumable(self) -> str | None:
@@ -189,6 +193,7 @@ class FailureFacts(Wire):
             "outcome": self.outcome, "http_status": self.http_status, "error_code": self.error_code,
             "message": self.headline(), "duration_s": self.duration_s, "request_id": self.request_id,
             "response_id": self.response_id, "usage": self.usage, "cost": self.billed,
+            "quota": self.quota, "waited_s": self.waited_s,
         }  # fmt: skip
 
     def headline(self) -> str:

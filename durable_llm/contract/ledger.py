@@ -68,6 +68,10 @@ class Attempt(Wire):
     """Tokens, if the provider counted them; a rejected answer has them too."""
     cost: float | None = None
     """USD; None when unknown, 0.0 only when nothing can have been billed."""
+    quota: str | None = None
+    """The quota in whose queue the attempt waited for its turn."""
+    waited_s: float | None = None
+    """Seconds that it waited there, from `started_at` on."""
 
 
 _CLIPPED: Final = {

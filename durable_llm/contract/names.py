@@ -20,8 +20,17 @@ POLL_BATCH_ACTIVITY: Final = "poll_provider_batch"
 CANCEL_BATCH_ACTIVITY: Final = "cancel_provider_batch"
 SETTLE_BATCH_ACTIVITY: Final = "settle_provider_batch"
 
+QUOTA_WORKFLOW: Final = "LLMQuota"
+REPORT_SIGNAL: Final = "report"
+DECLARE_SIGNAL: Final = "declare"
+QUOTA_QUERY: Final = "quota"
+SET_RATE_ACTIVITY: Final = "set_quota_rate"
+
 HEARTBEAT_TIMEOUT_FUNCTION: Final = "durable_llm_heartbeat_timeout"
 """Extern function of a worker that returns how long an attempt may go without a heartbeat."""
+
+QUOTA_QUEUE_FUNCTION: Final = "durable_llm_quota_queue"
+"""Extern function of a worker with quotas; it returns the task queue of a model's attempts."""
 
 ATTEMPT_ENDED_FUNCTION: Final = "durable_llm_attempt_ended"
 """Extern function of a worker with telemetry; it receives the ledger entry of each attempt that ended."""

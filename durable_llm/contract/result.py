@@ -92,12 +92,17 @@ class Answer(_AnswerFields):
     request_id: str | None = None
     http_status: int | None = None
     duration_s: float | None = None
+    quota: str | None = None
+    """The quota that the attempt came through."""
+    waited_s: float | None = None
+    """Seconds that it waited there."""
 
     def entry_fields(self) -> dict[str, Any]:
         """What the ledger entry of the attempt takes from its answer."""
         return {
             "outcome": Outcome.ANSWERED, "http_status": self.http_status, "duration_s": self.duration_s,
             "request_id": self.request_id, "response_id": self.response_id, "usage": self.usage, "cost": self.cost,
+            "quota": self.quota, "waited_s": self.waited_s,
         }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ line of the workflow that refuses it by its schema version. Fields with words of
 as plain text. Neither class shows values in its errors: they may be keys or prompts.
 """
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class Strict(BaseModel):
@@ -19,3 +19,13 @@ class Wire(BaseModel):
     """Base of what is stored in Temporal: frozen, unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+
+
+def describe_validation_error(error: ValidationError) -> str:
+    """A validation error on one line: places and reasons, never the values, which may be keys."""
+    return "; ".join(
+        ".".join(str(part) for part in detail["loc"]) + f": {detail['msg'].removeprefix('Value error, ')}"
+        if detail["loc"]
+        else detail["msg"].removeprefix("Value error, ")
+        for detail in error.errors(include_url=False, include_input=False, include_context=False)
+    )

@@ -39,6 +39,10 @@ _DYNAMIC_CONFIG: Final = {
     "system.forceSearchAttributesCacheRefreshOnRead": False,
     # Timers are looked at once a second by default: a wait of 20 ms takes 1,005 ms instead of 32.
     "history.timerProcessorMaxTimeShift": "10ms",
+    # The server divides a queue's rate among the queue's partitions, four by default, and keeps order in each alone.
+    "matching.numTaskqueueReadPartitions": 1,
+    "matching.numTaskqueueWritePartitions": 1,
+    "matching.enableFairness": True,
 }
 
 

@@ -12,7 +12,8 @@ from durable_llm.client.tokens import Token, find_token
 from durable_llm.contract.chains import read_chains
 from durable_llm.contract.config import LLMConfig
 from durable_llm.contract.policy import Policy
-from durable_llm.errors import InvalidRequestError, describe_validation_error
+from durable_llm.contract.wire import describe_validation_error
+from durable_llm.errors import InvalidRequestError
 
 ANYBODY: Final = Token("", "local")
 """The caller of a front without tokens, which listens on loopback only."""

@@ -7,6 +7,8 @@ if TYPE_CHECKING or __package__ == "workers.rooms":
     from activities.attempt import ProviderAttempts
     from activities.batch.batches import ProviderBatches
     from activities.observation import Observation, observing
+    from activities.quota.rate import set_quota_rate
+    from activities.quota.reports import tell_quota
     from activities.secrets.key_ring import KeyRing
     from activities.secrets.scrub import Scrubber
     from activities.validation.registry import PluginError, Registry
@@ -15,6 +17,8 @@ else:
     from ...activities.attempt import ProviderAttempts
     from ...activities.batch.batches import ProviderBatches
     from ...activities.observation import Observation, observing
+    from ...activities.quota.rate import set_quota_rate
+    from ...activities.quota.reports import tell_quota
     from ...activities.secrets.key_ring import KeyRing
     from ...activities.secrets.scrub import Scrubber
     from ...activities.validation.registry import PluginError, Registry
@@ -29,4 +33,6 @@ __all__ = [
     "Scrubber",
     "observing",
     "set_prices",
+    "set_quota_rate",
+    "tell_quota",
 ]

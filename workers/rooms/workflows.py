@@ -7,12 +7,14 @@ if TYPE_CHECKING or __package__ == "workers.rooms":
     from workflows.llm_call import LLMCall
     from workflows.policy.decide import Decision, Progress
     from workflows.policy.versions import CURRENT, FIRST, VERSIONS, PolicyVersion
+    from workflows.quota import LLMQuota
     from workflows.request import RefuseSurplusArguments
 else:
     from ...workflows.batches import LLMBatchCollector, LLMProviderBatch
     from ...workflows.llm_call import LLMCall
     from ...workflows.policy.decide import Decision, Progress
     from ...workflows.policy.versions import CURRENT, FIRST, VERSIONS, PolicyVersion
+    from ...workflows.quota import LLMQuota
     from ...workflows.request import RefuseSurplusArguments
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "LLMBatchCollector",
     "LLMCall",
     "LLMProviderBatch",
+    "LLMQuota",
     "PolicyVersion",
     "Progress",
     "RefuseSurplusArguments",

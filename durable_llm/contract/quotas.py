@@ -1,0 +1,156 @@
+"""Quotas: what an operator declares of a provider account, and what workers and the quota's workflow say to each other.
+
+A quota has a task queue of its own, whose rate the Temporal server keeps for all workers together. Attempts wait there
+in order, without a worker. The workflow `LLMQuota` sets the rate from what workers report.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Annotated, Final, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from durable_llm.contract.chains import CHAINS_VARIABLE, read_section
+from durable_llm.contract.config import ModelSpecOnWire
+from durable_llm.contract.facts import FailureFacts
+from durable_llm.contract.wire import Strict, Wire, describe_validation_error
+
+_BETWEEN: Final = "/quota/"
+MOST_OUTCOMES: Final = 50
+"""Runs of equal outcomes in a report. The oldest are merged into counts beyond that."""
+
+
+class QuotaLimits(Wire):
+    """What a provider allows, as the quota's workflow reads it. None: no such limit is known."""
+
+    requests_per_minute: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    tokens_per_minute: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Tokens of prompts and answers together."""
+    concurrent_requests: Annotated[int, Field(ge=1, le=100_000)] | None = None
+
+
+class Quota(QuotaLimits, Strict):
+    """What an operator declares of one provider account and class of models.
+
+    Raises:
+        pydantic.ValidationError: (a ValueError) on an unknown field, or without a limit.
+    """
+
+    model_config = Strict.model_config
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=60)]
+    models: Annotated[list[str], Field(min_length=1)]
+    """Names of specs; "*" stands for anything: "openai/gpt-4o-mini*"."""
+    api_key: str | None = None
+    """The reference in the specs whose account this is ("os.environ/NAME"). None: whatever key they name."""
+    api_base: str | None = None
+    """The address in the specs. None: any."""
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if self.limits == QuotaLimits():
+            raise ValueError("expected requests_per_minute, tokens_per_minute or concurrent_requests")
+        return self
+
+    @property
+    def limits(self) -> QuotaLimits:
+        """The limits alone."""
+        return QuotaLimits(**{name: getattr(self, name) for name in QuotaLimits.model_fields})
+
+    def covers(self, spec: ModelSpecOnWire) -> bool:
+        """Whether requests of a spec count against this quota."""
+        return (
+            self.api_key in (None, spec.api_key)
+            and self.api_base in (None, spec.api_base)
+            and any(fnmatchcase(spec.name, pattern) for pattern in self.models)
+        )
+
+
+class Quotas:
+    """The declared quotas, in the file's order."""
+
+    def __init__(self, quotas: Iterable[Quota] = ()) -> None:
+        self._quotas = tuple(quotas)
+
+    def __iter__(self) -> Iterator[Quota]:
+        return iter(self._quotas)
+
+    def of(self, spec: ModelSpecOnWire) -> Quota | None:
+        """The first quota that covers a spec."""
+        return next((quota for quota in self._quotas if quota.covers(spec)), None)
+
+
+def read_quotas(environment: Mapping[str, str] | None = None) -> Quotas:
+    """The quotas of the operator's file.
+
+    Args:
+        environment: Where DURABLE_LLM_CHAINS is. None: the process's.
+
+    Raises:
+        ValueError: the file or a quota in it is wrong; names the quota.
+    """
+    quotas = []
+    for name, entry in read_section("quotas", environment).items():
+        try:
+            quotas.append(Quota(name=name, **entry))
+        except (TypeError, ValidationError) as error:
+            why = describe_validation_error(error) if isinstance(error, ValidationError) else "expected a table"
+            raise ValueError(f"{CHAINS_VARIABLE}: quotas: {name}: {why}") from None
+    return Quotas(quotas)
+
+
+def quota_queue(task_queue: str, name: str) -> str:
+    """The task queue of a quota's attempts, beside the queue of their calls."""
+    return f"{task_queue}{_BETWEEN}{name}"
+
+
+def quota_id(task_queue: str) -> str:
+    """The id of the workflow that keeps the rate of a quota's task queue."""
+    return f"quotas/{task_queue}"
+
+
+def of_quota_queue(task_queue: str) -> tuple[str, str | None]:
+    """The calls' queue, and the quota's name if `task_queue` is a quota's."""
+    calls, found, name = task_queue.rpartition(_BETWEEN)
+    return (calls, name) if found else (task_queue, None)
+
+
+class Outcomes(Wire):
+    """Requests that ended in the same way, one after the other."""
+
+    count: int = 1
+    failure: FailureFacts | None = None
+    """None: answered."""
+
+
+class QuotaReport(Wire):
+    """What one worker saw of a quota since its last report."""
+
+    sent: int = 0
+    """Attempts that started."""
+    reserved_tokens: float = 0
+    """Estimated tokens of those attempts."""
+    settled_tokens: float = 0
+    """Real tokens minus the estimate, of attempts that ended."""
+    outcomes: list[Outcomes] = Field(default_factory=list)
+    """How attempts ended, in order."""
+    headroom: float | None = None
+    """The share of its limit that the provider says is left, from 0 to 1; the smaller of requests and tokens."""
+
+
+class QuotaRate(Wire):
+    """A rate for the server to keep, and why."""
+
+    task_queue: str
+    per_second: float | None
+    """Attempts a second. 0: none. None: as many as come."""
+    reason: str
+
+
+class QuotaStatus(Wire):
+    """What a quota does now."""
+
+    name: str
+    per_second: float | None
+    reason: str
+    limits: QuotaLimits

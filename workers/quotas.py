@@ -1,0 +1,186 @@
+"""The quotas of one worker: it polls their task queues, says what is declared, and shares limits of concurrency."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, Final
+
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+from temporalio.worker import (
+    CustomSlotSupplier,
+    FixedSizeSlotSupplier,
+    Interceptor,
+    SlotMarkUsedContext,
+    SlotPermit,
+    SlotReleaseContext,
+    SlotReserveContext,
+    Worker,
+    WorkerTuner,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
+)
+
+from durable_llm.contract.config import ModelSpecOnWire
+from durable_llm.contract.names import DECLARE_SIGNAL, QUOTA_QUEUE_FUNCTION
+from durable_llm.contract.quotas import Quota, QuotaLimits, Quotas, quota_queue
+
+logger = logging.getLogger("durable_llm.worker")
+
+COUNT_EVERY_S: Final = 10.0
+"""How often a worker counts those that share a limit of concurrency, and says what is declared."""
+
+_COUNTING: Final = timedelta(seconds=5)
+
+_SHARED_OPTIONS: Final = (
+    "interceptors", "graceful_shutdown_timeout", "max_heartbeat_throttle_interval",
+    "default_heartbeat_throttle_interval", "activity_task_poller_behavior", "identity",
+)  # fmt: skip
+
+Tell = Callable[[Client, str, QuotaLimits, str, QuotaLimits], Awaitable[None]]
+"""`tell_quota` of the activities."""
+
+
+class QuotaQueues(Interceptor):
+    """Tells this worker's calls the task queue of a model's quota."""
+
+    def __init__(self, task_queue: str, quotas: Quotas) -> None:
+        self._task_queue = task_queue
+        self._quotas = quotas
+
+    def workflow_interceptor_class(
+        self,
+        input: WorkflowInterceptorClassInput,  # noqa: A002  # Temporal's own name for it
+    ) -> type[WorkflowInboundInterceptor] | None:
+        """Register the function."""
+        input.unsafe_extern_functions[QUOTA_QUEUE_FUNCTION] = self._queue_of
+        return None
+
+    def _queue_of(self, spec: ModelSpecOnWire) -> str | None:
+        quota = self._quotas.of(spec)
+        return quota_queue(self._task_queue, quota.name) if quota else None
+
+
+class SharedSlots(CustomSlotSupplier):
+    """This worker's share of a limit of concurrent requests.
+
+    Args:
+        limit: Requests at once, of all workers together.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._share = limit
+        self._used = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._loop = asyncio.get_running_loop()
+
+    def divide(self, workers: int) -> None:
+        """Take the share of one of `workers`: at least one request."""
+        self._share = max(self._limit // max(workers, 1), 1)
+        self._let_in()
+
+    async def reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit:  # noqa: ARG002  # the base class's
+        """See base class."""
+        while self._used >= self._share:
+            turn = self._loop.create_future()
+            self._waiting.append(turn)
+            await turn
+        self._used += 1
+        return SlotPermit()
+
+    def try_reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit | None:  # noqa: ARG002  # the base class's
+        """See base class. It is for eager activities, and a quota's queue has none."""
+        return None
+
+    def mark_slot_used(self, ctx: SlotMarkUsedContext) -> None:
+        """See base class."""
+
+    def release_slot(self, ctx: SlotReleaseContext) -> None:  # noqa: ARG002  # the base class's
+        """See base class. The SDK calls it from threads of its own."""
+        self._loop.call_soon_threadsafe(self._released)
+
+    def _released(self) -> None:
+        self._used -= 1
+        self._let_in()
+
+    def _let_in(self) -> None:
+        for _ in range(min(max(self._share - self._used, 0), len(self._waiting))):
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+
+
+@asynccontextmanager
+async def polling_quotas(
+    worker: Worker, quotas: Quotas, attempt: Callable[..., Any], tell: Tell
+) -> AsyncIterator[None]:
+    """Poll the task queue of each quota beside a worker's own, and keep the quotas' workflows running.
+
+    Args:
+        worker: The worker, whose options the others take.
+        quotas: What is declared.
+        attempt: The activity.
+        tell: Signals the workflow of a quota.
+    """
+    config = worker.config(active_config=True)
+    shared: dict[str, Any] = {name: config.get(name) for name in _SHARED_OPTIONS}
+    most = config.get("max_concurrent_activities")
+    workers, tasks = [], []
+    for quota in quotas:
+        queue = quota_queue(config["task_queue"], quota.name)
+        slots = SharedSlots(quota.concurrent_requests) if quota.concurrent_requests is not None else None
+        room: dict[str, Any] = {"tuner": _tuner(slots)} if slots else {"max_concurrent_activities": most}
+        polling = Worker(config["client"], task_queue=queue, activities=[attempt], **shared, **room)
+        workers.append(polling)
+        tasks += [
+            asyncio.create_task(polling.run()),
+            asyncio.create_task(_attend(config["client"], queue, quota, slots, tell)),
+        ]
+    try:
+        yield
+    finally:
+        await asyncio.gather(*(polling.shutdown() for polling in workers))
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _tuner(slots: SharedSlots) -> WorkerTuner:
+    unused = FixedSizeSlotSupplier(1)
+    return WorkerTuner.create_composite(
+        workflow_supplier=unused, activity_supplier=slots, local_activity_supplier=unused, nexus_supplier=unused
+    )
+
+
+async def _attend(client: Client, queue: str, quota: Quota, slots: SharedSlots | None, tell: Tell) -> None:
+    """Say once what is declared, and count again and again who shares a limit of concurrency."""
+    told = False
+    while not told or slots is not None:
+        try:
+            if not told:
+                await tell(client, queue, quota.limits, DECLARE_SIGNAL, quota.limits)
+                told = True
+            if slots is not None:
+                slots.divide(await _workers_of(client, queue))
+        except RPCError as error:
+            logger.warning("quota %s: %s; trying again", quota.name, error.message)
+        await asyncio.sleep(COUNT_EVERY_S)
+
+
+async def _workers_of(client: Client, queue: str) -> int:
+    """How many workers poll a queue; the server remembers a worker for five minutes."""
+    described = await client.workflow_service.describe_task_queue(
+        DescribeTaskQueueRequest(
+            namespace=client.namespace, task_queue=TaskQueue(name=queue),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+        ),
+        timeout=_COUNTING,
+    )  # fmt: skip
+    return len({poller.identity for poller in described.pollers})

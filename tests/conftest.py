@@ -77,6 +77,11 @@ async def server_env() -> AsyncIterator[WorkflowEnvironment]:
                 argument
                 for queue in ("transfer", "timer", "visibility")
                 for argument in ("--dynamic-config-value", f"history.{queue}ProcessorMaxPollRPS=2000")
+            ]
+            + [
+                argument
+                for value in ("numTaskqueueReadPartitions=1", "numTaskqueueWritePartitions=1", "enableFairness=true")
+                for argument in ("--dynamic-config-value", f"matching.{value}")
             ],
         )
     )

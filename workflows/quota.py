@@ -20,7 +20,7 @@ with workflow.unsafe.imports_passed_through():
         REPORT_SIGNAL,
         SET_RATE_ACTIVITY,
     )
-    from durable_llm.contract.quotas import QuotaLimits, QuotaRate, QuotaReport, QuotaStatus, of_quota_queue
+    from durable_llm.contract.quotas import QuotaLimits, QuotaRate, QuotaReport, QuotaStart, QuotaStatus, of_quota_queue
 
     from .policy.quota import QuotaState, Rate, observe, pass_time, rate_of
     from .policy.versions import VERSIONS, stamped_version
@@ -58,18 +58,20 @@ class LLMQuota:
         return QuotaStatus(name=self._name, per_second=rate.per_second, reason=rate.reason, limits=self._limits)
 
     @workflow.run
-    async def run(self, task_queue: str, limits: QuotaLimits, state: QuotaState | None = None) -> None:
+    async def run(self, start: QuotaStart) -> None:
         """Set the rate, and again whenever reports or time change it."""
-        self._task_queue, self._limits = task_queue, limits
-        self._name = of_quota_queue(task_queue)[1] or task_queue
+        self._task_queue, self._limits = start.task_queue, start.limits
+        self._name = of_quota_queue(start.task_queue)[1] or start.task_queue
         self._version = stamped_version(workflow.patched)
-        state = state or QuotaState()
+        state = QuotaState.model_validate(start.state)
         while True:
             state = self._up_to_date(state)
             rate = rate_of(state, self._limits)
             await self._set(rate)
             if not self._reports and workflow.info().is_continue_as_new_suggested():
-                workflow.continue_as_new(args=[task_queue, self._limits, state])
+                workflow.continue_as_new(
+                    QuotaStart(task_queue=start.task_queue, limits=self._limits, state=state.model_dump())
+                )
             await self._anything(rate)
 
     def _up_to_date(self, state: QuotaState) -> QuotaState:
@@ -98,7 +100,6 @@ class LLMQuota:
         """Tell the server, if the rate is another one. A change of less than a twentieth is not worth its events."""
         if self._rate is not None and _alike(self._rate.per_second, rate.per_second):
             return
-        self._rate = rate
         shown = "open" if rate.per_second is None else f"{rate.per_second:.2f}/s"
         self._changes = [*self._changes, f"- {workflow.now():%Y-%m-%d %H:%M:%S} {shown}: {rate.reason}"][-_SHOWN:]
         workflow.set_current_details("\n".join(reversed(self._changes)))
@@ -108,6 +109,7 @@ class LLMQuota:
             start_to_close_timeout=_SETTING, retry_policy=RetryPolicy(maximum_interval=_SETTING),
             summary=f"{shown}: {rate.reason}",
         )  # fmt: skip
+        self._rate = rate
 
 
 def _alike(old: float | None, new: float | None) -> bool:

@@ -22,6 +22,7 @@ from durable_llm.contract.quotas import (
     QuotaLimits,
     QuotaReport,
     Quotas,
+    QuotaStart,
     of_quota_queue,
     quota_id,
 )
@@ -186,7 +187,7 @@ async def tell_quota(
         RPCError: the server did not take it.
     """
     await client.start_workflow(
-        QUOTA_WORKFLOW, args=[task_queue, limits], id=quota_id(task_queue),
+        QUOTA_WORKFLOW, QuotaStart(task_queue=task_queue, limits=limits), id=quota_id(task_queue),
         task_queue=of_quota_queue(task_queue)[0], start_signal=signal, start_signal_args=[message],
         id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,

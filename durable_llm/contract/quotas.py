@@ -6,7 +6,7 @@ in order, without a worker. The workflow `LLMQuota` sets the rate from what work
 
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -136,6 +136,15 @@ class QuotaReport(Wire):
     """How attempts ended, in order."""
     headroom: float | None = None
     """The share of its limit that the provider says is left, from 0 to 1; the smaller of requests and tokens."""
+
+
+class QuotaStart(Wire):
+    """What the workflow of a quota begins with."""
+
+    task_queue: str
+    limits: QuotaLimits
+    state: dict[str, Any] = Field(default_factory=dict)
+    """What its last run knew."""
 
 
 class QuotaRate(Wire):

@@ -4,19 +4,32 @@ A server reports a used port late, or not at all. So ports are checked before th
 to change.
 """
 
+import random
 import socket
+from contextlib import suppress
+from typing import Final
 
 from .children import StackError
 
 LOOPBACK = "127.0.0.1"
 
 
+_ASSIGNED_FROM_HERE: Final = range(20_000, 32_000)
+"""Below the ports that operating systems give to connections and to servers that ask for any port. One of those may be
+taken between this look and the server's start."""
+
+
 def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that is free now.
+
+    Raises:
+        StackError: there is none.
+    """
+    for port in random.sample(_ASSIGNED_FROM_HERE, len(_ASSIGNED_FROM_HERE)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
+    raise StackError("there is no free port")
 
 
 def claim_port(port: int, *, used_for: str, option: str) -> int:

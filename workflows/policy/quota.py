@@ -33,7 +33,10 @@ LONGEST_HOLD_S: Final = 600.0
 
 _CUT: Final = 0.7
 _GROWTH: Final = 1.15
-_SLOWEST_PER_S: Final = 0.1
+_SLOWEST_SHARE: Final = 0.1
+"""Of the declared pace: few attempts were sent, and others use the account."""
+_SLOWEST_PER_S: Final = 0.5
+"""Where no pace is declared."""
 _SHORT_HOLD_S: Final = 1.0
 """Shorter waits are the pace's business."""
 _LOW_HEADROOM: Final = 0.2
@@ -172,7 +175,7 @@ def _within_headroom(state: QuotaState, pace: float, reason: str, changes_in_s: 
     if fresh and state.headroom < _LOW_HEADROOM:
         pace *= max(state.headroom / _LOW_HEADROOM, 0.1)
         reason, changes_in_s = f"the provider says that {state.headroom:.0%} of its limit is left", _HEADROOM_LASTS_S
-    return Rate(max(pace, _SLOWEST_PER_S), reason, changes_in_s)
+    return Rate(pace, reason, changes_in_s)
 
 
 def _with_tokens(state: QuotaState, report: QuotaReport) -> QuotaState:
@@ -227,6 +230,8 @@ def _limited(state: QuotaState, failure: FailureFacts, limits: QuotaLimits, jitt
                 "hold_reason": f"the provider asked for {asked:g} s: {failure.headline()[:80]}",
             }
     if state.pace is None or now_s - state.slowed_at_s >= 1.0:
-        known = [each for each in (state.pace, declared_pace(limits, state), state.sent_per_s) if each]
-        update |= {"pace": max(min(known, default=1.0) * _CUT, _SLOWEST_PER_S), "slowed_at_s": now_s}
+        declared = declared_pace(limits, state)
+        slowest = _SLOWEST_PER_S if declared is None else declared * _SLOWEST_SHARE
+        known = [each for each in (state.pace, declared, state.sent_per_s) if each]
+        update |= {"pace": max(min(known, default=1.0) * _CUT, slowest), "slowed_at_s": now_s}
     return state.model_copy(update=update)

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install adapters demo chaos stream-chaos ldp-agent attack dev test proofs check fmt bench bench-bars bench-growth bench-crowd bench-streams bench-front bench-quotas bench-page bench-handles outage exits wheel clean
+.PHONY: help install adapters demo chaos stream-chaos ldp-agent attack dev test proofs check fmt bench bench-bars bench-growth bench-crowd bench-streams bench-front bench-quotas bench-shares bench-page bench-handles outage exits wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -100,6 +100,9 @@ bench-front: install .durable-llm/bench/litellm-proxy/.installed ## what the fro
 
 bench-quotas: install .durable-llm/bench/fhlmi/.installed ## 450 calls at once at three hundred a minute, beside fhlmi and the Router (20 minutes)
 	$(BIN)/python -m benchmarks.quotas
+
+bench-shares: install ## interactive calls beside a batch of 5,000, and a budget that 200 calls meet at once (10 minutes)
+	$(BIN)/python -m benchmarks.shares
 
 bench-page: install ## put what these four found last into docs/benchmarks.md
 	$(BIN)/python -m benchmarks.page

@@ -33,6 +33,7 @@ from .failure.facts import facts_of_exception, facts_of_timeout
 from .faults import LocalFaultError, TokenTimeoutError
 from .observation import record_observation
 from .publishing import Publisher, Publishing
+from .quota.budgets import Money, settle_money
 from .quota.reports import Measured, QuotaReports
 from .read_response import facts_of_rejected_answer, facts_of_unchecked_answer, read_response
 from .request.build import build_request, check_spec, streamed
@@ -100,6 +101,7 @@ class ProviderAttempts:
         self._validation = Validation(registry, validator_timeout.total_seconds())
         self._streams = streams or open_streams("")
         self._publishing = Publishing(self._streams)
+        self._money = Money()
         self._reports = QuotaReports(quotas or Quotas())
 
     async def warm_up(self) -> None:
@@ -157,6 +159,10 @@ class ProviderAttempts:
         captured = await self.capture(order, prompt)
         if isinstance(captured, FailureFacts):
             raise failure_of(captured)
+        try:
+            await self._money.reserve(order, prompt)
+        except LocalFaultError as error:
+            raise failure_of(facts_of_exception(error, Exchange(), self._keys.scrubber(), _now())) from None
         await join_batch(order, self._batch_window.total_seconds())
         activity.raise_complete_async()
 
@@ -220,6 +226,7 @@ class ProviderAttempts:
         if isinstance(outcome, FailureFacts):
             known = {"model": outcome.model or order.spec.name, "response_id": exchange.response_id}
             outcome = outcome.model_copy(update=known)
+        await settle_money(order, activity.info().workflow_id or "", outcome)
         return outcome.model_copy(update={"duration_s": round(time.monotonic() - started, 3), **_waited()})
 
     async def _within_timeout(
@@ -233,6 +240,8 @@ class ProviderAttempts:
             async with scope:
                 prompt = await self._prompts.find(given, order.timeout_s)
                 checks = await self._validation.prepare(order.spec, prompt)
+                if exchange.deliver is None:
+                    await self._money.reserve(order, prompt)
                 if measured is not None:
                     measured.begins(prompt)
                 outcome = await self._ask(order, prompt, exchange, heartbeat, publisher)

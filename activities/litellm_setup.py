@@ -75,6 +75,7 @@ __all__ = [
     "http2_enabled",
     "litellm",
     "price",
+    "price_of_tokens",
     "provider_of",
     "vector_size",
 ]
@@ -124,6 +125,15 @@ def price(response: Any, model: str) -> float | None:
             return None
     # litellm prices unknown models at 0.0. Only an entry in its list means that a model is free.
     return float(cost) if cost or _is_listed(model, str(response.model)) else None
+
+
+def price_of_tokens(model: str, prompt_tokens: int, completion_tokens: int) -> float | None:
+    """Cost of so many tokens in USD. None: litellm has no price for the model."""
+    try:
+        both = litellm.cost_per_token(model=model, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+    except Exception:  # a model without a price: several exception classes
+        return None
+    return float(sum(both)) if sum(both) or _is_listed(model) else None
 
 
 def vector_size(model: str) -> int | None:

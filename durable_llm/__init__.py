@@ -19,6 +19,7 @@ from durable_llm.client.stream_events import (
     ToolCallDelta,
     Waiting,
 )
+from durable_llm.contract.budgets import Budget, BudgetStatus
 from durable_llm.contract.categories import Action, CallOutcome, Category, Outcome
 from durable_llm.contract.config import LLMConfig, ModelSpec
 from durable_llm.contract.ledger import Attempt, Usage
@@ -29,6 +30,7 @@ from durable_llm.encryption.codec import data_converter
 from durable_llm.errors import (
     AllModelsExhaustedError,
     BrokenValidatorError,
+    BudgetExceededError,
     CallCancelledError,
     CallConflictError,
     CallNotFoundError,
@@ -51,6 +53,9 @@ __all__ = [
     "AttemptStarted",
     "AttemptWithdrawn",
     "BrokenValidatorError",
+    "Budget",
+    "BudgetExceededError",
+    "BudgetStatus",
     "CallCancelledError",
     "CallConflictError",
     "CallHandle",

@@ -12,6 +12,7 @@
       RequestRejectedError          no model would take the request
         TextsRejectedError          shorten, correct or leave out the texts that it names
       BrokenValidatorError          fix the validator; the paid answer is in the error
+      BudgetExceededError           raise the budget, or spend less; nothing was sent
       DeadlineExceededError         the deadline passed first
       CallCancelledError            somebody cancelled the call
       CallTerminatedError           an operator or the server terminated the call
@@ -161,6 +162,10 @@ class BrokenValidatorError(DurableLLMError):
         self.answer = answer
 
 
+class BudgetExceededError(DurableLLMError):
+    """A budget of the call has no room for its request. No other model was asked; earlier attempts may have cost."""
+
+
 class DeadlineExceededError(DurableLLMError):
     """The call's deadline passed before a model answered."""
 
@@ -195,6 +200,7 @@ ENDINGS: Final = (
     Ending(DeadlineExceededError, CallOutcome.DEADLINE),
     Ending(UnsupportedRequestError, CallOutcome.REJECTED, fault=LocalFault.UNKNOWN_VALIDATOR),
     Ending(UnsupportedRequestError, CallOutcome.REJECTED, fault=LocalFault.UNDECODABLE),
+    Ending(BudgetExceededError, CallOutcome.REJECTED, fault=LocalFault.BUDGET_SPENT),
     Ending(BrokenValidatorError, CallOutcome.REJECTED, fault=LocalFault.BROKEN_VALIDATOR),
 )
 """Which error and which outcome belong together: for the workflow, the caller's handle and the spans."""

@@ -262,6 +262,8 @@ class Dispatcher(_Delegate[asynchronous.Dispatcher]):
     map = _delegated(asynchronous.Dispatcher.map, _iterate)
     report = _blocking(asynchronous.Dispatcher.report)
     find = _blocking(asynchronous.Dispatcher.find)
+    budget = _blocking(asynchronous.Dispatcher.budget)
+    raise_budget = _blocking(asynchronous.Dispatcher.raise_budget)
     asked = _blocking(asynchronous.Dispatcher.asked)
     close = _blocking(asynchronous.Dispatcher.close)
 

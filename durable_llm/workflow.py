@@ -119,6 +119,7 @@ async def _child(new: NewCall, task_queue: str | None, left: timedelta, stores: 
         memo=memo_of(new),
         search_attributes=search_attributes_of(new.request),
         static_summary=summary_of(new),
+        priority=new.share.for_temporal,
     )
     return result
 
@@ -127,7 +128,7 @@ async def _operation(new: NewCall, endpoint: str, left: timedelta) -> LLMResult:
     client = workflow.create_nexus_client(service=DurableLLMService, endpoint=endpoint)
     given = NexusCall(
         call_id=new.call_id, request=new.request, prompt=new.prompt, fingerprint=dict(new.fingerprint),
-        metadata=dict(new.metadata),
+        metadata=dict(new.metadata), share=new.share,
     )  # fmt: skip
     return await client.execute_operation(
         DurableLLMService.call, given, schedule_to_close_timeout=left + EXECUTION_GRACE * 2, summary=summary_of(new)

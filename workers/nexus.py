@@ -48,6 +48,7 @@ class NexusHandler:
                 execution_timeout=time_left(given.request) + EXECUTION_GRACE,
                 memo=memo_of(given),
                 search_attributes=search_attributes_of(given.request),
+                priority=given.share.for_temporal,
             )
         except WorkflowAlreadyStartedError:
             return nexus.TemporalOperationResult.sync(await _stored(client.client, given.call_id))

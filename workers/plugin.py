@@ -34,7 +34,7 @@ from durable_llm.store.codec import StoringCodec
 
 from .nexus import NexusHandler
 from .quotas import QuotaQueues, polling_quotas
-from .rooms.workflows import LLMBatchCollector, LLMCall, LLMProviderBatch, LLMQuota, RefuseSurplusArguments
+from .rooms.workflows import LLMBatchCollector, LLMBudget, LLMCall, LLMProviderBatch, LLMQuota, RefuseSurplusArguments
 from .settings import SettingsError, WorkerSettings, load_settings, prices_of, quotas_of, store_of, streams_of
 from .telemetry.exporting import exporting
 
@@ -76,7 +76,7 @@ class DurableLLMPlugin(SimplePlugin):
                     timedelta(seconds=self._settings.heartbeat_timeout_s), has_store=bool(self._settings.store)
                 ),
             ],
-            workflows=[LLMCall, LLMBatchCollector, LLMProviderBatch, LLMQuota] if answers else [],
+            workflows=[LLMCall, LLMBatchCollector, LLMProviderBatch, LLMQuota, LLMBudget] if answers else [],
             workflow_runner=_with_our_modules,
             nexus_service_handlers=[NexusHandler()] if answers else [],
             workflow_failure_exception_types=[DurableLLMError],  # of a workflow that calls, and does not catch it

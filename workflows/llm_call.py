@@ -20,7 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from durable_llm.contract.categories import Action, CallOutcome, Category
     from durable_llm.contract.facts import FailureFacts
     from durable_llm.contract.ledger import Attempt, bounded_entries, clip, wait_summary
-    from durable_llm.contract.names import ATTEMPT_ENDED_FUNCTION, ATTEMPTS_QUERY, STATUS_QUERY, WORKFLOW
+    from durable_llm.contract.names import ATTEMPT_ENDED_FUNCTION, ATTEMPTS_QUERY, RESUME_SIGNAL, STATUS_QUERY, WORKFLOW
     from durable_llm.contract.quotas import of_quota_queue
     from durable_llm.contract.request import CHAT, AttemptOrder
     from durable_llm.contract.result import Answer, CallFailure, CallStatus, LLMResult
@@ -56,6 +56,7 @@ class LLMCall:
         self._wait_ends: datetime | None = None
         self._shown: dict[str, object] = {}
         self._needs_all_messages: set[int] = set()
+        self._woken = False
         WorkflowStream()  # takes what attempts publish, where Temporal is the place for streams
 
     @workflow.run
@@ -71,6 +72,11 @@ class LLMCall:
         self._deadline = deadline_of(self._request)
         self._policy_version = stamped_version(workflow.patched)
         return await self._within_deadline()
+
+    @workflow.signal(name=RESUME_SIGNAL)
+    def resume(self) -> None:
+        """Go on: a budget has room."""
+        self._woken = True
 
     @workflow.query(name=ATTEMPTS_QUERY)
     def attempts(self) -> list[Attempt]:
@@ -140,6 +146,8 @@ class LLMCall:
                 self._fail_by_policy(decision, outcome)
             if decision.waits:
                 await self._wait(decision)
+            if decision.until_woken:
+                await self._until_woken(outcome)
             if outcome.lacks_previous_response:
                 self._needs_all_messages.add(progress.spec_index)
             resume = outcome.resumable if decision.action == Action.RETRY else None
@@ -168,10 +176,12 @@ class LLMCall:
             all_messages=progress.spec_index in self._needs_all_messages,
             last_model=not progress.has_next,
             operation=self._request.operation,
+            budgets=self._request.budgets,
             streams=self._request.streams and workflow.info().get_current_history_length() < _LONGEST_STREAMED_HISTORY,
         )
         resumes = f", resumes {clip(resume, 60)}" if resume else ""
         batched = " in a batch" if order.batch else ""
+        self._woken = False
         queue = quota_queue_of(order)
         quota = of_quota_queue(queue)[1] if queue else None
         through = f", by quota {quota}" if quota else ""
@@ -201,6 +211,13 @@ class LLMCall:
         self._wait_ends = workflow.now() + timedelta(seconds=delay)
         await workflow.sleep(delay, summary=wait_summary(delay, decision.reason))
         self._wait_ends = None
+
+    async def _until_woken(self, facts: FailureFacts) -> None:
+        """Wait for room in the budget: until attempts in flight have settled, or until somebody raises it."""
+        began = workflow.now()
+        self._doing(f"paused: {facts.text}")
+        await workflow.wait_condition(lambda: self._woken)
+        self._ledger.waits((workflow.now() - began).total_seconds())
 
     def _answered(self, answer: Answer, progress: Progress) -> LLMResult:
         self._ledger.answered(answer, workflow.now())

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from durable_llm.contract.ledger import Usage
 
-from ..litellm_setup import price
+from ..litellm_setup import price, price_of_tokens
 
 _MILLION: Final = 1_000_000
 
@@ -36,6 +36,9 @@ class Price(BaseModel):
         return sum(tokens * price for tokens, price in tokens_by_price) / _MILLION
 
 
+UNKNOWN_PRICE: Final = Price(input=5.0, output=25.0)
+"""Of a model without a price, where an estimate is needed: that of a large model in 2026."""
+
 _own: dict[str, Price] = {}
 """The operator's prices by the names of specs; for the whole process, as litellm's list is."""
 
@@ -63,3 +66,15 @@ def cost_of(response: Any, model: str, usage: Usage | None) -> float | None:
     if own is None:
         return price(response, model)
     return own.of(usage) if usage is not None else None
+
+
+def estimate_of(model: str, usage: Usage) -> float:
+    """What tokens may cost in USD; by `UNKNOWN_PRICE` if the model has no price.
+
+    Args:
+        model: The spec's name.
+        usage: Estimated tokens.
+    """
+    own = _own.get(model)
+    listed = None if own else price_of_tokens(model, usage.prompt_tokens, usage.completion_tokens)
+    return listed if listed is not None else (own or UNKNOWN_PRICE).of(usage)

@@ -29,6 +29,7 @@ from durable_llm.contract.request import AttemptOrder, BatchLine, Prompt, SentBa
 from durable_llm.contract.result import Answer
 
 from ..faults import LocalFaultError
+from ..quota.budgets import settle_money
 from .api import BatchApi, Result, api_of
 
 SHARE_OF_PRICE: Final = 0.5
@@ -141,6 +142,7 @@ class ProviderBatches:
 
     async def _end(self, line: BatchLine, outcome: Answer | FailureFacts) -> None:
         """End the attempt. One that nobody waits for any more is left alone."""
+        await settle_money(line.order, line.call_id, outcome)
         handle = activity.client().get_async_activity_handle(
             workflow_id=line.call_id, run_id=line.run_id, activity_id=line.activity_id
         )

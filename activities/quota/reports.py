@@ -30,19 +30,18 @@ from durable_llm.contract.request import AttemptOrder, Prompt
 from durable_llm.contract.result import Answer
 
 from ..wire.exchange import Exchange
+from .estimate import most_output_tokens, prompt_tokens
 from .headroom import headroom_of
 
 logger = logging.getLogger("durable_llm")
 
 INTERVAL_S: Final = 1.0
 
-_CHARACTERS_A_TOKEN: Final = 4
 _OUTPUT_BEFORE_ANY: Final = 200.0
 """Tokens of an answer whose length nobody has said, until one has been seen."""
 _COUNTS_WHAT_CAME: Final = "anthropic/"
 """Anthropic counts output tokens as they are written. OpenAI, and most that are compatible, count max_tokens when they
 take the request (their guides to rate limits, 2026)."""
-_LIMIT_PARAMETERS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _TEXT: Final = 200
 """Characters of a failure's text in a report."""
 
@@ -83,15 +82,12 @@ class Measured:
         self._queue = queue
         self._order = order
         self._reserved = 0.0
-        self._asked_for = 0.0
+        self._asked_for: int | None = None
 
     def begins(self, prompt: Prompt) -> None:
         """The request is about to be sent: reserve its tokens."""
-        parameters = {**self._order.spec.extra_params, **(self._order.spec.extra_params.get("extra_body") or {})}
-        limits = (parameters.get(name) for name in _LIMIT_PARAMETERS)
-        self._asked_for = next((float(limit) for limit in limits if isinstance(limit, int)), 0.0)
-        size = len(prompt.model_dump_json(include={"messages", "texts", "tools"}))
-        self._reserved = size / _CHARACTERS_A_TOKEN + (self._asked_for or self._queue.output)
+        self._asked_for = most_output_tokens(self._order.spec)
+        self._reserved = prompt_tokens(prompt) + (self._asked_for or self._queue.output)
         self._queue.sent += 1
         self._queue.reserved += self._reserved
 

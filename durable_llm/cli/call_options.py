@@ -23,6 +23,20 @@ class NewCallOptions:
     session: Annotated[
         str | None, typer.Option(help="Session that the call belongs to.", metavar="NAME", rich_help_panel=_PANEL)
     ] = None
+    tenant: Annotated[
+        str | None,
+        typer.Option(help="Who asks; tenants whose calls wait take turns.", metavar="NAME", rich_help_panel=_PANEL),
+    ] = None
+    priority: Annotated[
+        int | None,
+        typer.Option(help="1 goes first, 5 last, among calls that wait.", min=1, max=5, rich_help_panel=_PANEL,
+                     show_default="3"),
+    ] = None  # fmt: skip
+    budget: Annotated[
+        str | None,
+        typer.Option(help="Budget of the call, as 'nightly=5' for 5 USD that all calls with this name share.",
+                     metavar="NAME=USD", rich_help_panel=_PANEL),
+    ] = None  # fmt: skip
     deadline: Annotated[
         str | None,
         typer.Option(help="When the call ends at the latest: '30m', '24h' or a moment like '2030-01-31T12:00Z'.",
@@ -48,8 +62,12 @@ class NewCallOptions:
         Raises:
             InvalidRequestError: a deadline or a pair cannot be read.
         """
+        given = None if self.budget is None else [self.budget]
         arguments = SharedOptions(
             session=self.session,
+            tenant=self.tenant,
+            priority=self.priority,
+            budget=[{"name": name, "hard": json_or_text(amount)} for name, amount in pairs("--budget", given).items()],
             policy={name: _policy_value(value) for name, value in pairs("--policy", self.policy).items()},
             metadata=pairs("--metadata", self.metadata),
             if_failed=self.if_failed,

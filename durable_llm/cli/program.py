@@ -35,7 +35,7 @@ from durable_llm.cli.service_commands import (
     version,
     worker,
 )
-from durable_llm.cli.spending_commands import cost, job
+from durable_llm.cli.spending_commands import budget, cost, job
 
 COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "call": call,
@@ -48,6 +48,7 @@ COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "cancel": cancel,
     "job": job,
     "cost": cost,
+    "budget": budget,
     "setup": setup,
     "version": version,
     "worker": worker,

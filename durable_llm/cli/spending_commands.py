@@ -1,4 +1,4 @@
-"""The commands that say what calls have used: `job`, `cost`."""
+"""The commands that say what calls have used and may use: `job`, `cost`, `budget`."""
 
 from collections import defaultdict
 from dataclasses import asdict
@@ -15,6 +15,7 @@ from durable_llm.cli.tables import job_table, spending_line, spending_table
 from durable_llm.cli.temporal_options import TemporalOptions
 from durable_llm.client.report import Report
 from durable_llm.client.spending import Spending
+from durable_llm.contract.ledger import usd
 from durable_llm.errors import CallNotFoundError
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
@@ -64,6 +65,30 @@ async def cost(
         Group(spending_table(by_session), Text(spending_line(found.spent))),
     )
     _warn_if_cut(found, output)
+
+
+async def budget(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The budget's name; of a day, with its date behind it.")],
+    temporal: TemporalOptions,
+    output: Output,
+    raise_to: Annotated[
+        float | None, typer.Option(help="What its calls may spend in all; calls that wait go on.", metavar="USD")
+    ] = None,
+    soft: Annotated[float | None, typer.Option(help="From which amount on it warns.", metavar="USD")] = None,
+) -> None:
+    """Show what a budget is at, or raise it."""
+    async with temporal.dispatcher() as dispatcher:
+        if raise_to is None and soft is None:
+            status = await dispatcher.budget(name)
+        else:
+            status = await dispatcher.raise_budget(name, hard=raise_to, soft=soft)
+    limit = "without a limit" if status.hard is None else f"of {usd(status.hard)}"
+    guessed = f" ({usd(status.estimated)} of it by estimate)" if status.estimated else ""
+    text = (
+        f"{usd(status.spent)} {limit} spent{guessed}, {usd(status.reserved)} reserved by attempts in flight; "
+        f"{status.waiting} calls wait"
+    )
+    output.give(status.model_dump(mode="json"), Text(text))
 
 
 def _by_session(found: Report) -> dict[str | None, Spending]:

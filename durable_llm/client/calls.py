@@ -7,10 +7,11 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, Self, Unpack
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from temporalio.client import Client
 
 from durable_llm.client.asked import Asked, read_asked
+from durable_llm.client.budgets import raise_budget, read_budget
 from durable_llm.client.checks import Deadline, check_call_id, check_choices, check_count, fresh_call_id, is_label
 from durable_llm.client.connection import Rpcs, rest_at_exit, until_answered
 from durable_llm.client.embedding import Embedding, Embeddings, check_texts, embed_with_one_of, one_model_each
@@ -21,6 +22,7 @@ from durable_llm.client.long_polls import DEFAULT_LIMIT, LongPolls
 from durable_llm.client.many import MapResult, map_calls
 from durable_llm.client.new_call import (
     DEFAULT_DEADLINE,
+    BudgetLike,
     CallOptions,
     ConfigLike,
     Namer,
@@ -35,6 +37,7 @@ from durable_llm.client.stored import fetch
 from durable_llm.client.stream import CallStream, Position, StreamedCall
 from durable_llm.client.submission import Submission
 from durable_llm.client.worker_watch import WorkerWatch
+from durable_llm.contract.budgets import BudgetRaise, BudgetStatus
 from durable_llm.contract.config import LLMConfig
 from durable_llm.contract.names import TASK_QUEUE
 from durable_llm.contract.policy import Policy
@@ -42,7 +45,8 @@ from durable_llm.contract.request import STORED_BYTES, Prompt
 from durable_llm.contract.result import LLMResult
 from durable_llm.contract.validation import ValidatorLike
 from durable_llm.contract.vectors import Vectors
-from durable_llm.errors import DurableLLMError
+from durable_llm.contract.wire import describe_validation_error
+from durable_llm.errors import DurableLLMError, InvalidRequestError
 from durable_llm.store import Store
 from durable_llm.streams import Streams, open_streams
 
@@ -141,6 +145,9 @@ class Calls:
         *,
         call_id: str | None = None,
         session: str | None = None,
+        tenant: str | None = None,
+        priority: int | None = None,
+        budget: BudgetLike = None,
         deadline: Deadline = DEFAULT_DEADLINE,
         policy: Policy | Mapping[str, Any] | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
@@ -160,6 +167,11 @@ class Calls:
             messages: A question, or chat messages in OpenAI's shape.
             call_id: The call's id, with which any process can attach later. None: a fresh random one.
             session: A label of what the call belongs to; operators can filter by it.
+            tenant: Who asks. Tenants whose calls wait for workers or a quota take turns, by their weights in the
+                operator's file.
+            priority: 1 goes first, 5 last, among calls that wait; None: 3.
+            budget: What the call's money is taken from: a Budget, or several. Budgets of the tenant and the session in
+                the operator's file count too.
             deadline: Time from the first acceptance, or an absolute moment with a time zone. After that moment no call
                 is started, but an existing call of this id is still attached to.
             policy: How patient the call is.
@@ -181,7 +193,8 @@ class Calls:
         """
         check_choices(if_failed=(if_failed, ("return", "rerun")), if_different=(if_different, ("raise", "attach")))
         options = CallOptions(
-            session=session, deadline=deadline, policy=policy, tools=tools, tool_choice=tool_choice,
+            session=session, tenant=tenant, priority=priority, budget=budget, deadline=deadline, policy=policy,
+            tools=tools, tool_choice=tool_choice,
             response_format=response_format, validators=validators, metadata=metadata, stream=stream,
             if_failed=if_failed, if_different=if_different,
         )  # fmt: skip
@@ -199,6 +212,9 @@ class Calls:
         concurrency: int = 8,
         mixed_models: bool = False,
         session: str | None = None,
+        tenant: str | None = None,
+        priority: int | None = None,
+        budget: BudgetLike = None,
         deadline: Deadline = DEFAULT_DEADLINE,
         policy: Policy | Mapping[str, Any] | None = None,
         metadata: Mapping[str, str] | None = None,
@@ -222,6 +238,9 @@ class Calls:
             mixed_models: Whether the chain may name other models too. If one cannot embed all texts, the next one
                 embeds all of them.
             session: A label of what the batches belong to. None: the `call_id`.
+            tenant: As for `submit`.
+            priority: As for `submit`.
+            budget: As for `submit`.
             deadline: As for `submit`, for each batch.
             policy: As for `submit`.
             metadata: As for `submit`.
@@ -238,7 +257,10 @@ class Calls:
             check_count(name, value)
         own_id = check_call_id(call_id) if call_id is not None else fresh_call_id()
         label = session or (call_id if call_id and is_label(call_id) else None)
-        options = CallOptions(session=label, deadline=deadline, policy=policy, metadata=metadata, if_failed=if_failed)
+        options = CallOptions(
+            session=label, tenant=tenant, priority=priority, budget=budget, deadline=deadline, policy=policy,
+            metadata=metadata, if_failed=if_failed,
+        )  # fmt: skip
         checked, chains = check_texts(texts), one_model_each(to_config(config), mixed_models=mixed_models)
         made: list[Embedding] = []
 
@@ -394,6 +416,36 @@ class Calls:
             InvalidRequestError, DispatcherUnavailableError: the server refused.
         """
         return await self._rpcs.run(until_answered(lambda: find_calls(self.client, query, limit)))
+
+    async def budget(self, name: str) -> BudgetStatus:
+        """What a budget is at.
+
+        Args:
+            name: The budget's name; one of a day has its date behind it, as in "research/2026-11-29".
+
+        Raises:
+            InvalidRequestError: no call has used it yet.
+            DispatcherUnavailableError: the server refused.
+        """
+        return await self._rpcs.run(until_answered(lambda: read_budget(self.client, self.task_queue, name)))
+
+    async def raise_budget(self, name: str, *, hard: float | None = None, soft: float | None = None) -> BudgetStatus:
+        """Raise a budget. Calls that wait for it go on.
+
+        Args:
+            name: As for `budget`.
+            hard: USD that its calls may spend in all. None: as it is.
+            soft: USD from which on it warns. None: as it is.
+
+        Raises:
+            InvalidRequestError: an amount is not above zero.
+            DispatcherUnavailableError: the server refused.
+        """
+        try:
+            raised = BudgetRaise(hard=hard, soft=soft)
+        except ValidationError as error:
+            raise InvalidRequestError(f"budget: {describe_validation_error(error)}") from None
+        return await self._rpcs.run(until_answered(lambda: raise_budget(self.client, self.task_queue, name, raised)))
 
     async def asked(self, call_id: str) -> Asked:
         """What a call was asked: its messages and labels, as Temporal or the store has kept them.

@@ -19,6 +19,7 @@ from durable_llm.contract.request import (
     CallRequest,
     Prompt,
 )
+from durable_llm.contract.tenants import LEAST_URGENT, LONGEST_TENANT_BYTES, Share, weight_of
 from durable_llm.contract.validation import MAX_VALIDATORS, MAX_VALIDATORS_BYTES, Validator, ValidatorLike, to_validator
 from durable_llm.contract.wire import describe_validation_error
 from durable_llm.errors import InvalidRequestError
@@ -117,6 +118,21 @@ def check_session(session: str | None) -> None:
     if not isinstance(session, str) or not session:
         raise InvalidRequestError("session: expected a text that is not empty")
     _check_label("session", session, _MAX_LABEL_BYTES)
+
+
+def check_share(tenant: str | None, priority: int | None) -> Share:
+    """The call's place among others, with the weight that the operator's file gives its tenant."""
+    if tenant is not None:
+        if not isinstance(tenant, str) or not tenant:
+            raise InvalidRequestError("tenant: expected a text that is not empty")
+        _check_label("tenant", tenant, LONGEST_TENANT_BYTES)
+    if priority is not None and (not isinstance(priority, int) or not 1 <= priority <= LEAST_URGENT):
+        raise InvalidRequestError(f"priority: expected 1 (first) to {LEAST_URGENT} (last), got {priority!r}")
+    try:
+        weight = weight_of(tenant)
+    except ValueError as error:
+        raise InvalidRequestError(str(error)) from None
+    return Share(tenant=tenant, priority=priority, weight=weight)
 
 
 def is_label(text: str) -> bool:

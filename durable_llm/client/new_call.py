@@ -16,6 +16,7 @@ from durable_llm.client.checks import (
     check_metadata,
     check_not_passed,
     check_session,
+    check_share,
     check_sizes,
     check_validators,
     fresh_call_id,
@@ -24,11 +25,13 @@ from durable_llm.client.checks import (
 from durable_llm.client.fingerprint import fingerprint
 from durable_llm.client.prompt import Messages, ResponseFormat, to_prompt
 from durable_llm.contract import lmi
+from durable_llm.contract.budgets import Budget, BudgetOnWire, budgets_of
 from durable_llm.contract.categories import Category
 from durable_llm.contract.config import LLMConfig, ModelSpec
 from durable_llm.contract.parameters import check_parameters
 from durable_llm.contract.policy import Policy, RuleAction
 from durable_llm.contract.request import CHAT, EMBEDDINGS, CallRequest, Prompt, needed_version
+from durable_llm.contract.tenants import Share
 from durable_llm.contract.validation import ValidatorLike
 from durable_llm.contract.wire import describe_validation_error
 from durable_llm.errors import InvalidRequestError
@@ -43,6 +46,9 @@ ConfigLike = str | ModelSpec | LLMConfig | Mapping[str, Any]
 Namer = Callable[[Mapping[str, str]], str]
 """Makes a call's id from the hashes of what it asks."""
 
+BudgetLike = Budget | Mapping[str, Any] | Sequence[Budget | Mapping[str, Any]] | None
+"""Everything that a caller may pass as `budget`."""
+
 EXTRA_PARAMS_VARIABLE: Final = "DURABLE_LLM_EXTRA_PARAMS"
 """Provider parameters that the operator added to the built-in list; the workers have a setting of the same name."""
 
@@ -54,6 +60,9 @@ class SharedOptions(TypedDict, total=False):
     """The options that `submit` and `embed` share; documented there."""
 
     session: str | None
+    tenant: str | None
+    priority: int | None
+    budget: BudgetLike
     deadline: Deadline
     policy: Policy | Mapping[str, Any] | None
     metadata: Mapping[str, str] | None
@@ -93,6 +102,7 @@ class NewCall:
     """Whether the prompt goes to the store and a reference to it into the call."""
     fingerprint: Mapping[str, str]
     metadata: Mapping[str, str]
+    share: Share
 
 
 def chat_prompt(chain: LLMConfig, messages: Messages, options: CallOptions) -> Prompt:
@@ -131,19 +141,21 @@ def new_call(
     policy = to_policy(options.get("policy"))
     deadline_after_s, deadline_at = split_deadline(options.get("deadline", DEFAULT_DEADLINE))
     check_session(options.get("session"))
+    share = check_share(options.get("tenant"), options.get("priority"))
+    budgets = _budgets(options)
     if call_id is None:
         check_not_passed(deadline_at)
     request = CallRequest(
         models=[_with_timeout_of_preset(spec, policy) for spec in chain.models], policy=policy,
         deadline_after_s=deadline_after_s, deadline_at=deadline_at, session=options.get("session"),
         search_attributes=search_attributes, streams=options.get("stream", False),
-        operation=CHAT if prompt.texts is None else EMBEDDINGS,
+        operation=CHAT if prompt.texts is None else EMBEDDINGS, budgets=budgets,
     )  # fmt: skip
     size = check_sizes(request, prompt, has_store=stored_above is not None)
     stored = stored_above is not None and size > stored_above
     version = needed_version(
         prompt, stored=stored, background=any(spec.background for spec in chain.models),
-        batch=any(spec.batch for spec in chain.models),
+        batch=any(spec.batch for spec in chain.models), budgets=bool(budgets),
     )  # fmt: skip
     hashes = fingerprint(chain, prompt)
     given = call_id(hashes) if callable(call_id) else call_id
@@ -155,7 +167,21 @@ def new_call(
         stored=stored,
         fingerprint=hashes,
         metadata=check_metadata(options.get("metadata")),
+        share=share,
     )
+
+
+def _budgets(options: CallOptions) -> list[BudgetOnWire]:
+    """The budgets of the call, and those of its tenant and session in the operator's file."""
+    given = options.get("budget")
+    try:
+        own = [given] if given is None or isinstance(given, Budget | Mapping) else list(given)
+        checked = [each if isinstance(each, Budget) else Budget(**each) for each in own if each is not None]
+        return budgets_of(checked, tenant=options.get("tenant"), session=options.get("session"))
+    except ValidationError as error:
+        raise InvalidRequestError(f"budget: {describe_validation_error(error)}") from None
+    except (TypeError, ValueError) as error:
+        raise InvalidRequestError(f"budget: {error}") from None
 
 
 def to_config(value: ConfigLike) -> LLMConfig:

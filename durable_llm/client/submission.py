@@ -113,6 +113,7 @@ class Submission:
                 memo=memo_of(call),
                 search_attributes=search_attributes_of(call.request),
                 static_summary=summary_of(call),
+                priority=call.share.for_temporal,
             )
         except WorkflowAlreadyStartedError:
             return False

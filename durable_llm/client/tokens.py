@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import yaml  # type: ignore[import-untyped]  # its annotations are a package of their own
 
-from durable_llm.client.checks import check_call_id, check_session
+from durable_llm.client.checks import check_call_id, check_session, check_share
 from durable_llm.contract.yaml_file import read_yaml
 from durable_llm.errors import InvalidRequestError
 
@@ -50,6 +50,7 @@ def new_token(path: Path, tenant: str, chains: Sequence[str], max_open: int | No
     if "/" in check_call_id(tenant):
         raise InvalidRequestError("tenant: expected a name without '/'")
     check_session(tenant)  # it is the session of its calls
+    check_share(tenant, None)
     if path.exists():
         read_tokens(path)
     token = PREFIX + secrets.token_urlsafe(32)

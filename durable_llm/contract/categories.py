@@ -27,6 +27,8 @@ class Category(StrEnum):
     UNRECOGNISED = "unrecognised"
     """The provider blames the request, and nothing that we know says why."""
     WORKER_LOST = "worker_lost"
+    BUDGET = "budget"
+    """Calls have spent what they may; nothing was sent."""
     CANCELLED = "cancelled"
 
 

@@ -3,6 +3,7 @@
 Beside the chains the file may hold sections of other names: what providers allow, and what tenants may use and spend.
 """
 
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,8 +37,10 @@ def read_chains(environment: Mapping[str, str] | None = None) -> dict[str, dict[
     for name, chain in chains.items():
         if "/" in str(name):
             raise ValueError(f"{CHAINS_VARIABLE}: {name!r} looks like a model; a chain's name has no '/'")
-        if unknown := sorted(chain.keys() - {"models", "policy", "stream"}):
-            raise ValueError(f"{CHAINS_VARIABLE}: {name}: unknown {unknown[0]!r}; write models, policy or stream")
+        if unknown := sorted(chain.keys() - {"models", "policy", "stream", "priority"}):
+            raise ValueError(
+                f"{CHAINS_VARIABLE}: {name}: unknown {unknown[0]!r}; write models, policy, stream or priority"
+            )
     return {str(name): {**chain, "models": _specs(chain["models"])} for name, chain in chains.items()}
 
 
@@ -59,10 +62,22 @@ def read_section(name: str, environment: Mapping[str, str] | None = None) -> dic
 
 def _read(environment: Mapping[str, str] | None) -> dict[Any, Any]:
     path = (os.environ if environment is None else environment).get(CHAINS_VARIABLE)
-    content = read_yaml(CHAINS_VARIABLE, Path(path)) if path else {}
+    content = _content(path, _changed_at(path)) if path else {}
     if not isinstance(content, dict):
         raise ValueError(_EXPECTED)
     return content
+
+
+def _changed_at(path: str) -> int:
+    try:
+        return Path(path).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+@functools.lru_cache(maxsize=4)
+def _content(path: str, changed_at: int) -> Any:  # noqa: ARG001  # a file that has changed is read again
+    return read_yaml(CHAINS_VARIABLE, Path(path))
 
 
 def _specs(models: Any) -> Any:

@@ -63,6 +63,10 @@ class LocalFault(StrEnum):
     """The worker was shut down while the request was open."""
     LOST = "lost"
     """The worker died or could not be reached: heartbeats stopped."""
+    BUDGET_SPENT = "budget_spent"
+    """The call's budget has no room for the request."""
+    BUDGET_WAITS = "budget_waits"
+    """The same, and the call waits until its budget wakes it."""
     UNDECIPHERED = "undeciphered"
     """The worker lacks the key with which its order or the prompt is encrypted."""
 

@@ -26,6 +26,14 @@ DECLARE_SIGNAL: Final = "declare"
 QUOTA_QUERY: Final = "quota"
 SET_RATE_ACTIVITY: Final = "set_quota_rate"
 
+BUDGET_WORKFLOW: Final = "LLMBudget"
+RESERVE_UPDATE: Final = "reserve"
+RAISE_UPDATE: Final = "raise"
+SETTLE_SIGNAL: Final = "settle"
+BUDGET_QUERY: Final = "budget"
+RESUME_SIGNAL: Final = "resume"
+"""To a call: what it waits for has come."""
+
 HEARTBEAT_TIMEOUT_FUNCTION: Final = "durable_llm_heartbeat_timeout"
 """Extern function of a worker that returns how long an attempt may go without a heartbeat."""
 
@@ -69,6 +77,9 @@ EMBEDDING_VERSION: Final = 3
 BATCH_VERSION: Final = 4
 """Since then models are asked in a provider's batches."""
 
-SCHEMA_VERSION: Final = BATCH_VERSION
+BUDGET_VERSION: Final = 5
+"""Since then calls have budgets."""
+
+SCHEMA_VERSION: Final = BUDGET_VERSION
 """The newest version that this code knows. It is raised when older workers would get a request wrong by ignoring a new
 field. A request names the version that it needs, so a request without anything new still runs on older workers."""

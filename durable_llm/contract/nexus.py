@@ -5,6 +5,7 @@ from pydantic import Field
 
 from durable_llm.contract.request import CallRequest, Prompt
 from durable_llm.contract.result import LLMResult
+from durable_llm.contract.tenants import Share
 from durable_llm.contract.wire import Wire
 
 
@@ -18,6 +19,7 @@ class NexusCall(Wire):
     """Hashes of what the caller wrote, to compare with a call that has the id already."""
     metadata: dict[str, str] = Field(default_factory=dict)
     """Labels for operators."""
+    share: Share = Share()
 
 
 @nexusrpc.service(name="DurableLLM")

@@ -11,10 +11,17 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field
 
+from durable_llm.contract.budgets import BudgetOnWire
 from durable_llm.contract.config import ModelSpecOnWire
 from durable_llm.contract.facts import LocalFault
 from durable_llm.contract.ledger import Attempt
-from durable_llm.contract.names import BATCH_VERSION, EMBEDDING_VERSION, FIRST_SCHEMA_VERSION, SECOND_SCHEMA_VERSION
+from durable_llm.contract.names import (
+    BATCH_VERSION,
+    BUDGET_VERSION,
+    EMBEDDING_VERSION,
+    FIRST_SCHEMA_VERSION,
+    SECOND_SCHEMA_VERSION,
+)
 from durable_llm.contract.policy import PolicyOnWire
 from durable_llm.contract.validation import ValidatorOnWire
 from durable_llm.contract.wire import Wire
@@ -62,6 +69,8 @@ class CallRequest(Wire):
     """Whether the namespace has our search attributes. Upserting a missing one would block the call."""
     streams: bool = False
     """Whether attempts publish their answers while they are written."""
+    budgets: list[BudgetOnWire] = Field(default_factory=list)
+    """What the call's money is taken from."""
     operation: str = CHAT
     """What the models are asked for, in a word of the GenAI conventions: "chat" or "embeddings"."""
 
@@ -86,7 +95,9 @@ class Prompt(Wire):
         return self.messages if self.texts is None else self.texts
 
 
-def needed_version(prompt: Prompt, *, stored: bool, background: bool = False, batch: bool = False) -> int:
+def needed_version(
+    prompt: Prompt, *, stored: bool, background: bool = False, batch: bool = False, budgets: bool = False
+) -> int:
     """The schema version that a worker must know; an older worker would silently ignore a part of the request.
 
     Args:
@@ -94,7 +105,10 @@ def needed_version(prompt: Prompt, *, stored: bool, background: bool = False, ba
         stored: Whether a reference to the store travels in its place.
         background: Whether a model is asked in the background.
         batch: Whether a model is asked in a provider's batch.
+        budgets: Whether the call has budgets.
     """
+    if budgets:
+        return BUDGET_VERSION
     if batch:
         return BATCH_VERSION
     if prompt.texts is not None:
@@ -123,6 +137,8 @@ class AttemptOrder(Wire):
     streams: bool = False
     """Whether to publish the answer while it is written."""
     operation: str = CHAT
+    """As in the request."""
+    budgets: list[BudgetOnWire] = Field(default_factory=list)
     """As in the request."""
     batch: bool = False
     """Whether the provider's Batch API is asked. The attempt ends when the batch has ended."""

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 from pydantic import ValidationError
 from starlette.requests import Request
 
+from durable_llm.client.checks import check_share
 from durable_llm.client.new_call import to_config
 from durable_llm.client.tokens import Token, find_token
 from durable_llm.contract.chains import read_chains
@@ -47,11 +48,19 @@ class Chain:
         config: The models.
         policy: How patient calls are. None: the default.
         stream: How streams show text.
+        priority: Of its calls among those that wait. None: Temporal's default.
     """
 
     config: LLMConfig
     policy: Policy | None = None
     stream: StreamMode = "live"
+    priority: int | None = None
+
+    def options_of(self, caller: Token) -> dict[str, Any]:
+        """The options of a call by this caller."""
+        return {
+            "session": caller.tenant, "tenant": caller.tenant, "priority": self.priority, "policy": self.policy,
+        }  # fmt: skip
 
 
 def caller_of(request: Request, tokens: Sequence[Token] | None) -> Token:
@@ -114,7 +123,8 @@ def _chain(name: str, entry: Mapping[str, Any]) -> Chain:
         raise ValueError(f"chain {name}: stream: expected live or settled, got {stream!r}")
     try:
         policy = Policy.model_validate(entry["policy"]) if entry.get("policy") else None
-        return Chain(to_config(LLMConfig(models=entry["models"])), policy, stream)
+        check_share(None, entry.get("priority"))
+        return Chain(to_config(LLMConfig(models=entry["models"])), policy, stream, entry.get("priority"))
     except ValidationError as error:
         raise ValueError(f"chain {name}: {describe_validation_error(error)}") from None
     except InvalidRequestError as error:

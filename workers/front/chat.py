@@ -56,7 +56,7 @@ class ChatEndpoints:
         """Vectors. With a key, a second request gets the batches that were answered, and asks for the rest."""
         asked = read_embedding_request(await body_of(request))
         chain, key = self._front.chains.find(asked.model, caller), key_of(request)
-        options: Any = {"session": caller.tenant, "policy": chain.policy, "dimensions": asked.dimensions}
+        options: Any = {**chain.options_of(caller), "dimensions": asked.dimensions}
         call_id = None if key is None else id_of(caller, key)
         found = await self._front.wait(
             request, self._front.dispatcher.embed(chain.config, asked.texts, call_id=call_id, **options)

@@ -67,7 +67,7 @@ class Front:
         self, asked: ChatRequest, chain: Chain, call_id: str, caller: Token, *, is_live: bool = False
     ) -> CallHandle:
         """Start the call, or attach to the one of this id."""
-        options: Any = {"session": caller.tenant, "policy": chain.policy, **asked.options, "stream": is_live}
+        options: Any = {**chain.options_of(caller), **asked.options, "stream": is_live}
         return await self.dispatcher.submit(
             asked.chain(chain.config), asked.messages, call_id=call_id, wait=_ACCEPT, **options
         )

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING or __package__ == "workers.rooms":
     from workflows.batches import LLMBatchCollector, LLMProviderBatch
+    from workflows.budget import LLMBudget
     from workflows.llm_call import LLMCall
     from workflows.policy.decide import Decision, Progress
     from workflows.policy.versions import CURRENT, FIRST, VERSIONS, PolicyVersion
@@ -11,6 +12,7 @@ if TYPE_CHECKING or __package__ == "workers.rooms":
     from workflows.request import RefuseSurplusArguments
 else:
     from ...workflows.batches import LLMBatchCollector, LLMProviderBatch
+    from ...workflows.budget import LLMBudget
     from ...workflows.llm_call import LLMCall
     from ...workflows.policy.decide import Decision, Progress
     from ...workflows.policy.versions import CURRENT, FIRST, VERSIONS, PolicyVersion
@@ -23,6 +25,7 @@ __all__ = [
     "VERSIONS",
     "Decision",
     "LLMBatchCollector",
+    "LLMBudget",
     "LLMCall",
     "LLMProviderBatch",
     "LLMQuota",

@@ -24,7 +24,9 @@ LONGEST_KEY_WAIT_S: Final = 60.0
 ROUND_SPACING_S: Final = 60.0
 """Minimum seconds between two rounds through the chain."""
 
-Demand = Literal["retry", "retry_once", "next", "fail", "resend", "resend_all_messages", "wait_for_key"]
+Demand = Literal[
+    "retry", "retry_once", "next", "fail", "resend", "resend_all_messages", "wait_for_key", "wait_for_budget"
+]
 """What a failure asks for, before budgets. `RuleAction` are those that a caller may write."""
 
 _BY_DEMAND: Final[Mapping[Demand, Collection[Category]]] = {
@@ -38,7 +40,7 @@ _BY_DEMAND: Final[Mapping[Demand, Collection[Category]]] = {
         Category.TOO_LARGE, Category.REFUSED, Category.PROVIDER_LIMIT, Category.LENGTH, Category.MISCONFIGURED,
         Category.UNRECOGNISED,
     ),
-    "fail": (Category.INVALID_REQUEST, Category.CANCELLED),
+    "fail": (Category.INVALID_REQUEST, Category.CANCELLED, Category.BUDGET),
     "resend": (Category.WORKER_LOST,),
 }  # fmt: skip
 ACTIONS: Final = {category: demand for demand, categories in _BY_DEMAND.items() for category in categories}
@@ -140,6 +142,8 @@ class Decision:
     spread_s: float = 0.0
     outcome: CallOutcome | None = None
     """How the call ends, if `action` is FAIL."""
+    until_woken: bool = False
+    """Whether the call waits for a signal instead of a timer."""
 
     @property
     def waits(self) -> bool:

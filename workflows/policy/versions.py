@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from durable_llm.contract.categories import Action
 from durable_llm.contract.facts import FailureFacts
 from durable_llm.contract.policy import PolicyOnWire
 
@@ -40,6 +41,9 @@ class PolicyVersion:
     def decide(self, facts: FailureFacts, progress: Progress, policy: PolicyOnWire, remaining_s: float) -> Decision:
         """Classify a failure and decide what to do about it. Arguments as for `decide.decide`."""
         verdict = self.classify(facts)
+        if verdict.demand == "wait_for_budget":  # nothing was sent, so it spends nothing
+            reason = "waits for room in its budget"
+            return Decision(verdict.category, Action.WAIT, verdict.rule, reason, progress, until_woken=True)
         if policy.preset == "lmi":
             verdict = as_lmi(verdict, facts)
         return decide(verdict, facts, progress, policy, remaining_s, self.case_type)

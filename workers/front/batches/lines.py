@@ -14,13 +14,16 @@ from durable_llm.client.tokens import Token
 from durable_llm.contract.result import LLMResult
 from durable_llm.errors import InvalidRequestError
 
-from ..access import Chains, RefusedError
+from ..access import Chain, Chains, RefusedError
 from ..wires.checks import object_of, text_of
 from ..wires.responses import ResponsesWire, known_of_request
 from ..wires.responses_request import read_response_request
 
 _MOST_NAMED: Final = 20
 """Wrong lines that an error names."""
+
+_AFTER_OTHERS: Final = 4
+"""A priority; 3 is that of other calls."""
 
 Ask = Callable[[Dispatcher, str, datetime], Awaitable[dict[str, Any]]]
 """Makes the call of a line, of an id and with a deadline, and gives the body of its answer."""
@@ -111,7 +114,7 @@ def _calling(
         raise InvalidRequestError("body: 'stream' is not for batches; leave it out")
     chain = chains.find(asked.model, caller)
     config = asked.chain(chain.config)
-    options: Any = {"session": caller.tenant, "policy": chain.policy, **asked.options, "if_different": "attach"}
+    options: Any = {**_options(chain, caller), **asked.options, "if_different": "attach"}
 
     async def call(dispatcher: Dispatcher, call_id: str, deadline: datetime) -> LLMResult:
         return await dispatcher.call(config, asked.messages, call_id=call_id, deadline=deadline, **options)
@@ -122,13 +125,18 @@ def _calling(
 def _embeddings(body: object, chains: Chains, caller: Token) -> Ask:
     asked = read_embedding_request(body)
     chain = chains.find(asked.model, caller)
-    options: Any = {"session": caller.tenant, "policy": chain.policy, "dimensions": asked.dimensions}
+    options: Any = {**_options(chain, caller), "dimensions": asked.dimensions}
 
     async def ask(dispatcher: Dispatcher, call_id: str, deadline: datetime) -> dict[str, Any]:
         found = await dispatcher.embed(chain.config, asked.texts, call_id=call_id, deadline=deadline, **options)
         return embedding_list(found, as_base64=asked.as_base64)
 
     return ask
+
+
+def _options(chain: Chain, caller: Token) -> dict[str, Any]:
+    """A batch can wait: others go first, unless its chain says otherwise."""
+    return chain.options_of(caller) | {"priority": chain.priority or _AFTER_OTHERS}
 
 
 ENDPOINTS: Final[Mapping[str, Callable[[object, Chains, Token], Ask]]] = {

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install adapters demo chaos stream-chaos ldp-agent attack dev test proofs check fmt bench bench-bars bench-growth bench-crowd bench-streams bench-front bench-quotas bench-shares bench-page bench-handles outage exits wheel clean
+.PHONY: help install adapters demo chaos stream-chaos ldp-agent attack dev test proofs check fmt bench bench-bars bench-growth bench-crowd bench-streams bench-front bench-quotas bench-shares bench-footprint simulate bench-page bench-handles outage exits wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -103,6 +103,12 @@ bench-quotas: install .durable-llm/bench/fhlmi/.installed ## 450 calls at once a
 
 bench-shares: install ## interactive calls beside a batch of 5,000, and a budget that 200 calls meet at once (10 minutes)
 	$(BIN)/python -m benchmarks.shares
+
+bench-footprint: install ## what a call leaves on the server: events, actions, rows (2 minutes)
+	$(BIN)/python -m benchmarks.footprint
+
+simulate: install ## a million calls and an outage, with the policy's own code (10 minutes)
+	$(BIN)/python -m benchmarks.simulation
 
 bench-page: install ## put what these four found last into docs/benchmarks.md
 	$(BIN)/python -m benchmarks.page

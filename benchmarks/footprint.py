@@ -8,6 +8,7 @@ import asyncio
 import os
 import sqlite3
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import AsyncExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,12 +20,15 @@ from rich.console import Console
 from temporalio.api.enums.v1 import EventType
 
 from benchmarks.stand import Stand
-from benchmarks.tables import save, terminal
+from benchmarks.tables import Row, save, terminal
 from durable_llm import Budget, Dispatcher, ModelSpec
 from workers.dev.server import DevServer, ServerOptions
 
 REPORT: Final = Path(".durable-llm/bench/footprint.json")
 CALLS: Final = 200
+HEADINGS: Final = (
+    "call", "events", "bytes of history", "actions", "changes of state", "rows that stay", "bytes of database",
+)  # fmt: skip
 _WARM_UP: Final = 20
 
 _ACTIONS: Final = frozenset({
@@ -91,6 +95,11 @@ def size_of(database: Path) -> int:
     return sum(each.stat().st_size for each in database.parent.glob(f"{database.name}*"))
 
 
+def rows(found: Iterable[Footprint]) -> list[Row]:
+    """For the table."""
+    return [(each.kind, *(f"{value:,.0f}" for value in list(asdict(each).values())[1:])) for each in found]
+
+
 async def main() -> None:
     """Measure, print and save."""
     found = []
@@ -116,9 +125,7 @@ async def main() -> None:
         ):
             spec = ModelSpec(name=name, api_base=base)
             found.append(await measure(dispatcher, database, kind, spec, **options))
-    headings = ("call", "events", "history bytes", "actions", "transitions", "rows", "database bytes")
-    rows = [(each.kind, *(f"{value:,.0f}" for value in list(asdict(each).values())[1:])) for each in found]
-    Console().print(terminal(headings, rows))
+    Console().print(terminal(HEADINGS, rows(found)))
     save(REPORT, [asdict(each) for each in found])
 
 

@@ -1,15 +1,15 @@
-"""`make bench-page`: puts measurements of this machine into docs/benchmarks.md, each between its two marks."""
+"""`make bench-page`: puts measurements of this machine into their pages of docs/, each between its two marks."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from benchmarks import crowd, front, growth, streams
+from benchmarks import crowd, footprint, front, growth, quotas, shares, simulation, streams
 from benchmarks.report import BAR_HEADINGS, HEADINGS, REPORT, Report, bar_rows, rows
 from benchmarks.tables import markdown
 
-PAGE: Final = Path("docs/benchmarks.md")
+BENCHMARKS: Final = Path("docs/benchmarks.md")
+SCALING: Final = Path("docs/scaling.md")
 
 
 def bench() -> str:
@@ -60,22 +60,50 @@ def fronted() -> str:
     return markdown(front.HEADINGS, front.rows(front.Measured(**one) for one in json.loads(front.REPORT.read_text())))
 
 
-def filled(page: str, blocks: Iterable[tuple[str, str]]) -> str:
-    """The page with each block between its marks."""
-    for name, block in blocks:
-        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-        before, _, rest = page.partition(begin)
-        page = f"{before}{begin}\n{block}\n\n{end}{rest.partition(end)[2]}"
-    return page
+def kept() -> str:
+    """What `make bench-quotas` found."""
+    return markdown(quotas.HEADINGS, [quotas.Found(**one).row() for one in json.loads(quotas.REPORT.read_text())])
+
+
+def shared() -> str:
+    """What `make bench-shares` found."""
+    read = json.loads(shares.REPORT.read_text())
+    return "\n\n".join([
+        markdown(shares.SHARED_HEADINGS, [shares.Shared(**read["shares"]).row()]),
+        markdown(shares.SPENT_HEADINGS, [shares.Spent(**one).row() for one in read["budget"]]),
+    ])  # fmt: skip
+
+
+def left() -> str:
+    """What `make bench-footprint` found."""
+    found = [footprint.Footprint(**one) for one in json.loads(footprint.REPORT.read_text())]
+    return markdown(footprint.HEADINGS, footprint.rows(found))
+
+
+def simulated() -> str:
+    """What `make simulate` found."""
+    found = [simulation.Found(**one) for one in json.loads(simulation.REPORT.read_text())]
+    return markdown(simulation.HEADINGS, simulation.rows(found))
+
+
+def filled(page: str, name: str, block: str) -> str:
+    """The page with a block between its marks."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    before, _, rest = page.partition(begin)
+    return f"{before}{begin}\n{block}\n\n{end}{rest.partition(end)[2]}"
 
 
 BLOCKS: Final = (
-    ("make bench", REPORT, bench), ("make bench-growth", growth.REPORT, grown),
-    ("make bench-crowd", crowd.REPORT, crowded), ("make bench-streams", streams.REPORT, streamed),
-    ("make bench-front", front.REPORT, fronted),
+    ("make bench", BENCHMARKS, REPORT, bench), ("make bench-growth", BENCHMARKS, growth.REPORT, grown),
+    ("make bench-crowd", BENCHMARKS, crowd.REPORT, crowded),
+    ("make bench-streams", BENCHMARKS, streams.REPORT, streamed),
+    ("make bench-front", BENCHMARKS, front.REPORT, fronted), ("make bench-quotas", BENCHMARKS, quotas.REPORT, kept),
+    ("make bench-shares", BENCHMARKS, shares.REPORT, shared),
+    ("make bench-footprint", SCALING, footprint.REPORT, left), ("make simulate", SCALING, simulation.REPORT, simulated),
 )  # fmt: skip
 
 
 if __name__ == "__main__":
-    blocks = [(name, block()) for name, path, block in BLOCKS if path.exists()]
-    PAGE.write_text(filled(PAGE.read_text(), blocks))
+    for name, page, report, block in BLOCKS:
+        if report.exists():
+            page.write_text(filled(page.read_text(), name, block()))

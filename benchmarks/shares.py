@@ -19,17 +19,22 @@ import yaml  # type: ignore[import-untyped]  # its annotations are a package of 
 from rich.console import Console
 
 from benchmarks.stand import Stand
-from benchmarks.tables import save, terminal
+from benchmarks.tables import Row, save, terminal
 from durable_llm import Budget, BudgetExceededError, Dispatcher, LLMConfig, ModelSpec
 from tests.harness.parts.provider import Provider, journal
 
 REPORT: Final = Path(".durable-llm/bench/shares.json")
+SHARED_HEADINGS: Final = ("alone p50 s", "p95 s", "beside the batch p50 s", "p95 s", "p95 by alone", "batch calls left")
+SPENT_HEADINGS: Final = ("requests", "answered", "refused")
 WORKERS: Final = 3
 BATCH: Final = 5_000
 INTERACTIVE: Final = 50
 CALLERS: Final = 10
-LATENCY_MS: Final = 200
-SLOTS: Final = 20
+LATENCY_MS: Final = 500
+SUBMITTED_AT_ONCE: Final = 50
+SETTLING_S: Final = 5.0
+"""Seconds after the last submission: until then two cores are busy with taking five thousand calls."""
+SLOTS: Final = 4
 """Attempts at once in each worker, so that the batch has to wait."""
 
 RUNS: Final = 10
@@ -54,6 +59,11 @@ class Shared:
     batch_left: int
     """Calls of the batch that had not ended when the interactive ones had."""
 
+    def row(self) -> Row:
+        """For the table."""
+        times = (self.alone_p50_s, self.alone_p95_s, self.beside_p50_s, self.beside_p95_s)
+        return (*(f"{each:.2f}" for each in times), f"{self.beside_p95_s / self.alone_p95_s:.2f}", str(self.batch_left))
+
 
 async def shared(stack: AsyncExitStack) -> Shared:
     """Measure interactive calls alone, and behind a batch."""
@@ -61,30 +71,21 @@ async def shared(stack: AsyncExitStack) -> Shared:
     spec = ModelSpec(name="openai/gpt-4o-mini", api_base=provider.api_base)
     await _interactive(dispatcher, spec)  # warm
     alone = await _interactive(dispatcher, spec)
-    ended = 0
+    turns = asyncio.Semaphore(SUBMITTED_AT_ONCE)
 
-    def count(*_: object) -> None:
-        nonlocal ended
-        ended += 1
+    async def line(number: int) -> None:
+        async with turns:
+            await dispatcher.submit(spec, f"Line {number}.", tenant="batches", priority=4)
 
-    batch = [await dispatcher.submit(spec, f"Line {number}.", tenant="batches", priority=4) for number in range(BATCH)]
-    waiting = asyncio.create_task(_all(batch, count))
+    await asyncio.gather(*(line(number) for number in range(BATCH)))
+    await asyncio.sleep(SETTLING_S)
     beside = await _interactive(dispatcher, spec)
-    left = BATCH - ended
-    waiting.cancel()
+    left = await dispatcher.client.count_workflows("WorkflowType = 'LLMCall' AND ExecutionStatus = 'Running'")
     quantiles = [statistics.quantiles(times, n=100) for times in (alone, beside)]
     return Shared(
         alone_p50_s=quantiles[0][49], alone_p95_s=quantiles[0][94], beside_p50_s=quantiles[1][49],
-        beside_p95_s=quantiles[1][94], batch_left=left,
+        beside_p95_s=quantiles[1][94], batch_left=left.count,
     )  # fmt: skip
-
-
-async def _all(handles: list[Any], count: Any) -> None:
-    async def one(handle: Any) -> None:
-        await handle.result()
-        count()
-
-    await asyncio.gather(*(one(handle) for handle in handles))
 
 
 async def _interactive(dispatcher: Dispatcher, spec: ModelSpec) -> list[float]:
@@ -109,6 +110,10 @@ class Spent:
     requests: int
     answered: int
     refused: int
+
+    def row(self) -> Row:
+        """For the table."""
+        return str(self.requests), str(self.answered), str(self.refused)
 
 
 async def spent(stack: AsyncExitStack) -> list[Spent]:
@@ -155,13 +160,12 @@ async def measure(parts: list[str]) -> None:
     if "shares" in parts:
         async with AsyncExitStack() as stack:
             shares = await shared(stack)
-        console.print(asdict(shares))
+        console.print(terminal(SHARED_HEADINGS, [shares.row()]))
         found["shares"] = asdict(shares)
     if "budget" in parts:
         async with AsyncExitStack() as stack:
             runs = await spent(stack)
-        rows = [tuple(str(count) for count in asdict(run).values()) for run in runs]
-        console.print(terminal(("requests", "answered", "refused"), rows))
+        console.print(terminal(SPENT_HEADINGS, [run.row() for run in runs]))
         found["budget"] = [asdict(run) for run in runs]
     save(REPORT, found)
 

@@ -16,7 +16,21 @@ from tests.support import ROOT
 from tests.support.cli import MODEL, ended, run, server, start
 
 COMMANDS = [
-    *("call", "submit", "embed", "batch", "result", "show", "list", "cancel", "job", "cost", "setup", "version"),
+    *(
+        "call",
+        "submit",
+        "embed",
+        "batch",
+        "result",
+        "show",
+        "list",
+        "cancel",
+        "job",
+        "cost",
+        "budget",
+        "setup",
+        "version",
+    ),
     *("worker", "serve", "token", "dev", "codec-server", "sweep-store", "replay", "reclassify"),
 ]
 

@@ -72,7 +72,7 @@ class ProviderAttempts:
         converter: Decodes prompts. None: the converter of the worker's client.
         streams: Where answers are published while they are written. None: in Temporal.
         batch_window: How long a provider's batch waits for more attempts.
-        quotas: The quotas that the operator declares.
+        quotas: The quotas that the operator declares. None: this worker keeps none, and reports nothing.
     """
 
     def __init__(  # noqa: PLR0913  # a worker's parts, all but one by name
@@ -102,7 +102,7 @@ class ProviderAttempts:
         self._streams = streams or open_streams("")
         self._publishing = Publishing(self._streams)
         self._money = Money()
-        self._reports = QuotaReports(quotas or Quotas())
+        self._reports = QuotaReports(quotas)
 
     async def warm_up(self) -> None:
         """Load what the first attempt would load, before there is one."""

@@ -33,7 +33,7 @@ from durable_llm.errors import DurableLLMError, InvalidRequestError
 from durable_llm.store.codec import StoringCodec
 
 from .nexus import NexusHandler
-from .quotas import QuotaQueues, polling_quotas
+from .quotas import QuotaQueues, QuotaWorkers
 from .rooms.workflows import LLMBatchCollector, LLMBudget, LLMCall, LLMProviderBatch, LLMQuota, RefuseSurplusArguments
 from .settings import SettingsError, WorkerSettings, load_settings, prices_of, quotas_of, store_of, streams_of
 from .telemetry.exporting import exporting
@@ -65,6 +65,7 @@ class DurableLLMPlugin(SimplePlugin):
         self._answers = answers
         self._attempts = attempts
         self._quotas = quotas_of(self._settings)
+        self.quota_queues: QuotaQueues | None = None
         self._running = AsyncExitStack()
         rest_at_exit()  # a program whose workflows only call has no dispatcher that does it
         super().__init__(
@@ -101,7 +102,8 @@ class DurableLLMPlugin(SimplePlugin):
                 self._running.push_async_callback(attempts.close)
             self._attempts = attempts
             config["activities"] = [*config.get("activities", ()), attempts.provider_attempt, *_others(attempts)]
-            config["interceptors"] = [*config.get("interceptors", ()), QuotaQueues(config["task_queue"], self._quotas)]
+            self.quota_queues = QuotaQueues(config["task_queue"], self._quotas)
+            config["interceptors"] = [*config.get("interceptors", ()), self.quota_queues]
             config["max_heartbeat_throttle_interval"] = self._settings.heartbeat_interval
             config["default_heartbeat_throttle_interval"] = self._settings.heartbeat_interval
         config = super().configure_worker(config)
@@ -112,12 +114,13 @@ class DurableLLMPlugin(SimplePlugin):
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:  # noqa: A002  # Temporal's own name
         """See base class."""
         async with self._running:
-            if self._attempts is None or not list(self._quotas):
+            if self._attempts is None or self.quota_queues is None:
                 await super().run_worker(worker, next)
                 return
             from .rooms.activities import tell_quota  # noqa: PLC0415  # as in build_attempts
 
-            async with polling_quotas(worker, self._quotas, self._attempts.provider_attempt, tell_quota):
+            quotas = QuotaWorkers(worker, self.quota_queues, self._attempts.provider_attempt, tell_quota)
+            async with quotas.running(self._quotas):
                 await super().run_worker(worker, next)
 
 

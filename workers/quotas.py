@@ -11,8 +11,8 @@ from typing import Any, Final
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
-from temporalio.client import Client
-from temporalio.service import RPCError
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import (
     CustomSlotSupplier,
     FixedSizeSlotSupplier,
@@ -28,14 +28,26 @@ from temporalio.worker import (
 )
 
 from durable_llm.contract.config import ModelSpecOnWire
-from durable_llm.contract.names import DECLARE_SIGNAL, QUOTA_QUEUE_FUNCTION
-from durable_llm.contract.quotas import Quota, QuotaLimits, Quotas, quota_queue
+from durable_llm.contract.names import DECLARE_SIGNAL, QUOTA_QUEUE_FUNCTION, QUOTA_WORKFLOW
+from durable_llm.contract.quotas import (
+    Quota,
+    QuotaLimits,
+    Quotas,
+    is_learned,
+    learned_name,
+    of_quota_queue,
+    quota_queue,
+)
 
 logger = logging.getLogger("durable_llm.worker")
 
 COUNT_EVERY_S: Final = 10.0
 """How often a worker counts those that share a limit of concurrency, and says what is declared."""
 
+LEARN_EVERY_S: Final = 5.0
+"""How often a worker looks for limits that other workers have met."""
+
+_MOST_LEARNED: Final = 200
 _COUNTING: Final = timedelta(seconds=5)
 
 _SHARED_OPTIONS: Final = (
@@ -48,11 +60,16 @@ Tell = Callable[[Client, str, QuotaLimits, str, QuotaLimits], Awaitable[None]]
 
 
 class QuotaQueues(Interceptor):
-    """Tells this worker's calls the task queue of a model's quota."""
+    """Tells this worker's calls the task queue of a model's quota.
+
+    Attributes:
+        learned: Names of the quotas that were learned, whose queues this worker polls.
+    """
 
     def __init__(self, task_queue: str, quotas: Quotas) -> None:
         self._task_queue = task_queue
         self._quotas = quotas
+        self.learned: frozenset[str] = frozenset()
 
     def workflow_interceptor_class(
         self,
@@ -64,7 +81,10 @@ class QuotaQueues(Interceptor):
 
     def _queue_of(self, spec: ModelSpecOnWire) -> str | None:
         quota = self._quotas.of(spec)
-        return quota_queue(self._task_queue, quota.name) if quota else None
+        if quota is None and not self.learned:
+            return None
+        name = quota.name if quota else learned_name(spec)
+        return quota_queue(self._task_queue, name) if quota or name in self.learned else None
 
 
 class SharedSlots(CustomSlotSupplier):
@@ -117,39 +137,77 @@ class SharedSlots(CustomSlotSupplier):
                 turn.set_result(None)
 
 
-@asynccontextmanager
-async def polling_quotas(
-    worker: Worker, quotas: Quotas, attempt: Callable[..., Any], tell: Tell
-) -> AsyncIterator[None]:
-    """Poll the task queue of each quota beside a worker's own, and keep the quotas' workflows running.
+class QuotaWorkers:
+    """Polls the task queues of quotas beside a worker's own, and keeps the quotas' workflows running.
 
     Args:
         worker: The worker, whose options the others take.
-        quotas: What is declared.
+        queues: Where calls learn of quotas.
         attempt: The activity.
         tell: Signals the workflow of a quota.
     """
-    config = worker.config(active_config=True)
-    shared: dict[str, Any] = {name: config.get(name) for name in _SHARED_OPTIONS}
-    most = config.get("max_concurrent_activities")
-    workers, tasks = [], []
-    for quota in quotas:
-        queue = quota_queue(config["task_queue"], quota.name)
-        slots = SharedSlots(quota.concurrent_requests) if quota.concurrent_requests is not None else None
+
+    def __init__(self, worker: Worker, queues: QuotaQueues, attempt: Callable[..., Any], tell: Tell) -> None:
+        self._config = worker.config(active_config=True)
+        self._queues = queues
+        self._attempt = attempt
+        self._tell = tell
+        self._polling: dict[str, Worker] = {}
+        self._runs: list[asyncio.Task[None]] = []
+        self._watches: list[asyncio.Task[None]] = []
+
+    @asynccontextmanager
+    async def running(self, quotas: Quotas) -> AsyncIterator[None]:
+        """Poll while the context lasts."""
+        client = self._config["client"]
+        for quota in quotas:
+            slots = SharedSlots(quota.concurrent_requests) if quota.concurrent_requests is not None else None
+            queue = self._poll(quota.name, slots)
+            self._watches.append(asyncio.create_task(_attend(client, queue, quota, slots, self._tell)))
+        self._watches.append(asyncio.create_task(self._learn(client)))
+        try:
+            yield
+        finally:
+            for watch in self._watches:
+                watch.cancel()
+            await asyncio.gather(*self._watches, return_exceptions=True)
+            await asyncio.gather(*(polling.shutdown() for polling in self._polling.values()))
+            await asyncio.gather(*self._runs)
+
+    def _poll(self, name: str, slots: SharedSlots | None = None) -> str:
+        """Poll the queue of a quota; returns the queue."""
+        queue = quota_queue(self._config["task_queue"], name)
+        shared: dict[str, Any] = {option: self._config.get(option) for option in _SHARED_OPTIONS}
+        most = self._config.get("max_concurrent_activities")
         room: dict[str, Any] = {"tuner": _tuner(slots)} if slots else {"max_concurrent_activities": most}
-        polling = Worker(config["client"], task_queue=queue, activities=[attempt], **shared, **room)
-        workers.append(polling)
-        tasks += [
-            asyncio.create_task(polling.run()),
-            asyncio.create_task(_attend(config["client"], queue, quota, slots, tell)),
-        ]
-    try:
-        yield
-    finally:
-        await asyncio.gather(*(polling.shutdown() for polling in workers))
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        polling = Worker(self._config["client"], task_queue=queue, activities=[self._attempt], **shared, **room)
+        self._polling[name] = polling
+        self._runs.append(asyncio.create_task(polling.run()))
+        return queue
+
+    async def _learn(self, client: Client) -> None:
+        """Look which accounts have turned out to be limited, and which are no longer.
+
+        Queues of those that are no longer are polled all the same: another worker may not know it yet.
+        """
+        query = f"WorkflowType = '{QUOTA_WORKFLOW}' AND TaskQueue = '{self._config['task_queue']}'"
+        while True:
+            try:
+                limited = set()
+                async for found in client.list_workflows(query, limit=_MOST_LEARNED):
+                    name = of_quota_queue(found.id)[1] or ""
+                    if not is_learned(name):
+                        continue
+                    if name not in self._polling:
+                        logger.info("account %s is limited; its attempts go through one queue", name)
+                        self._poll(name)
+                    if found.status is WorkflowExecutionStatus.RUNNING:
+                        limited.add(name)
+                self._queues.learned = frozenset(limited)
+            except RPCError as error:
+                if error.status is RPCStatusCode.UNIMPLEMENTED:
+                    return
+            await asyncio.sleep(LEARN_EVERY_S)
 
 
 def _tuner(slots: SharedSlots) -> WorkerTuner:

@@ -20,7 +20,15 @@ with workflow.unsafe.imports_passed_through():
         REPORT_SIGNAL,
         SET_RATE_ACTIVITY,
     )
-    from durable_llm.contract.quotas import QuotaLimits, QuotaRate, QuotaReport, QuotaStart, QuotaStatus, of_quota_queue
+    from durable_llm.contract.quotas import (
+        QuotaLimits,
+        QuotaRate,
+        QuotaReport,
+        QuotaStart,
+        QuotaStatus,
+        is_learned,
+        of_quota_queue,
+    )
 
     from .policy.quota import QuotaState, Rate, observe, pass_time, rate_of
     from .policy.versions import VERSIONS, stamped_version
@@ -68,6 +76,8 @@ class LLMQuota:
             state = self._up_to_date(state)
             rate = rate_of(state, self._limits)
             await self._set(rate)
+            if is_learned(self._name) and rate.per_second is None and not self._reports:
+                return  # nothing is limited any more; a 429 starts it again
             if not self._reports and workflow.info().is_continue_as_new_suggested():
                 workflow.continue_as_new(
                     QuotaStart(task_queue=start.task_queue, limits=self._limits, state=state.model_dump())

@@ -5,6 +5,7 @@ A report that is not delivered is lost, and nothing waits for it: the server kee
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -23,8 +24,11 @@ from durable_llm.contract.quotas import (
     QuotaReport,
     Quotas,
     QuotaStart,
+    is_learned,
+    learned_name,
     of_quota_queue,
     quota_id,
+    quota_queue,
 )
 from durable_llm.contract.request import AttemptOrder, Prompt
 from durable_llm.contract.result import Answer
@@ -39,6 +43,9 @@ INTERVAL_S: Final = 1.0
 
 _OUTPUT_BEFORE_ANY: Final = 200.0
 """Tokens of an answer whose length nobody has said, until one has been seen."""
+_REFUSED: Final = 429
+_HARDLY_ANYTHING: Final = 0.05
+_KEPT_S: Final = 5.0
 _COUNTS_WHAT_CAME: Final = "anthropic/"
 """Anthropic counts output tokens as they are written. OpenAI, and most that are compatible, count max_tokens when they
 take the request (their guides to rate limits, 2026)."""
@@ -56,6 +63,9 @@ class _Queue:
         self.outcomes: list[Outcomes] = []
         self.headroom: float | None = None
         self.output = _OUTPUT_BEFORE_ANY
+        self.has_quota = False
+        """Whether an attempt came through the queue, so that there is a quota, declared or learned."""
+        self._since = time.monotonic()
 
     def ended(self, failure: FailureFacts | None) -> None:
         """Add how an attempt ended, to the last run if that is alike."""
@@ -65,6 +75,17 @@ class _Queue:
         else:
             self.outcomes = [*self.outcomes, Outcomes(failure=failure)][-MOST_OUTCOMES:]
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether the provider refused an attempt, or says that hardly anything is left."""
+        refused = any(each.failure is not None and each.failure.http_status == _REFUSED for each in self.outcomes)
+        return refused or (self.headroom is not None and self.headroom < _HARDLY_ANYTHING)
+
+    def forget_old(self) -> None:
+        """Begin anew every few seconds: nobody is told what went well."""
+        if time.monotonic() - self._since > _KEPT_S:
+            self.taken()
+
     def taken(self) -> QuotaReport:
         """The report, after which the next one begins."""
         report = QuotaReport(
@@ -72,6 +93,7 @@ class _Queue:
             headroom=self.headroom,
         )  # fmt: skip
         self.sent, self.reserved, self.settled, self.outcomes, self.headroom = 0, 0.0, 0.0, [], None
+        self._since = time.monotonic()
         return report
 
 
@@ -85,10 +107,12 @@ class Measured:
         self._asked_for: int | None = None
 
     def begins(self, prompt: Prompt) -> None:
-        """The request is about to be sent: reserve its tokens."""
+        """The request is about to be sent: reserve its tokens, if somebody counts them."""
+        self._queue.sent += 1
+        if not self._queue.has_quota:
+            return
         self._asked_for = most_output_tokens(self._order.spec)
         self._reserved = prompt_tokens(prompt) + (self._asked_for or self._queue.output)
-        self._queue.sent += 1
         self._queue.reserved += self._reserved
 
     def ends(self, outcome: Answer | FailureFacts, exchange: Exchange) -> None:
@@ -127,23 +151,31 @@ class QuotaReports:
     """Measures attempts that came through a quota's queue, and reports them.
 
     Args:
-        quotas: What the operator declares, for a quota's workflow that has to be started again.
+        quotas: What the operator declares, for a quota's workflow that has to be started again. None: nothing is
+            reported.
     """
 
-    def __init__(self, quotas: Quotas) -> None:
+    def __init__(self, quotas: Quotas | None) -> None:
         self._quotas = quotas
         self._queues: dict[str, _Queue] = {}
         self._reporting: asyncio.Task[None] | None = None
 
     @contextmanager
     def measuring(self, order: AttemptOrder) -> Iterator[Measured | None]:
-        """Measure the running attempt; None if it came through no quota."""
-        task_queue = activity.info().task_queue if activity.in_activity() else ""
-        if of_quota_queue(task_queue)[1] is None:
+        """Measure the running attempt, also of an account without a quota: a 429 there concerns all workers."""
+        if self._quotas is None or not activity.in_activity():
             yield None
             return
+        task_queue = activity.info().task_queue
+        has_quota = of_quota_queue(task_queue)[1] is not None
+        if not has_quota:
+            task_queue = quota_queue(task_queue, learned_name(order.spec))
         queue = self._queues.setdefault(task_queue, _Queue())
+        queue.has_quota = has_quota
         yield Measured(queue, order)
+        if not has_quota and not queue.is_limited:
+            queue.forget_old()
+            return
         if self._reporting is None or self._reporting.done():
             self._reporting = asyncio.create_task(self._report_soon(activity.client()))
 
@@ -151,13 +183,14 @@ class QuotaReports:
         """Report what has come together within a moment."""
         await asyncio.sleep(INTERVAL_S)
         for task_queue, queue in self._queues.items():
-            if queue.sent or queue.outcomes:
+            reports = not is_learned(of_quota_queue(task_queue)[1] or "") or queue.is_limited or queue.has_quota
+            if reports and (queue.sent or queue.outcomes):
                 with suppress(RPCError):  # the server keeps the last rate
                     await tell_quota(client, task_queue, self._limits(task_queue), REPORT_SIGNAL, queue.taken())
 
     def _limits(self, task_queue: str) -> QuotaLimits:
         name = of_quota_queue(task_queue)[1]
-        return next((quota.limits for quota in self._quotas if quota.name == name), QuotaLimits())
+        return next((quota.limits for quota in self._quotas or () if quota.name == name), QuotaLimits())
 
     async def close(self) -> None:
         """Stop reporting."""

@@ -4,6 +4,9 @@ A quota has a task queue of its own, whose rate the Temporal server keeps for al
 in order, without a worker. The workflow `LLMQuota` sets the rate from what workers report.
 """
 
+import hashlib
+import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Self
@@ -16,6 +19,7 @@ from durable_llm.contract.facts import FailureFacts
 from durable_llm.contract.wire import Strict, Wire, describe_validation_error
 
 _BETWEEN: Final = "/quota/"
+_LEARNED: Final = "learned."
 MOST_OUTCOMES: Final = 50
 """Runs of equal outcomes in a report. The oldest are merged into counts beyond that."""
 
@@ -48,6 +52,8 @@ class Quota(QuotaLimits, Strict):
 
     @model_validator(mode="after")
     def _limits_something(self) -> Self:
+        if is_learned(self.name):
+            raise ValueError(f"name: those that begin with {_LEARNED!r} are for quotas that nobody declares")
         if self.limits == QuotaLimits():
             raise ValueError("expected requests_per_minute, tokens_per_minute or concurrent_requests")
         return self
@@ -102,6 +108,17 @@ def read_quotas(environment: Mapping[str, str] | None = None) -> Quotas:
 def quota_queue(task_queue: str, name: str) -> str:
     """The task queue of a quota's attempts, beside the queue of their calls."""
     return f"{task_queue}{_BETWEEN}{name}"
+
+
+def learned_name(spec: ModelSpecOnWire) -> str:
+    """The name of the quota that is learned of a spec's account and model, where none is declared."""
+    account = hashlib.sha256(json.dumps([spec.name, spec.api_base, spec.api_key]).encode()).hexdigest()[:12]
+    return f"{_LEARNED}{re.sub(r'[^A-Za-z0-9_.-]', '-', spec.name)[:40]}-{account}"
+
+
+def is_learned(name: str) -> bool:
+    """Whether a quota of this name was learned, and not declared."""
+    return name.startswith(_LEARNED)
 
 
 def quota_id(task_queue: str) -> str:

@@ -23,6 +23,7 @@ from durable_llm.contract.quotas import (
     QuotaReport,
     QuotaStart,
     QuotaStatus,
+    learned_name,
     quota_id,
     quota_queue,
     read_quotas,
@@ -46,9 +47,15 @@ LIMITED = FailureFacts(http_status=429, error_code="rate_limit_exceeded", text="
 class Fleet:
     """Workers with one quota, and a dispatcher."""
 
-    def __init__(self, client: Client, dispatcher: Dispatcher, task_queue: str) -> None:
-        self.client, self.dispatcher, self.task_queue = client, dispatcher, task_queue
+    def __init__(self, client: Client, dispatcher: Dispatcher, task_queue: str, plugin: DurableLLMPlugin) -> None:
+        self.client, self.dispatcher, self.task_queue, self._plugin = client, dispatcher, task_queue, plugin
         self.queue = quota_queue(task_queue, "mini")
+
+    @property
+    def learned(self) -> frozenset[str]:
+        """Names of the quotas that this worker has learned."""
+        assert self._plugin.quota_queues is not None
+        return self._plugin.quota_queues.learned
 
     @property
     def keeper(self) -> WorkflowHandle:
@@ -66,17 +73,15 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet(client: Client, tmp_path: Path, quota: dict) -> AsyncIterator[Fleet]:
+async def fleet(client: Client, tmp_path: Path, quota: dict, task_queue: str | None = None) -> AsyncIterator[Fleet]:
     """A worker as operators run it, with a file that declares one quota."""
     chains = tmp_path / "chains.yaml"
     chains.write_text(yaml.safe_dump({"quotas": {"mini": quota}}))
     settings = WorkerSettings(chains=chains, api_base_hosts="127.0.0.1")
-    task_queue = f"test-{uuid.uuid4()}"
-    worker = Worker(
-        client, task_queue=task_queue, plugins=[DurableLLMPlugin(settings)], workflow_runner=workflow_runner()
-    )
+    task_queue, plugin = task_queue or f"test-{uuid.uuid4()}", DurableLLMPlugin(settings)
+    worker = Worker(client, task_queue=task_queue, plugins=[plugin], workflow_runner=workflow_runner())
     async with worker, Dispatcher(client, task_queue=task_queue) as dispatcher:
-        yield Fleet(client, dispatcher, task_queue)
+        yield Fleet(client, dispatcher, task_queue, plugin)
 
 
 def at(url: str, name: str = MODEL) -> LLMConfig:
@@ -159,6 +164,33 @@ async def test_one_workers_429_slows_the_whole_quota(server_env: WorkflowEnviron
     assert b"the provider asked for 2 s" in summaries
 
 
+async def test_an_undeclared_account_that_is_limited_is_limited_for_all_workers(
+    server_env: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    """One worker's 429 starts a quota that nobody declared. Others learn of it, and their attempts go through it."""
+    limited = {"http_status": 429, "body": {"error": {"message": "slow down"}}, "then": ANSWER}
+    local = {"models": ["nothing/*"], "requests_per_minute": 60}
+    address = server_env.client.service_client.config.target_host
+    second = await Client.connect(address, data_converter=pydantic_data_converter)
+    async with (
+        playing(limited) as wire, fleet(server_env.client, tmp_path, local) as here,
+        fleet(second, tmp_path, local, here.task_queue) as there,
+    ):  # fmt: skip
+        config = at(wire.url + "/v1")
+        first = await here.dispatcher.call(config, "Hi.")
+        name = learned_name(config.models[0])
+        keeper = server_env.client.get_workflow_handle(quota_id(quota_queue(here.task_queue, name)))
+        while name not in here.learned or name not in there.learned:
+            await asyncio.sleep(0.05)
+        status = await keeper.query(QUOTA_QUERY, result_type=QuotaStatus)
+        later = await there.dispatcher.call(config, "Hi again.")
+        other = await there.dispatcher.call(at(wire.url + "/v1", "deepseek/deepseek-chat"), "Hi.")
+    assert [entry.category for entry in first.attempts] == ["rate_limited", None]
+    assert status.per_second is not None
+    assert "slowed after a 429" in status.reason
+    assert (later.attempts[0].quota, other.attempts[0].quota) == (name, None)
+
+
 async def test_no_more_requests_are_open_than_declared(server_env: WorkflowEnvironment, tmp_path: Path) -> None:
     """The others wait in Temporal, and have their turn when one ends."""
     two = {"models": [MODEL], "concurrent_requests": 2}
@@ -209,6 +241,7 @@ async def test_a_worker_without_the_quota_replays_the_call(server_env: WorkflowE
     [
         ("quotas: [1]", "quotas: expected a table"),
         ("quotas: {mini: 5}", "quotas: mini: expected a table"),
+        ("quotas: {learned.a: {models: [a], requests_per_minute: 5}}", "those that begin with 'learned.'"),
         ("quotas: {mini: {models: [a]}}", "quotas: mini: expected requests_per_minute, tokens_per_minute or"),
         ("quotas: {mini: {models: [a], rpm: 5}}", "quotas: mini: rpm: Extra inputs"),
         ("quotas: {'a/b': {models: [a], requests_per_minute: 5}}", "quotas: a/b: name: String should match"),

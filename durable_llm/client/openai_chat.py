@@ -17,6 +17,7 @@ from durable_llm.contract.result import Choice, LLMResult
 from durable_llm.contract.wire import describe_validation_error
 from durable_llm.errors import (
     AllModelsExhaustedError,
+    BudgetExceededError,
     CallCancelledError,
     CallConflictError,
     CallNotFoundError,
@@ -94,6 +95,7 @@ def _wants_usage(body: Mapping[str, Any]) -> bool:
 _STATUS: Final[Mapping[type[DurableLLMError], int]] = {
     InvalidRequestError: 400,
     RequestRejectedError: 400,
+    BudgetExceededError: 402,
     CallNotFoundError: 404,
     CallConflictError: 409,
     CallCancelledError: 409,

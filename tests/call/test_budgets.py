@@ -1,6 +1,7 @@
 """Budgets: calls that spend together, of which none overshoots, and what becomes of those that there is no money for."""
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Replayer, Worker
@@ -27,12 +28,14 @@ from durable_llm import (
 from durable_llm.contract.budgets import budget_id, budgets_of
 from tests.conftest import workflow_runner
 from tests.support.calls import completion
+from tests.support.quota_histories import RECORDED
 from tests.support.scripted import fresh_id
 from tests.support.wire import playing
 from workers.plugin import DurableLLMPlugin
 from workers.settings import WorkerSettings
 from workflows.budget import LLMBudget
 from workflows.llm_call import LLMCall
+from workflows.quota import LLMQuota
 
 MODEL = "openai/costly"
 A_CALL = 0.001
@@ -163,6 +166,16 @@ async def test_budgets_survive_their_workers_and_replay(server_env: WorkflowEnvi
     )
     for history in histories:
         assert (await replayer.replay_workflow(history)).replay_failure is None
+
+
+@pytest.mark.parametrize("kind", RECORDED)
+async def test_recorded_histories_replay(kind: str) -> None:
+    """Quotas and budgets run for as long as they are used, so every upgrade meets old ones."""
+    history = WorkflowHistory.from_json("recorded", json.loads(RECORDED[kind].read_text()))
+    replayer = Replayer(
+        workflows=[LLMQuota, LLMBudget], data_converter=pydantic_data_converter, workflow_runner=workflow_runner()
+    )
+    assert (await replayer.replay_workflow(history)).replay_failure is None
 
 
 def test_the_operators_budgets_are_those_of_a_tenant_or_a_session(

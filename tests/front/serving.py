@@ -25,7 +25,7 @@ from workers.http import listening
 
 HI = [{"role": "user", "content": "Hi."}]
 FILE = {
-    "fast": {"models": ["openai/gpt-4o-mini"], "policy": {"patience": 0}},
+    "fast": {"models": ["openai/gpt-4o-mini"], "policy": {"patience": 0}, "priority": 2},
     "slow": {"models": [{"name": "openai/gpt-4o", "max_retries": 0, "extra_params": {"temperature": 0.5}}]},
 }
 

@@ -14,6 +14,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from durable_llm import Dispatcher, InvalidRequestError
 from durable_llm.client.tokens import Token, new_token, read_tokens
+from durable_llm.contract.facts import FailureFacts, LocalFault
 from durable_llm.contract.request import AttemptOrder
 from durable_llm.contract.result import Answer
 from durable_llm.streams import open_streams
@@ -158,6 +159,21 @@ async def test_an_error_has_its_status_and_is_not_retried(on_server: SetStage, c
     assert exhausted.value.body["type"] == "AllModelsExhaustedError"
     assert rejected.value.body["type"] == "RequestRejectedError"
     assert len(stage.provider.orders) == 2
+
+
+async def test_a_spent_budget_is_a_402_that_is_not_retried(on_server: SetStage, chains: dict) -> None:
+    """No other model was asked; the chain's own priority and the caller's tenant are those of the call."""
+    spent = FailureFacts(local_fault=LocalFault.BUDGET_SPENT, text="budget 'x': $5 of $5 is spent", request_sent="no")
+    async with on_server(spent) as stage, serving(stage.dispatcher) as front:
+        with pytest.raises(openai.APIStatusError) as refused:
+            await front.openai.chat.completions.create(
+                model="fast", messages=HI, extra_headers={"Idempotency-Key": (key := fresh_id())}
+            )
+        history = await stage.client.get_workflow_handle(f"local/{key}").fetch_history()
+    assert (refused.value.status_code, refused.value.body["type"]) == (402, "BudgetExceededError")
+    assert len(stage.provider.orders) == 1
+    kept = history.events[0].workflow_execution_started_event_attributes.priority
+    assert (kept.fairness_key, kept.priority_key) == ("local", 2)
 
 
 BAD = [

@@ -5,13 +5,13 @@ path. To change the policy, add a table or a function, add a version, and leave 
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
 from durable_llm.contract.categories import Action
 from durable_llm.contract.facts import FailureFacts
-from durable_llm.contract.policy import PolicyOnWire
+from durable_llm.contract.policy import MAX_ATTEMPTS_CEILING, PolicyOnWire
 
 from .decide import Case, Decision, Progress, Verdict, decide
 from .lmi import as_lmi
@@ -41,9 +41,10 @@ class PolicyVersion:
     def decide(self, facts: FailureFacts, progress: Progress, policy: PolicyOnWire, remaining_s: float) -> Decision:
         """Classify a failure and decide what to do about it. Arguments as for `decide.decide`."""
         verdict = self.classify(facts)
-        if verdict.demand == "wait_for_budget":  # nothing was sent, so it spends nothing
-            reason = "waits for room in its budget"
-            return Decision(verdict.category, Action.WAIT, verdict.rule, reason, progress, until_woken=True)
+        waited = replace(progress, attempts=progress.attempts + 1)
+        if verdict.demand == "wait_for_budget" and waited.attempts < min(policy.max_attempts, MAX_ATTEMPTS_CEILING):
+            reason = "waits for room in its budget"  # nothing was sent, so it spends no retry
+            return Decision(verdict.category, Action.WAIT, verdict.rule, reason, waited, until_woken=True)
         if policy.preset == "lmi":
             verdict = as_lmi(verdict, facts)
         return decide(verdict, facts, progress, policy, remaining_s, self.case_type)

@@ -1,5 +1,6 @@
 """The plugin that makes a Temporal worker answer calls. `durable-llm worker` uses it too."""
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
@@ -66,6 +67,7 @@ class DurableLLMPlugin(SimplePlugin):
         self._attempts = attempts
         self._quotas = quotas_of(self._settings)
         self.quota_queues: QuotaQueues | None = None
+        self._quota_workers: QuotaWorkers | None = None
         self._running = AsyncExitStack()
         rest_at_exit()  # a program whose workflows only call has no dispatcher that does it
         super().__init__(
@@ -119,9 +121,17 @@ class DurableLLMPlugin(SimplePlugin):
                 return
             from .rooms.activities import tell_quota  # noqa: PLC0415  # as in build_attempts
 
-            quotas = QuotaWorkers(worker, self.quota_queues, self._attempts.provider_attempt, tell_quota)
-            async with quotas.running(self._quotas):
+            self._quota_workers = QuotaWorkers(worker, self.quota_queues, self._attempts.provider_attempt, tell_quota)
+            async with self._quota_workers.running(self._quotas):
                 await super().run_worker(worker, next)
+
+    async def shutdown(self, worker: Worker) -> None:
+        """Drain a worker and those that poll quotas beside it, together.
+
+        A worker that is shut down by itself drains first, and they drain after it.
+        """
+        polling = self._quota_workers.shutdown() if self._quota_workers is not None else asyncio.sleep(0)
+        await asyncio.gather(worker.shutdown(), polling)
 
 
 def readable_converter(given: DataConverter | None) -> DataConverter:

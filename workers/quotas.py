@@ -168,11 +168,15 @@ class QuotaWorkers:
         try:
             yield
         finally:
-            for watch in self._watches:
-                watch.cancel()
-            await asyncio.gather(*self._watches, return_exceptions=True)
-            await asyncio.gather(*(polling.shutdown() for polling in self._polling.values()))
+            await self.shutdown()
             await asyncio.gather(*self._runs)
+
+    async def shutdown(self) -> None:
+        """Poll no more, and drain. It may be called again."""
+        for watch in self._watches:
+            watch.cancel()
+        await asyncio.gather(*self._watches, return_exceptions=True)
+        await asyncio.gather(*(polling.shutdown() for polling in self._polling.values()))
 
     def _poll(self, name: str, slots: SharedSlots | None = None) -> str:
         """Poll the queue of a quota; returns the queue."""

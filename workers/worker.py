@@ -47,7 +47,10 @@ def build_worker(client: Client, settings: WorkerSettings, attempts: "ProviderAt
     Raises:
         SettingsError: a setting of keys, hosts, plugins or the store cannot be used; names the variable.
     """
-    plugin = DurableLLMPlugin(settings, attempts=attempts)
+    return _worker_with(client, settings, DurableLLMPlugin(settings, attempts=attempts))
+
+
+def _worker_with(client: Client, settings: WorkerSettings, plugin: DurableLLMPlugin) -> Worker:
     return Worker(client, task_queue=settings.task_queue, plugins=[plugin], **worker_options(settings))
 
 
@@ -96,7 +99,8 @@ async def _work(
 ) -> None:
     """Poll until a signal, then drain."""
     stop = _stop_on_signals()
-    worker = build_worker(client, settings, attempts)
+    plugin = DurableLLMPlugin(settings, attempts=attempts)
+    worker = _worker_with(client, settings, plugin)
     working = asyncio.create_task(worker.run())
     announce(
         f"worker ready: task queue {settings.task_queue!r} at {client.service_client.config.target_host} "
@@ -106,7 +110,7 @@ async def _work(
     await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
     if stop.is_set():
         logger.info("draining: open attempts get %g s to finish", settings.graceful_shutdown_s)
-        await worker.shutdown()
+        await plugin.shutdown(worker)
     stopping.cancel()
     await working
 

@@ -39,7 +39,7 @@ def _row(entry: Attempt) -> str:
 
 def _result(entry: Attempt) -> str:
     if entry.outcome is None:
-        return "under way"
+        return f"under way, by quota {entry.quota}" if entry.quota else "under way"
     if entry.category is None:
         return entry.outcome
     return f"{entry.category}: {clip(entry.message, _MESSAGE_BYTES)}" if entry.message else entry.category

@@ -42,6 +42,10 @@ class CallLedger:
         self.entries.append(entry)
         return entry
 
+    def queued(self, quota: str | None) -> None:
+        """Record the quota that the open attempt waits for."""
+        self.entries[-1] = self.entries[-1].model_copy(update={"quota": quota})
+
     def answered(self, answer: Answer, now: datetime) -> None:
         """Close the entry with an answer."""
         self._close(now, **answer.entry_fields())
@@ -78,6 +82,8 @@ class CallLedger:
         entry = self.entries[-1]
         if fields.get("duration_s") is None and entry.started_at is not None:
             fields["duration_s"] = round((now - entry.started_at).total_seconds(), 3)
+        if fields.get("quota") is None:  # nobody reports the quota of an attempt that was lost
+            fields.pop("quota", None)
         self._cost += cost or 0.0
         self._unknown_costs += cost is None
         self.entries[-1] = bounded(entry.model_copy(update={**fields, "cost": cost}))

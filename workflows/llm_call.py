@@ -184,6 +184,7 @@ class LLMCall:
         self._woken = False
         queue = quota_queue_of(order)
         quota = of_quota_queue(queue)[1] if queue else None
+        self._ledger.queued(quota)
         through = f", by quota {quota}" if quota else ""
         summary = f"{spec.name}{batched}, try {entry.try_number} of {progress.tries_in_all}{resumes}{through}"
         since = f", by quota {quota} since {workflow.now():%H:%M:%S} UTC" if quota else ""

@@ -62,7 +62,8 @@ def read_section(name: str, environment: Mapping[str, str] | None = None) -> dic
 
 def _read(environment: Mapping[str, str] | None) -> dict[Any, Any]:
     path = (os.environ if environment is None else environment).get(CHAINS_VARIABLE)
-    content = _content(path, _changed_at(path)) if path else {}
+    content = _content(path, _changed_at(path)) if path else None
+    content = {} if content is None else content  # a file of comments alone has nothing either
     if not isinstance(content, dict):
         raise ValueError(_EXPECTED)
     return content

@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 import yaml
+from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
@@ -98,7 +99,7 @@ async def test_an_attempt_comes_through_its_quota_and_the_ledger_says_so(
         other = await quota.dispatcher.call(at(wire.url + "/v1", "deepseek/deepseek-chat"), "Hi.")
         history = await server_env.client.get_workflow_handle(call_id).fetch_history()
     entry = result.attempts[0]
-    assert entry.quota == "mini"
+    assert entry.quota == "mini"  # also while it waits: see the next test
     assert entry.waited_s is not None
     assert entry.waited_s >= 0
     assert (other.attempts[0].quota, other.attempts[0].waited_s) == (None, None)
@@ -118,6 +119,11 @@ async def test_calls_wait_for_their_quota_without_an_attempt(server_env: Workflo
         while not (status := await calls[0].status()).attempts:
             await asyncio.sleep(0.05)
         assert "by quota mini since" in status.activity
+        [waiting] = await calls[0].attempts()
+        assert (waiting.quota, waiting.outcome) == ("mini", None)
+        workflow = server_env.client.get_workflow_handle(calls[0].call_id)
+        shown = await workflow.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
+        assert "under way, by quota mini" in shown.current_details
         assert len(wire.requests) == 1
         await quota.keeper.terminate()
         lifted = QuotaLimits(requests_per_minute=60_000)

@@ -73,24 +73,30 @@ async def test_a_worker_without_a_server_says_where_it_looked() -> None:
     assert "no Temporal server answered at 127.0.0.1:1" in printed
 
 
-async def test_sigterm_drains_and_leaves_with_zero(server_env: WorkflowEnvironment) -> None:
-    """An open attempt finishes within the grace, its answer arrives, and the exit status is 0."""
+@pytest.mark.parametrize("chains", ["", "quotas: {mini: {models: ['openai/*'], requests_per_minute: 60000}}"])
+async def test_sigterm_drains_and_leaves_with_zero(
+    server_env: WorkflowEnvironment, tmp_path: Path, chains: str
+) -> None:
+    """An open attempt finishes within the grace, its answer arrives, and the exit status is 0; by a quota too."""
+    (tmp_path / "chains.yaml").write_text(chains)
+    named = {"DURABLE_LLM_CHAINS": str(tmp_path / "chains.yaml")}
+    queue = f"drained-{bool(chains)}"
     case = {**SERVES, "fault": "slow_drip", "drip_s": 0.3, "drip_n": 5}
     async with (
         playing(case) as wire,
-        worker(server_env, "drained", DURABLE_LLM_GRACEFUL_SHUTDOWN_S="20") as process,
-        Dispatcher(server_env.client, task_queue="drained") as dispatcher,
+        worker(server_env, queue, DURABLE_LLM_GRACEFUL_SHUTDOWN_S="20", **named) as process,
+        Dispatcher(server_env.client, task_queue=queue) as dispatcher,
     ):
         handle = await dispatcher.submit(ModelSpec(name="openai/gpt-4o-mini", api_base=wire.url), "Name a prime.")
         while not wire.requests:
             await asyncio.sleep(0.02)
         process.send_signal(signal.SIGTERM)
         status, printed = await outcome(process)
-        async with worker(server_env, "drained"):
+        async with worker(server_env, queue, **named):
             result = await handle.result()
     assert status == 0, printed
     assert result.text == "7"
-    assert result.attempts_total == 1
+    assert (result.attempts_total, result.attempts[0].quota) == (1, "mini" if chains else None)
     assert len(wire.requests) == 1
 
 

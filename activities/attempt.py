@@ -218,6 +218,7 @@ class ProviderAttempts:
                 outcome = await self._within_timeout(order, given, exchange, heartbeat, publisher, measured)
             except asyncio.CancelledError:
                 if not worker_stops():
+                    await self._settle(order, None)
                     raise
                 text = "the worker was shut down during the attempt"
                 outcome = FailureFacts(text=text, local_fault=LocalFault.DRAINED, request_sent=exchange.sent)
@@ -226,8 +227,14 @@ class ProviderAttempts:
         if isinstance(outcome, FailureFacts):
             known = {"model": outcome.model or order.spec.name, "response_id": exchange.response_id}
             outcome = outcome.model_copy(update=known)
-        await settle_money(order, activity.info().workflow_id or "", outcome)
+        await self._settle(order, outcome)
         return outcome.model_copy(update={"duration_s": round(time.monotonic() - started, 3), **_waited()})
+
+    async def _settle(self, order: AttemptOrder, outcome: Answer | FailureFacts | None) -> None:
+        """Tell the call's budgets what the running attempt has cost."""
+        if order.budgets:
+            info = activity.info()
+            await settle_money(order, info.workflow_id or "", outcome, info.started_time)
 
     async def _within_timeout(
         self, order: AttemptOrder, given: Prompt | ContentReference | None, exchange: Exchange, heartbeat: Heartbeat,

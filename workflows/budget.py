@@ -26,7 +26,7 @@ with workflow.unsafe.imports_passed_through():
         SETTLE_SIGNAL,
     )
 
-    from .policy.budget import Account, reserve, settle, status_of, woken
+    from .policy.budget import Account, reserve, settle, status_of, without_lost, woken
 
 _KEPT: Final = timedelta(days=30)
 """A budget that nothing was reserved from for this long ends; a later reservation begins it anew."""
@@ -50,7 +50,7 @@ class LLMBudget:
         """Grant attempts their money, or not."""
         answers = []
         for each in asked:
-            self._account, answer = reserve(self._account, each)
+            self._account, answer = reserve(self._account, each, workflow.time())
             answers.append(answer)
         self._changed = True
         return answers
@@ -97,7 +97,7 @@ class LLMBudget:
 
     async def _wake(self) -> None:
         """Let calls go on that need wait no longer. Calls that have ended are passed over."""
-        self._account, call_ids = woken(self._account)
+        self._account, call_ids = woken(without_lost(self._account, workflow.time()))
         signals = [workflow.get_external_workflow_handle(call_id).signal(RESUME_SIGNAL) for call_id in call_ids]
         ended = await asyncio.gather(*signals, return_exceptions=True)
         for outcome in ended:

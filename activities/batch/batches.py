@@ -48,7 +48,7 @@ async def join_batch(order: AttemptOrder, window_s: float) -> None:
     account = hashlib.sha256(json.dumps([spec.name, spec.api_base, spec.api_key]).encode()).hexdigest()[:12]
     line = BatchLine(
         call_id=info.workflow_id or "", run_id=info.workflow_run_id or "", activity_id=info.activity_id,
-        order=order.model_copy(update={"previous": None}), asked_at=datetime.now(UTC), window_s=window_s,
+        order=order.model_copy(update={"previous": None}), asked_at=info.started_time, window_s=window_s,
     )  # fmt: skip
     await activity.client().start_workflow(
         COLLECTOR_WORKFLOW, id=f"batches/{spec.name}/{account}", task_queue=info.task_queue,
@@ -142,7 +142,7 @@ class ProviderBatches:
 
     async def _end(self, line: BatchLine, outcome: Answer | FailureFacts) -> None:
         """End the attempt. One that nobody waits for any more is left alone."""
-        await settle_money(line.order, line.call_id, outcome)
+        await settle_money(line.order, line.call_id, outcome, line.asked_at)
         handle = activity.client().get_async_activity_handle(
             workflow_id=line.call_id, run_id=line.run_id, activity_id=line.activity_id
         )

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from temporalio import activity
@@ -37,6 +37,8 @@ USUAL_OUTPUT_TOKENS: Final = 1000
 
 _RPC: Final = timedelta(seconds=10)
 _TRIES: Final = 10
+_HELD_S: Final = 1800.0
+"""Seconds beyond an attempt's timeout in which it may settle: it may hold its outcome while the server is away."""
 _TOGETHER: Final = 500
 """Reservations of one request."""
 _NOTHING_SENT: Final = frozenset({LocalFault.BUDGET_SPENT, LocalFault.BUDGET_WAITS})
@@ -67,22 +69,22 @@ class Money:
         """
         if not order.budgets:
             return
-        call_id, now = activity.info().workflow_id or "", datetime.now(UTC)
+        call_id, began = activity.info().workflow_id or "", activity.info().started_time
         output = most_output_tokens(order.spec) or USUAL_OUTPUT_TOKENS
         tokens = Usage(prompt_tokens=prompt_tokens(prompt), completion_tokens=0 if prompt.texts else output)
         estimate = estimate_of(order.spec.name, tokens)
         for place, budget in enumerate(order.budgets):
-            name = budget.name_at(now)
+            name = budget.name_at(began)
             answer = await self._ask(name, Reservation(
                 call_id=call_id, attempt=order.number, usd=estimate, hard=budget.hard, soft=budget.soft,
-                pauses=budget.on_spent == "pause",
+                pauses=budget.on_spent == "pause", lasts_s=order.timeout_s + _HELD_S,
             ))  # fmt: skip
             if answer.outcome == "granted":
                 if answer.warns:
                     logger.warning("%s, more than its soft limit of %s", _state(name, answer), usd(budget.soft))
                 continue
             for earlier in order.budgets[:place]:
-                await _settle(earlier.name_at(now), Settlement(call_id=call_id, attempt=order.number, usd=0.0))
+                await _settle(earlier.name_at(began), Settlement(call_id=call_id, attempt=order.number, usd=0.0))
             fault = LocalFault.BUDGET_SPENT if answer.outcome == "refused" else LocalFault.BUDGET_WAITS
             more = f"{usd(answer.reserved)} more is reserved, and this request may take {usd(estimate)}"
             raise LocalFaultError(fault, f"{_state(name, answer)}, {more}")
@@ -124,18 +126,27 @@ class Money:
         del self._asking[name]
 
 
-async def settle_money(order: AttemptOrder, call_id: str, outcome: Answer | FailureFacts) -> None:
-    """Tell each budget what the attempt has cost. What is not delivered stays reserved, by its estimate."""
+async def settle_money(
+    order: AttemptOrder, call_id: str, outcome: Answer | FailureFacts | None, began: datetime
+) -> None:
+    """Tell each budget what the attempt has cost. What is not delivered counts by its estimate, sooner or later.
+
+    Args:
+        order: The attempt's.
+        call_id: Its call.
+        outcome: How it ended. None: it was cancelled, and nobody knows what that has cost.
+        began: When its activity started, which says of which day its budgets are.
+    """
     if not order.budgets or (isinstance(outcome, FailureFacts) and outcome.local_fault in _NOTHING_SENT):
         return
-    cost = outcome.billed if isinstance(outcome, FailureFacts) else outcome.cost
+    cost = outcome.billed if isinstance(outcome, FailureFacts) else outcome and outcome.cost
     ended = Settlement(call_id=call_id, attempt=order.number, usd=cost)
     for budget in order.budgets:
-        await _settle(budget.name_at(datetime.now(UTC)), ended)
+        await _settle(budget.name_at(began), ended)
 
 
 async def _settle(name: str, ended: Settlement) -> None:
-    """Tell a budget. One that does not exist was never asked: the attempt began in a day that has passed."""
+    """Tell a budget. One that does not exist was never asked."""
     backoff = Backoff(0.1, 5.0)
     for _ in range(_TRIES):
         try:

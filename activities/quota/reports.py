@@ -24,7 +24,6 @@ from durable_llm.contract.quotas import (
     QuotaReport,
     Quotas,
     QuotaStart,
-    is_learned,
     learned_name,
     of_quota_queue,
     quota_id,
@@ -80,6 +79,11 @@ class _Queue:
         """Whether the provider refused an attempt, or says that hardly anything is left."""
         refused = any(each.failure is not None and each.failure.http_status == _REFUSED for each in self.outcomes)
         return refused or (self.headroom is not None and self.headroom < _HARDLY_ANYTHING)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to report: of an account without a quota only that it is limited."""
+        return (self.has_quota or self.is_limited) and bool(self.sent or self.outcomes)
 
     def forget_old(self) -> None:
         """Begin anew every few seconds: nobody is told what went well."""
@@ -180,13 +184,16 @@ class QuotaReports:
             self._reporting = asyncio.create_task(self._report_soon(activity.client()))
 
     async def _report_soon(self, client: Client) -> None:
-        """Report what has come together within a moment."""
-        await asyncio.sleep(INTERVAL_S)
-        for task_queue, queue in self._queues.items():
-            reports = not is_learned(of_quota_queue(task_queue)[1] or "") or queue.is_limited or queue.has_quota
-            if reports and (queue.sent or queue.outcomes):
-                with suppress(RPCError):  # the server keeps the last rate
-                    await tell_quota(client, task_queue, self._limits(task_queue), REPORT_SIGNAL, queue.taken())
+        """Report what has come together within a moment, until there is nothing more."""
+        reported = True
+        while reported:
+            await asyncio.sleep(INTERVAL_S)
+            reported = False
+            for task_queue, queue in list(self._queues.items()):
+                if queue.has_news:
+                    reported = True
+                    with suppress(RPCError):  # the server keeps the last rate
+                        await tell_quota(client, task_queue, self._limits(task_queue), REPORT_SIGNAL, queue.taken())
 
     def _limits(self, task_queue: str) -> QuotaLimits:
         name = of_quota_queue(task_queue)[1]

@@ -104,6 +104,8 @@ class Reservation(Wire):
     attempt: int
     usd: float
     """An estimate."""
+    lasts_s: float = 86_400.0
+    """Seconds after which an attempt that has not settled was lost, and its estimate is spent."""
     hard: float | None = None
     soft: float | None = None
     pauses: bool = False

@@ -144,6 +144,21 @@ async def test_what_nobody_knows_counts_by_its_estimate(server_env: WorkflowEnvi
     assert (status.spent, status.estimated, status.reserved) == (A_CALL, A_CALL, 0)
 
 
+async def test_a_cancelled_attempt_counts_by_its_estimate(server_env: WorkflowEnvironment, tmp_path: Path) -> None:
+    """The provider may have billed it; nothing stays reserved."""
+    async with playing({"fault": "timeout"}) as wire, spending(server_env.client, tmp_path) as dispatcher:
+        call = await dispatcher.submit(at(wire.url), "Hi.", budget=Budget(name="cancelled", hard=1.0))
+        await wire.asked.wait()
+        await call.cancel()
+
+        async def is_settled() -> bool:
+            return (await dispatcher.budget("cancelled")).reserved == 0
+
+        await until(is_settled)
+        status = await dispatcher.budget("cancelled")
+    assert (status.spent, status.estimated) == (A_CALL, A_CALL)
+
+
 async def test_budgets_survive_their_workers_and_replay(server_env: WorkflowEnvironment, tmp_path: Path) -> None:
     """What is spent stands in Temporal; histories of a budget and of a paused call replay."""
     budget = Budget(name="kept", hard=A_CALL, on_spent="pause")

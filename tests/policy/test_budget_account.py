@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from durable_llm.contract.budgets import BudgetRaise, Reservation, Settlement
-from workflows.policy.budget import Account, reserve, settle, woken
+from workflows.policy.budget import Account, reserve, settle, without_lost, woken
+
+NOW_S = 1_000_000.0
 
 
 def asks(call_id: str, usd: float = 1.0, attempt: int = 1, **fields: object) -> Reservation:
@@ -16,7 +18,7 @@ def asks(call_id: str, usd: float = 1.0, attempt: int = 1, **fields: object) -> 
 def taken(account: Account, *reservations: Reservation) -> tuple[Account, list[str]]:
     outcomes = []
     for asked in reservations:
-        account, answer = reserve(account, asked)
+        account, answer = reserve(account, asked, NOW_S)
         outcomes.append(answer.outcome)
     return account, outcomes
 
@@ -56,10 +58,20 @@ def test_a_lost_attempt_has_cost_its_estimate() -> None:
     assert (unknown.spent, unknown.estimated, unknown.reserved) == (9.0, 9.0, 0)
 
 
+def test_a_call_that_was_lost_with_its_worker_does_not_block_others_for_ever() -> None:
+    """It was never asked again, so nobody settles its attempt. When its time is over, its estimate is spent."""
+    account, _ = reserve(Account(), asks("lost", 10.0, lasts_s=600), NOW_S)
+    account, answer = reserve(account, asks("next", 5.0), NOW_S + 599)
+    assert answer.outcome == "waits"
+    account, ids = woken(without_lost(account, NOW_S + 601))
+    assert (ids, account.spent, account.estimated, account.open) == (["next"], 10.0, 10.0, {})
+    assert reserve(account, asks("next", 5.0), NOW_S + 602)[1].outcome == "refused"
+
+
 def test_a_soft_limit_warns_and_refuses_nothing() -> None:
     """From the first reservation that exceeds it."""
-    account, first = reserve(Account(), asks("a", 4.0, hard=None, soft=5.0))
-    account, second = reserve(account, asks("b", 4.0, hard=None, soft=5.0))
+    account, first = reserve(Account(), asks("a", 4.0, hard=None, soft=5.0), NOW_S)
+    account, second = reserve(account, asks("b", 4.0, hard=None, soft=5.0), NOW_S)
     assert (first.warns, second.warns, second.outcome) == (False, True, "granted")
 
 
@@ -80,17 +92,17 @@ def test_nothing_is_overshot_and_nobody_is_forgotten(events: list) -> None:
         if what == "reserve":
             attempts[number] += 1
             asked_by[call_id] = asks(call_id, usd, attempts[number], pauses=pauses)
-            account, _ = reserve(account, asked_by[call_id])
+            account, _ = reserve(account, asked_by[call_id], NOW_S)
         else:
-            real = None if what == "lose" else share * account.open.get(call_id, (0, 0.0))[1]
+            real = None if what == "lose" else share * account.open.get(call_id, (0, 0.0, 0.0))[1]
             account = settle(account, Settlement(call_id=call_id, attempt=attempts[number], usd=real))
         assert account.spent + account.reserved == pytest.approx(min(account.spent + account.reserved, 10.0))
     while account.open:
-        call_id, (attempt, _) = next(iter(account.open.items()))
+        call_id, (attempt, *_) = next(iter(account.open.items()))
         account = settle(account, Settlement(call_id=call_id, attempt=attempt, usd=None))
         account, ids = woken(account)
         for each in ids:
-            account, answer = reserve(account, asked_by[each])
+            account, answer = reserve(account, asked_by[each], NOW_S)
             assert answer.outcome != "waits" or account.open or asked_by[each].pauses
     account, _ = woken(account)
     assert all(pauses for _, pauses in account.waiting.values())

@@ -24,15 +24,15 @@ class Account(Wire):
     """What an operator set since."""
     spent: float = 0.0
     estimated: float = 0.0
-    open: dict[str, tuple[int, float]] = Field(default_factory=dict)
-    """By call: its attempt in flight, and the estimate in USD."""
+    open: dict[str, tuple[int, float, float]] = Field(default_factory=dict)
+    """By call: its attempt in flight, the estimate in USD, and the second of the epoch at which it counts as lost."""
     waiting: dict[str, tuple[float, bool]] = Field(default_factory=dict)
     """By call, in order: what it asked for in USD, and whether it waits for a raise too."""
 
     @property
     def reserved(self) -> float:
         """USD of all attempts in flight."""
-        return sum(usd for _, usd in self.open.values())
+        return sum(usd for _, usd, _ in self.open.values())
 
     @property
     def limit(self) -> float | None:
@@ -60,22 +60,34 @@ class Account(Wire):
         return bool(known) and self.spent + self.reserved > max(known)
 
 
-def reserve(account: Account, asked: Reservation) -> tuple[Account, Reserved]:
-    """The account after an attempt asked for its money, and the answer.
+def without_lost(account: Account, now_s: float, call_id: str | None = None) -> Account:
+    """The account after the estimates of attempts were spent that nobody settles: they were lost with their workers.
 
-    An earlier attempt of the same call that never settled was lost with its worker: its estimate is spent.
+    Those are the attempts whose time is over, and an earlier one of the call that asks now.
     """
-    left_open, waiting = dict(account.open), dict(account.waiting)
-    _, lost = left_open.pop(asked.call_id, (0, 0.0))
-    waiting.pop(asked.call_id, None)
-    account = account.model_copy(
+    lost = {key: usd for key, (_, usd, ends_s) in account.open.items() if key == call_id or ends_s <= now_s}
+    return account.model_copy(
         update={
-            "hard": asked.hard, "soft": asked.soft, "open": left_open, "waiting": waiting,
-            "spent": account.spent + lost, "estimated": account.estimated + lost,
+            "open": {key: each for key, each in account.open.items() if key not in lost},
+            "spent": account.spent + sum(lost.values()), "estimated": account.estimated + sum(lost.values()),
         }
     )  # fmt: skip
+
+
+def reserve(account: Account, asked: Reservation, now_s: float) -> tuple[Account, Reserved]:
+    """The account after an attempt asked for its money, and the answer.
+
+    Args:
+        account: Before it.
+        asked: What the attempt may cost.
+        now_s: Now, in seconds of the epoch.
+    """
+    account = without_lost(account, now_s, asked.call_id)
+    waiting = {call_id: each for call_id, each in account.waiting.items() if call_id != asked.call_id}
+    account = account.model_copy(update={"hard": asked.hard, "soft": asked.soft, "waiting": waiting})
     if account.fits(asked.usd):
-        account = account.model_copy(update={"open": {**left_open, asked.call_id: (asked.attempt, asked.usd)}})
+        entry = (asked.attempt, asked.usd, now_s + asked.lasts_s)
+        account = account.model_copy(update={"open": {**account.open, asked.call_id: entry}})
         outcome = "granted"
     elif asked.pauses or account.may_fit(asked.usd):
         account = account.model_copy(update={"waiting": {**waiting, asked.call_id: (asked.usd, asked.pauses)}})
@@ -105,7 +117,7 @@ def woken(account: Account) -> tuple[Account, list[str]]:
 
 def settle(account: Account, ended: Settlement) -> Account:
     """The account after an attempt ended. One that is not open any more has been counted."""
-    attempt, estimate = account.open.get(ended.call_id, (0, 0.0))
+    attempt, estimate, _ = account.open.get(ended.call_id, (0, 0.0, 0.0))
     if attempt != ended.attempt:
         return account
     left_open = {call_id: each for call_id, each in account.open.items() if call_id != ended.call_id}

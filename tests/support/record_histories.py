@@ -20,11 +20,11 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
-from durable_llm import Dispatcher, DurableLLMError, LLMConfig, ModelSpec, Policy
+from durable_llm import Budget, Dispatcher, DurableLLMError, LLMConfig, ModelSpec, Policy
 from durable_llm.client.handle import CallHandle
 from durable_llm.contract import search_attributes
 from durable_llm.contract.facts import FailureFacts, LocalFault, Sent
-from durable_llm.contract.names import WORKER_SHUTDOWN, WORKFLOW
+from durable_llm.contract.names import RESUME_SIGNAL, WORKER_SHUTDOWN, WORKFLOW
 from durable_llm.contract.request import CallRequest, Prompt
 from tests.conftest import Stage, binary, stage
 from tests.support.scripted import Step, answer, http_error, never
@@ -56,6 +56,8 @@ STORELESS = FailureFacts(local_fault=LocalFault.STORE_UNAVAILABLE, text="s3://pr
 UNCHECKED = FailureFacts(
     local_fault=LocalFault.BROKEN_VALIDATOR, text="validator prime: KeyError", request_sent=Sent.YES, answer=answer()
 )
+SPENT = FailureFacts(local_fault=LocalFault.BUDGET_SPENT, text="budget 'b': $5 of $5 is spent", request_sent=Sent.NO)
+NO_ROOM = FailureFacts(local_fault=LocalFault.BUDGET_WAITS, text="budget 'b': $5 of $5 is spent", request_sent=Sent.NO)
 QUICK = Policy(backoff_initial=timedelta(milliseconds=1), backoff_cap=timedelta(milliseconds=1))
 
 
@@ -121,6 +123,15 @@ async def cancelled_in_wait(stage: Stage) -> str:
     while (await handle.status()).next_attempt_at is None:
         await asyncio.sleep(0.05)
     await handle.cancel()
+    return await ended(handle)
+
+
+async def woken(stage: Stage) -> str:
+    """Submit, and let its budget wake the call once it waits."""
+    handle = await stage.dispatcher.submit(PAIR, "Name a prime.", budget=Budget(name="b", hard=5.0, on_spent="pause"))
+    while not (await handle.status()).activity.startswith("paused"):
+        await asyncio.sleep(0.05)
+    await stage.client.get_workflow_handle(handle.call_id).signal(RESUME_SIGNAL)
     return await ended(handle)
 
 
@@ -196,6 +207,8 @@ SCENES: dict[str, Scene] = {
         http_error(403), http_error(404),
     ]),
     "batch": Scene(submit(BATCHED), [http_error(503), TIMED_OUT, answer()]),
+    "budget-spent": Scene(submit(budget=Budget(name="b", hard=5.0)), [http_error(503), SPENT]),
+    "budget-waits": Scene(woken, [NO_ROOM, answer()]),
     "no-search-attributes": Scene(submit(search_attributes=False), [http_error(401), answer()]),
 }  # fmt: skip
 

@@ -12,6 +12,7 @@ from datetime import timedelta
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
+from activities.send import warm_up
 from durable_llm import Attempt, Dispatcher, LLMConfig, ModelSpec, Policy
 from durable_llm.client.handle import CallHandle
 from durable_llm.contract.categories import Action
@@ -52,7 +53,8 @@ async def test_the_policy_takes_the_right_action_after_the_right_wait(case: dict
 
 @pytest.fixture
 async def dispatcher(server_env: WorkflowEnvironment) -> AsyncIterator[Dispatcher]:
-    """A dispatcher before a worker that makes real attempts at loopback."""
+    """A dispatcher before a worker that makes real attempts at loopback, warm as a worker is that has started."""
+    await warm_up()
     async with working(server_env.client, heartbeat_timeout_s=30.0) as ready:
         yield ready
 

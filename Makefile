@@ -43,10 +43,10 @@ JOBS ?= 3
 # Programs of their own do not see the two variables.
 TWICE_NOT := --ignore-glob='*/test_cli_*'
 
-test: install adapters ## the tests, but for the long proofs
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder -m 'not proof'
+test: install adapters ## the tests, but for the long proofs; one that fails is tried again and listed
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --reruns 1 -r R -m 'not proof'
 	@echo "once more in Temporal's sandbox, with each call replayed from its history at every step"
-	DURABLE_LLM_TEST_SANDBOX=1 DURABLE_LLM_TEST_CACHE=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope -m 'workflow and not proof' $(TWICE_NOT)
+	DURABLE_LLM_TEST_SANDBOX=1 DURABLE_LLM_TEST_CACHE=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --reruns 1 -r R -m 'workflow and not proof' $(TWICE_NOT)
 
 proofs: install adapters ## the long tests: rolling restarts, outages, an upgrade in flight, the README typed, the demo
 	$(BIN)/python -m pytest -m proof --reruns 1 -r R

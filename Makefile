@@ -101,7 +101,7 @@ bench-front: install .durable-llm/bench/litellm-proxy/.installed ## what the fro
 bench-quotas: install .durable-llm/bench/fhlmi/.installed ## 450 calls at once at three hundred a minute, beside fhlmi and the Router (20 minutes)
 	$(BIN)/python -m benchmarks.quotas
 
-bench-shares: install ## interactive calls beside a batch of 5,000, and a budget that 200 calls meet at once (10 minutes)
+bench-shares: install ## interactive calls beside a batch of 5,000, and a budget that 200 calls meet at once (4 minutes)
 	$(BIN)/python -m benchmarks.shares
 
 bench-footprint: install ## what a call leaves on the server: events, actions, rows (2 minutes)
@@ -110,7 +110,7 @@ bench-footprint: install ## what a call leaves on the server: events, actions, r
 simulate: install ## a million calls and an outage, with the policy's own code (10 minutes)
 	$(BIN)/python -m benchmarks.simulation
 
-bench-page: install ## put what these four found last into docs/benchmarks.md
+bench-page: install ## put what was measured last into docs/benchmarks.md and docs/scaling.md
 	$(BIN)/python -m benchmarks.page
 
 bench-handles: install ## 2,000 results awaited in one process, and fresh calls beside them (4 minutes)

@@ -4,7 +4,6 @@ A line's request is what its attempt would have sent, and its response is read a
 facts, checks, costs and the ledger are the same as of any attempt, at half the price.
 """
 
-import hashlib
 import json
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from durable_llm.contract.names import (
     SEND_BATCH_ACTIVITY,
     SETTLE_BATCH_ACTIVITY,
 )
+from durable_llm.contract.quotas import account_of
 from durable_llm.contract.request import AttemptOrder, BatchLine, Prompt, SentBatch
 from durable_llm.contract.result import Answer
 
@@ -45,13 +45,12 @@ _ANY_PROMPT: Final = Prompt(messages=[{"role": "user", "content": "Hi"}])
 async def join_batch(order: AttemptOrder, window_s: float) -> None:
     """Give the running attempt to the collector of its account and model, which ends it later."""
     info, spec = activity.info(), order.spec
-    account = hashlib.sha256(json.dumps([spec.name, spec.api_base, spec.api_key]).encode()).hexdigest()[:12]
     line = BatchLine(
         call_id=info.workflow_id or "", run_id=info.workflow_run_id or "", activity_id=info.activity_id,
         order=order.model_copy(update={"previous": None}), asked_at=info.started_time, window_s=window_s,
     )  # fmt: skip
     await activity.client().start_workflow(
-        COLLECTOR_WORKFLOW, id=f"batches/{spec.name}/{account}", task_queue=info.task_queue,
+        COLLECTOR_WORKFLOW, id=f"batches/{spec.name}/{account_of(spec)}", task_queue=info.task_queue,
         start_signal=COLLECT_SIGNAL, start_signal_args=[line], id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
     )  # fmt: skip

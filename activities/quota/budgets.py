@@ -7,21 +7,20 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from temporalio import activity
-from temporalio.client import Client, WithStartWorkflowOperation
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from durable_llm.backoff import Backoff
 from durable_llm.contract.budgets import (
-    BudgetStart,
     Reservation,
     Reserved,
     Settlement,
     budget_id,
+    budget_start,
 )
 from durable_llm.contract.facts import FailureFacts, LocalFault
 from durable_llm.contract.ledger import Usage, usd
-from durable_llm.contract.names import BUDGET_WORKFLOW, RESERVE_UPDATE, SETTLE_SIGNAL
+from durable_llm.contract.names import RESERVE_UPDATE, SETTLE_SIGNAL
 from durable_llm.contract.quotas import of_quota_queue
 from durable_llm.contract.request import AttemptOrder, Prompt
 from durable_llm.contract.result import Answer
@@ -96,24 +95,19 @@ class Money:
             self._asking[name].append(asked)
         else:
             self._asking[name] = [asked]
-            asking = asyncio.create_task(self._ask_all(activity.client(), name, _id(name), _calls_queue()))
+            asking = asyncio.create_task(self._ask_all(activity.client(), name, _calls_queue()))
             asked.answer.add_done_callback(lambda _: asking)  # a task that nobody refers to may vanish
         return await asked.answer
 
-    async def _ask_all(self, client: Client, name: str, workflow_id: str, task_queue: str) -> None:
+    async def _ask_all(self, client: Client, name: str, task_queue: str) -> None:
         """Ask until nobody is left who wants to know. It waits as long as the server is away."""
         backoff = Backoff(0.1, 5.0)
         while asked := self._asking[name]:
             together = asked[:_TOGETHER]
-            start: WithStartWorkflowOperation[object, object] = WithStartWorkflowOperation(
-                BUDGET_WORKFLOW, BudgetStart(name=name), id=workflow_id, task_queue=task_queue,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE, static_summary=f"budget {name}",
-            )  # fmt: skip
             try:
                 answers: list[Reserved] = await client.execute_update_with_start_workflow(
                     RESERVE_UPDATE, [each.reservation for each in together], result_type=list[Reserved],
-                    start_workflow_operation=start,
+                    start_workflow_operation=budget_start(task_queue, name),
                 )  # fmt: skip
             except Exception as error:  # of the server, or an update that a worker of ours failed
                 logger.warning("budget %s does not answer: %s", name, error)

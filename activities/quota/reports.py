@@ -4,7 +4,6 @@ A report that is not delivered is lost, and nothing waits for it: the server kee
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from temporalio.service import RPCError
 from durable_llm.contract.facts import FailureFacts
 from durable_llm.contract.names import QUOTA_WORKFLOW, REPORT_SIGNAL
 from durable_llm.contract.quotas import (
+    HARDLY_ANYTHING,
     MOST_OUTCOMES,
     Outcomes,
     QuotaLimits,
@@ -36,14 +36,11 @@ from ..wire.exchange import Exchange
 from .estimate import most_output_tokens, prompt_tokens
 from .headroom import headroom_of
 
-logger = logging.getLogger("durable_llm")
-
 INTERVAL_S: Final = 1.0
 
 _OUTPUT_BEFORE_ANY: Final = 200.0
 """Tokens of an answer whose length nobody has said, until one has been seen."""
 _REFUSED: Final = 429
-_HARDLY_ANYTHING: Final = 0.05
 _KEPT_S: Final = 5.0
 _COUNTS_WHAT_CAME: Final = "anthropic/"
 """Anthropic counts output tokens as they are written. OpenAI, and most that are compatible, count max_tokens when they
@@ -78,7 +75,7 @@ class _Queue:
     def is_limited(self) -> bool:
         """Whether the provider refused an attempt, or says that hardly anything is left."""
         refused = any(each.failure is not None and each.failure.http_status == _REFUSED for each in self.outcomes)
-        return refused or (self.headroom is not None and self.headroom < _HARDLY_ANYTHING)
+        return refused or (self.headroom is not None and self.headroom < HARDLY_ANYTHING)
 
     @property
     def has_news(self) -> bool:

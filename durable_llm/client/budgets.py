@@ -1,11 +1,10 @@
 """Read and raise a budget that calls share."""
 
-from temporalio.client import Client, WithStartWorkflowOperation
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from durable_llm.contract.budgets import BudgetRaise, BudgetStart, BudgetStatus, budget_id
-from durable_llm.contract.names import BUDGET_QUERY, BUDGET_WORKFLOW, RAISE_UPDATE
+from durable_llm.contract.budgets import BudgetRaise, BudgetStatus, budget_id, budget_start
+from durable_llm.contract.names import BUDGET_QUERY, RAISE_UPDATE
 from durable_llm.errors import InvalidRequestError
 
 
@@ -35,12 +34,7 @@ async def raise_budget(client: Client, task_queue: str, name: str, raised: Budge
     Raises:
         RPCError: from the server, unchanged.
     """
-    start: WithStartWorkflowOperation[object, object] = WithStartWorkflowOperation(
-        BUDGET_WORKFLOW, BudgetStart(name=name), id=budget_id(task_queue, name), task_queue=task_queue,
-        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING, static_summary=f"budget {name}",
-        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-    )  # fmt: skip
     status: BudgetStatus = await client.execute_update_with_start_workflow(
-        RAISE_UPDATE, raised, result_type=BudgetStatus, start_workflow_operation=start
+        RAISE_UPDATE, raised, result_type=BudgetStatus, start_workflow_operation=budget_start(task_queue, name)
     )
     return status

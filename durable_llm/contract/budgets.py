@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
+from temporalio.client import WithStartWorkflowOperation
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
-from durable_llm.contract.chains import CHAINS_VARIABLE, read_section
-from durable_llm.contract.wire import Strict, Wire, describe_validation_error
+from durable_llm.contract.chains import read_declared
+from durable_llm.contract.names import BUDGET_WORKFLOW
+from durable_llm.contract.wire import Strict, Wire
 
 Usd = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -81,20 +84,29 @@ def budgets_of(
         ValueError: the file or a budget in it is wrong; names the budget.
     """
     found = {budget.name: BudgetOnWire(**budget.model_dump()) for budget in own}
-    for name, entry in read_section("budgets", environment).items():
-        try:
-            declared = DeclaredBudget(name=name, **entry)
-        except (TypeError, ValidationError) as error:
-            why = describe_validation_error(error) if isinstance(error, ValidationError) else "expected a table"
-            raise ValueError(f"{CHAINS_VARIABLE}: budgets: {name}: {why}") from None
+    for declared in read_declared("budgets", DeclaredBudget, environment):
         if declared.covers(tenant, session):
-            found[name] = BudgetOnWire(**declared.model_dump())
+            found[declared.name] = BudgetOnWire(**declared.model_dump())
     return list(found.values())
 
 
 def budget_id(task_queue: str, name: str) -> str:
     """The id of the workflow that keeps a budget of this name."""
     return f"budgets/{task_queue}/{name}"
+
+
+def budget_start(task_queue: str, name: str) -> WithStartWorkflowOperation[Any, Any]:
+    """Starts the workflow of a budget with the first update that it gets.
+
+    Args:
+        task_queue: The calls' queue.
+        name: The budget's, at the moment.
+    """
+    return WithStartWorkflowOperation(
+        BUDGET_WORKFLOW, BudgetStart(name=name), id=budget_id(task_queue, name), task_queue=task_queue,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE, static_summary=f"budget {name}",
+    )  # fmt: skip
 
 
 class Reservation(Wire):

@@ -7,9 +7,14 @@ import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from pydantic import BaseModel, ValidationError
+
+from durable_llm.contract.wire import describe_validation_error
 from durable_llm.contract.yaml_file import read_yaml
+
+_Declared = TypeVar("_Declared", bound=BaseModel)
 
 CHAINS_VARIABLE: Final = "DURABLE_LLM_CHAINS"
 """The file. Callers and the front read its chains, tenants and budgets; workers read its quotas."""
@@ -58,6 +63,27 @@ def read_section(name: str, environment: Mapping[str, str] | None = None) -> dic
     if not isinstance(section, dict):
         raise ValueError(f"{CHAINS_VARIABLE}: {name}: expected a table of names")
     return {str(key): entry for key, entry in section.items()}
+
+
+def read_declared(section: str, kind: type[_Declared], environment: Mapping[str, str] | None = None) -> list[_Declared]:
+    """The entries of a section, each checked.
+
+    Args:
+        section: One of SECTIONS.
+        kind: What an entry is; its `name` is the entry's.
+        environment: As for `read_chains`.
+
+    Raises:
+        ValueError: the file or an entry is wrong; names the entry.
+    """
+    declared = []
+    for name, entry in read_section(section, environment).items():
+        try:
+            declared.append(kind(name=name, **entry))
+        except (TypeError, ValidationError) as error:
+            why = describe_validation_error(error) if isinstance(error, ValidationError) else "expected a table"
+            raise ValueError(f"{CHAINS_VARIABLE}: {section}: {name}: {why}") from None
+    return declared
 
 
 def _read(environment: Mapping[str, str] | None) -> dict[Any, Any]:

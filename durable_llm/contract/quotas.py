@@ -11,17 +11,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from durable_llm.contract.chains import CHAINS_VARIABLE, read_section
+from durable_llm.contract.chains import read_declared
 from durable_llm.contract.config import ModelSpecOnWire
 from durable_llm.contract.facts import FailureFacts
-from durable_llm.contract.wire import Strict, Wire, describe_validation_error
+from durable_llm.contract.wire import Strict, Wire
 
 _BETWEEN: Final = "/quota/"
 _LEARNED: Final = "learned."
 MOST_OUTCOMES: Final = 50
-"""Runs of equal outcomes in a report. The oldest are merged into counts beyond that."""
+"""Runs of equal outcomes in a report. Beyond that the oldest are left out."""
+
+HARDLY_ANYTHING: Final = 0.05
+"""Share of a limit. When a provider says that less is left, an account that has no declared pace is slowed too."""
 
 
 class QuotaLimits(Wire):
@@ -95,14 +98,7 @@ def read_quotas(environment: Mapping[str, str] | None = None) -> Quotas:
     Raises:
         ValueError: the file or a quota in it is wrong; names the quota.
     """
-    quotas = []
-    for name, entry in read_section("quotas", environment).items():
-        try:
-            quotas.append(Quota(name=name, **entry))
-        except (TypeError, ValidationError) as error:
-            why = describe_validation_error(error) if isinstance(error, ValidationError) else "expected a table"
-            raise ValueError(f"{CHAINS_VARIABLE}: quotas: {name}: {why}") from None
-    return Quotas(quotas)
+    return Quotas(read_declared("quotas", Quota, environment))
 
 
 def quota_queue(task_queue: str, name: str) -> str:
@@ -110,10 +106,14 @@ def quota_queue(task_queue: str, name: str) -> str:
     return f"{task_queue}{_BETWEEN}{name}"
 
 
+def account_of(spec: ModelSpecOnWire) -> str:
+    """A short hash of a spec's account and model: its name, its address and the reference to its key."""
+    return hashlib.sha256(json.dumps([spec.name, spec.api_base, spec.api_key]).encode()).hexdigest()[:12]
+
+
 def learned_name(spec: ModelSpecOnWire) -> str:
     """The name of the quota that is learned of a spec's account and model, where none is declared."""
-    account = hashlib.sha256(json.dumps([spec.name, spec.api_base, spec.api_key]).encode()).hexdigest()[:12]
-    return f"{_LEARNED}{re.sub(r'[^A-Za-z0-9_.-]', '-', spec.name)[:40]}-{account}"
+    return f"{_LEARNED}{re.sub(r'[^A-Za-z0-9_.-]', '-', spec.name)[:40]}-{account_of(spec)}"
 
 
 def is_learned(name: str) -> bool:

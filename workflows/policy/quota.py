@@ -18,7 +18,7 @@ from typing import Final
 
 from durable_llm.contract.categories import Category
 from durable_llm.contract.facts import FailureFacts
-from durable_llm.contract.quotas import QuotaLimits, QuotaReport
+from durable_llm.contract.quotas import HARDLY_ANYTHING, QuotaLimits, QuotaReport
 from durable_llm.contract.wire import Wire
 
 FAILURES_TO_CLOSE: Final = 5
@@ -41,7 +41,6 @@ _SHORT_HOLD_S: Final = 1.0
 """Shorter waits are the pace's business."""
 _LOW_HEADROOM: Final = 0.2
 _HEADROOM_LASTS_S: Final = 5.0
-_HARDLY_ANYTHING: Final = 0.05
 _TOKENS_BEFORE_ANY: Final = 1000.0
 """Tokens of a request, until one has been seen."""
 _BURST_S: Final = 5.0
@@ -122,7 +121,7 @@ def observe(
     state = _with_tokens(pass_time(state, limits, now_s), report)
     if report.headroom is not None:
         state = state.model_copy(update={"headroom": report.headroom, "headroom_at_s": now_s})
-        if report.headroom < _HARDLY_ANYTHING and declared_pace(limits, state) is None and state.pace is None:
+        if report.headroom < HARDLY_ANYTHING and declared_pace(limits, state) is None and state.pace is None:
             pace = max(state.sent_per_s * _CUT, _SLOWEST_PER_S)
             state = state.model_copy(update={"pace": pace, "slowed_at_s": now_s, "limited_at_s": now_s})
     for outcomes in report.outcomes:

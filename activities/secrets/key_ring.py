@@ -19,6 +19,10 @@ from .known_secrets import passwords_in, secrets_in
 from .providers import is_own, key_variables, looks_like_credential
 from .scrub import Scrubber
 
+SECRET_FILE_BYTES: Final = 64 * 1024
+"""Maximum size of a secret file. Every word of one is searched for in every text that leaves the worker, so a large
+file that got into the directory would make each attempt take seconds."""
+
 DUMMY_KEY: Final = "no-key"
 """Key for an `api_base` without a key. Otherwise litellm would take the worker's own."""
 
@@ -123,8 +127,12 @@ class KeyRing:
         self._check(listed, targets, own_of)
         value = self._environment.get(name) if source == key_reference.ENVIRONMENT else self._read_file(name)
         if not value:
-            where = f"the variable {name}" if source == key_reference.ENVIRONMENT else f"the secret file {name}"
-            raise LocalFaultError(LocalFault.MISSING_KEY, f"{where} is not set on this worker")
+            missing = (
+                f"the variable {name} is not set"
+                if source == key_reference.ENVIRONMENT
+                else f"the secret file {name} is missing, empty, no text or over {SECRET_FILE_BYTES // 1024} KiB"
+            )
+            raise LocalFaultError(LocalFault.MISSING_KEY, f"{missing} on this worker")
         return value
 
     def _check(self, listed: str, targets: set[str], own_of: str | None) -> None:
@@ -176,8 +184,10 @@ class KeyRing:
 
 
 def _content(path: Path) -> str:
-    """A secret file's text, stripped. "" if it cannot be read."""
+    """A secret file's text, stripped. "" if it cannot be read or is too large for a secret."""
     try:
-        return path.read_text().strip()
+        with path.open("rb") as file:
+            content = file.read(SECRET_FILE_BYTES + 1)
+        return content.decode().strip() if len(content) <= SECRET_FILE_BYTES else ""
     except (OSError, UnicodeDecodeError):
         return ""

@@ -3,7 +3,7 @@
 import pytest
 
 from activities.faults import LocalFaultError
-from activities.secrets.key_ring import DUMMY_KEY, KeyRing
+from activities.secrets.key_ring import DUMMY_KEY, SECRET_FILE_BYTES, KeyRing
 from activities.secrets.key_settings import parse_hosts, parse_keys
 from activities.secrets.providers import looks_like_credential
 from durable_llm.contract.facts import LocalFault
@@ -130,6 +130,16 @@ def test_a_secrets_directory_that_cannot_be_listed_is_no_secrets(tmp_path):
     (tmp_path / "file").write_text("no directory at all")
 
     assert KeyRing({}, secrets_dir=tmp_path / "file").secrets() == KeyRing({}, secrets_dir=tmp_path / "none").secrets()
+
+
+def test_a_large_file_in_the_secrets_directory_is_no_secret(tmp_path):
+    """The words of a log that got there are not searched for in every text; a call that names it is told why."""
+    (tmp_path / "team").write_text("word-of-a-log-1 " * (SECRET_FILE_BYTES // 16) + "!")
+    keys = ring("secrets/team=openai", tmp_path)
+
+    assert not any("word-of-a-log" in secret for secret in keys.secrets())
+    with pytest.raises(LocalFaultError, match="file team is missing, empty, no text or over 64 KiB on this worker"):
+        keys.resolve("openai", None, "secrets/team")
 
 
 def test_a_line_break_at_a_variables_end_is_no_part_of_its_key():

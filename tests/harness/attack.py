@@ -129,7 +129,8 @@ async def run(attacks: Sequence[Attack] = ATTACKS) -> int:
             dev_server_existing_path=find_temporal(), data_converter=data_converter({}),
             search_attributes=search_attributes.ALL, dev_server_log_level="error",
         ))  # fmt: skip
-        workers = [await _worker(env, lines.append) for _ in range(WORKERS)]
+        secrets_dir = stack.enter_context(tempfile.TemporaryDirectory())
+        workers = [await _worker(env, secrets_dir, lines.append) for _ in range(WORKERS)]
         for worker in workers:
             stack.push_async_callback(worker.stop)
         while sum("worker ready" in line for line in lines) < WORKERS:
@@ -168,11 +169,11 @@ async def run(attacks: Sequence[Attack] = ATTACKS) -> int:
     return 1 if failures or ended or any(stopped) else 0
 
 
-async def _worker(env: WorkflowEnvironment, on_line: Callable[[str], None]) -> Child:
+async def _worker(env: WorkflowEnvironment, secrets_dir: str, on_line: Callable[[str], None]) -> Child:
     settings: dict[str, str | None] = {
         "TEMPORAL_ADDRESS": env.client.service_client.config.target_host, "TEMPORAL_NAMESPACE": "default",
         "DURABLE_LLM_TASK_QUEUE": QUEUE, "DURABLE_LLM_API_BASE_HOSTS": "127.0.0.1", "CANARY_KEY": KEY,
-        "DURABLE_LLM_KEYS": "CANARY_KEY=127.0.0.1", "DURABLE_LLM_SECRETS_DIR": tempfile.gettempdir(),
+        "DURABLE_LLM_KEYS": "CANARY_KEY=127.0.0.1", "DURABLE_LLM_SECRETS_DIR": secrets_dir,
         "PYTHONPATH": str(Path(ROOT)), "DURABLE_LLM_GRACEFUL_SHUTDOWN_S": "5",
     }  # fmt: skip
     return await Child.start("worker", [sys.executable, "-m", "workers"], env=settings, on_line=on_line)

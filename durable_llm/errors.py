@@ -27,7 +27,7 @@ from typing import Any, Final
 from durable_llm.contract.categories import CallOutcome, Category
 from durable_llm.contract.facts import LocalFault
 from durable_llm.contract.key_reference import redact_literal_keys
-from durable_llm.contract.ledger import Attempt
+from durable_llm.contract.ledger import Attempt, Intervention
 from durable_llm.contract.result import LLMResult
 
 _PASSING: Final = frozenset({
@@ -44,6 +44,7 @@ class DurableLLMError(Exception):
         message: The error in words, without keys and without prompt text.
         call_id: The call's id, None if there is no call yet.
         attempts: The call's ledger, as far as it is known: the first 20 and the last 180 entries.
+        interventions: What operators told the call, the last 50, if the call itself ended with this error.
     """
 
     @property
@@ -53,12 +54,16 @@ class DurableLLMError(Exception):
             return any(entry.category in _PASSING for entry in self.attempts)
         return isinstance(self, _PASSING_ERRORS)
 
-    def __init__(self, message: str, *, call_id: str | None = None, attempts: Sequence[Attempt] = ()) -> None:
+    def __init__(
+        self, message: str, *, call_id: str | None = None, attempts: Sequence[Attempt] = (),
+        interventions: Sequence[Intervention] = (),
+    ) -> None:  # fmt: skip
         message = redact_literal_keys(message)  # it may quote a key that was pasted in the wrong place
         super().__init__(message)
         self.message = message
         self.call_id = call_id
         self.attempts = list(attempts)
+        self.interventions = list(interventions)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Exceptions pickle by their positional arguments alone; ours have more."""

@@ -186,6 +186,12 @@ class CallHandle(_Delegate[async_handle.CallHandle]):
     status = _blocking(async_handle.CallHandle.status)
     cancel = _blocking(async_handle.CallHandle.cancel)
     delete = _blocking(async_handle.CallHandle.delete)
+    retry = _blocking(async_handle.CallHandle.retry)
+    skip = _blocking(async_handle.CallHandle.skip)
+    replace = _blocking(async_handle.CallHandle.replace)
+    pause = _blocking(async_handle.CallHandle.pause)
+    resume = _blocking(async_handle.CallHandle.resume)
+    end = _blocking(async_handle.CallHandle.end)
 
     def stream(self, after: Position | None = None) -> CallStream:
         """The events of the call. See `durable_llm.CallHandle.stream`."""

@@ -6,10 +6,11 @@ The UI gets it by a query, so it costs no event. It is written again whenever th
 from collections.abc import Sequence
 from typing import Final
 
-from durable_llm.contract.ledger import Attempt, clip, usd
+from durable_llm.contract.ledger import Attempt, Intervention, clip, usd
 
 FIRST_ROWS: Final = 5
 LAST_ROWS: Final = 15
+LAST_TOLD: Final = 5
 _MESSAGE_BYTES: Final = 120
 
 _HARMLESS: Final[dict[int, str]] = {
@@ -19,15 +20,26 @@ _HARMLESS: Final[dict[int, str]] = {
 _HEAD = "| # | model | result | decision | waited | cost |\n|---|---|---|---|---|---|\n"
 
 
-def current_details(entries: Sequence[Attempt], activity: str) -> str:
-    """What the call is doing, and a table of its attempts: the first 5 and the last 15."""
+def current_details(entries: Sequence[Attempt], activity: str, interventions: Sequence[Intervention] = ()) -> str:
+    """What the call is doing, a table of its attempts (the first 5 and the last 15), and what operators told it."""
+    told = "".join(_told(each) for each in interventions[-LAST_TOLD:])
     if not entries:
-        return _plain(activity)
+        return _plain(activity) + told
     hidden = len(entries) - FIRST_ROWS - LAST_ROWS
     shown = [*entries[:FIRST_ROWS], *entries[-LAST_ROWS:]] if hidden > 0 else entries
     rows = "".join(_row(entry) for entry in shown)
     more = f"\n{hidden} attempts between the first {FIRST_ROWS} and the last {LAST_ROWS} are not shown.\n"
-    return f"**{_plain(activity)}**\n\n{_HEAD}{rows}{more if hidden > 0 else ''}"
+    return f"**{_plain(activity)}**\n\n{_HEAD}{rows}{more if hidden > 0 else ''}{told}"
+
+
+def _told(each: Intervention) -> str:
+    who = f" by {each.by}" if each.by else ""
+    why = f": {clip(each.why, _MESSAGE_BYTES)}" if each.why else ""
+    return (
+        "\n"
+        + _plain(f"{each.at:%Y-%m-%d %H:%M:%S} UTC, after attempt {each.after_attempt}: {each.action}{who}{why}")
+        + "\n"
+    )
 
 
 def _row(entry: Attempt) -> str:

@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 
-from durable_llm.contract.categories import Category, Outcome
+from durable_llm.contract.categories import Action, Category, Outcome
+from durable_llm.contract.control import Told
 from durable_llm.contract.facts import FailureFacts
-from durable_llm.contract.ledger import Attempt, Ledger, bounded, bounded_entries
+from durable_llm.contract.ledger import LAST_INTERVENTIONS, Attempt, Intervention, Ledger, bounded, bounded_entries
 from durable_llm.contract.result import Answer
 
 from .policy.decide import Decision
@@ -18,6 +19,7 @@ class CallLedger:
     def __init__(self, on_closed: Callable[[Attempt], None] = lambda _: None) -> None:
         self._on_closed = on_closed
         self.entries: list[Attempt] = []
+        self.interventions: list[Intervention] = []
         self._by_category: Counter[str] = Counter()
         self._cost = 0.0
         self._unknown_costs = 0
@@ -62,11 +64,16 @@ class CallLedger:
         """Record the wait after the last attempt."""
         self.entries[-1] = bounded(self.entries[-1].model_copy(update={"delay_s": round(seconds, 3)}))
 
-    def cancelled(self, why: str, now: datetime) -> None:
+    def cancelled(self, why: str, now: datetime, decision: Action | None = None) -> None:
         """Close the entry of an open attempt that was cancelled; its cost is unknown."""
         if self.entries and self.entries[-1].outcome is None:
             self._by_category[Category.CANCELLED] += 1
-            self._close(now, outcome=Outcome.CANCELLED, category=Category.CANCELLED, rule=why)
+            self._close(now, outcome=Outcome.CANCELLED, category=Category.CANCELLED, rule=why, decision=decision)
+
+    def told(self, action: str, told: Told, now: datetime) -> None:
+        """Record what an operator told the call."""
+        entry = Intervention(at=now, action=action, by=told.by, why=told.why, after_attempt=len(self.entries))
+        self.interventions = [*self.interventions, entry][-LAST_INTERVENTIONS:]
 
     def report(self) -> Ledger:
         """The ledger for the call's result or error."""
@@ -76,6 +83,7 @@ class CallLedger:
             attempts_by_category=dict(self._by_category),
             total_cost=self._cost,
             cost_complete=not self._unknown_costs,
+            interventions=self.interventions,
         )
 
     def _close(self, now: datetime, *, cost: float | None = None, **fields: object) -> None:

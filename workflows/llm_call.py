@@ -5,7 +5,9 @@ the only random numbers are Temporal's, and the random numbers only change how l
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, NoReturn
 
@@ -13,7 +15,7 @@ from pydantic import ValidationError
 from temporalio import workflow
 from temporalio.common import RawValue, SearchAttributeKey
 from temporalio.contrib.workflow_streams import WorkflowStream
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from durable_llm.contract import search_attributes
@@ -22,15 +24,17 @@ with workflow.unsafe.imports_passed_through():
     from durable_llm.contract.ledger import Attempt, bounded_entries, clip, wait_summary
     from durable_llm.contract.names import ATTEMPT_ENDED_FUNCTION, ATTEMPTS_QUERY, RESUME_SIGNAL, STATUS_QUERY, WORKFLOW
     from durable_llm.contract.quotas import of_quota_queue
-    from durable_llm.contract.request import CHAT, AttemptOrder
+    from durable_llm.contract.request import CHAT, AttemptOrder, CallRequest
     from durable_llm.contract.result import Answer, CallFailure, CallStatus, LLMResult
     from durable_llm.errors import ending_for
 
     from .attempts import quota_queue_of, run_attempt
+    from .control import Steered
     from .details import current_details
     from .ledger import CallLedger
     from .policy.batch import batch_time
     from .policy.decide import Decision, Progress
+    from .policy.steering import skipped
     from .policy.versions import VERSIONS, stamped_version
     from .request import ABSENT, deadline_of, read_request
 
@@ -47,16 +51,17 @@ _LONGEST_STREAMED_HISTORY: Final = 20_000
 
 
 @workflow.defn(name=WORKFLOW, failure_exception_types=[ValidationError])
-class LLMCall:
+class LLMCall(Steered):
     """One durable call."""
 
+    _request: CallRequest
+
     def __init__(self) -> None:
+        super().__init__()
         self._ledger = CallLedger(on_closed=_tell_telemetry)
         self._activity = "starting"
         self._wait_ends: datetime | None = None
         self._shown: dict[str, object] = {}
-        self._needs_all_messages: set[int] = set()
-        self._woken = False
         WorkflowStream()  # takes what attempts publish, where Temporal is the place for streams
 
     @workflow.run
@@ -68,6 +73,7 @@ class LLMCall:
             prompt: A Prompt or a ContentReference, which goes to the attempts without being decoded.
         """
         self._request = read_request(request, prompt)
+        self._progress = Progress(budgets=tuple(spec.max_retries for spec in self._request.models))
         self._prompt = prompt
         self._deadline = deadline_of(self._request)
         self._policy_version = stamped_version(workflow.patched)
@@ -88,19 +94,29 @@ class LLMCall:
         """What the call is doing."""
         last = self._ledger.last
         return CallStatus(
-            outcome=CallOutcome.RUNNING,
+            outcome=self._outcome,
             attempts=len(self._ledger.entries),
             model=last.model if last else None,
             activity=self._activity,
             next_attempt_at=self._wait_ends,
+            waits=self._asking is None,
+            interventions=self._ledger.interventions,
         )
+
+    @property
+    def _outcome(self) -> CallOutcome:
+        if self._parked:
+            return CallOutcome.PARKED
+        return CallOutcome.PAUSED if self._paused else CallOutcome.RUNNING
 
     async def _within_deadline(self) -> LLMResult:
         """Walk the chain until the call's deadline or its cancellation."""
         remaining = await self._time_left()
         walk = asyncio.create_task(self._walk_chain())
         try:
-            await workflow.wait_condition(walk.done, timeout=remaining, timeout_summary="the call's deadline")
+            await workflow.wait_condition(
+                lambda: walk.done() or self._given is not None, timeout=remaining, timeout_summary="the call's deadline"
+            )
         except TimeoutError:
             if not walk.done():  # an answer that arrived at the same moment was paid for, and counts
                 await self._give_up(walk, "deadline")
@@ -110,6 +126,9 @@ class LLMCall:
                 await self._give_up(walk, "cancelled")
                 self._show_end(CallOutcome.CANCELLED)
                 raise
+        if self._given is not None and not walk.done():
+            await self._give_up(walk, "ended by an operator")
+            return self._ended(self._given)
         return await walk
 
     async def _time_left(self) -> timedelta:
@@ -135,27 +154,42 @@ class LLMCall:
 
     async def _walk_chain(self) -> LLMResult:
         """Attempt, decide, wait, until an answer or until the policy ends the call."""
-        progress = Progress(budgets=tuple(spec.max_retries for spec in self._request.models))
         resume: str | None = None
         while True:
-            outcome = await self._attempt(progress, resume)
+            if self._paused:
+                await self._until_resumed()
+            outcome = await self._attempt(resume)
             if isinstance(outcome, Answer):
-                return self._answered(outcome, progress)
-            decision = self._decide(outcome, progress)
-            if decision.action == Action.FAIL:
-                self._fail_by_policy(decision, outcome)
-            if decision.waits:
-                await self._wait(decision)
-            if decision.until_woken:
-                await self._until_woken(outcome)
+                self._ledger.answered(outcome, workflow.now())
+                return self._ended(outcome)
+            if outcome is None:
+                resume = None
+                continue
             if outcome.lacks_previous_response:
-                self._needs_all_messages.add(progress.spec_index)
-            resume = outcome.resumable if decision.action == Action.RETRY else None
-            progress = decision.progress
+                self._needs_all_messages.add(self._progress.spec_index)
+            decision = self._decide(outcome)
+            await self._follow(decision, outcome)
+            again = decision.action == Action.RETRY and self._progress is decision.progress
+            resume = outcome.resumable if again else None
 
-    async def _attempt(self, progress: Progress, resume: str | None) -> Answer | FailureFacts:
-        """One attempt on the current model; `resume` is the id of the response that a lost attempt followed."""
-        spec = self._request.models[progress.spec_index]
+    async def _follow(self, decision: Decision, facts: FailureFacts) -> None:
+        """Do what comes before the next attempt, or end the call."""
+        if decision.action == Action.FAIL:
+            self._fail_by_policy(decision, facts)
+        if decision.waits:
+            await self._wait(decision)
+        if decision.until_woken:
+            await self._until_woken(facts.text)
+        if decision.action == Action.PARK:
+            await self._park(decision)
+
+    async def _attempt(self, resume: str | None) -> Answer | FailureFacts | None:
+        """One attempt on the current model; None if an operator made the call skip it.
+
+        Args:
+            resume: The id of the response that a lost attempt followed.
+        """
+        progress, spec = self._progress, self._request.models[self._progress.spec_index]
         previous = self._ledger.last
         entry = self._ledger.open(
             model=spec.name, spec_index=progress.spec_index, try_number=progress.tries + 1, now=workflow.now(),
@@ -189,12 +223,33 @@ class LLMCall:
         summary = f"{spec.name}{batched}, try {entry.try_number} of {progress.tries_in_all}{resumes}{through}"
         since = f", by quota {quota} since {workflow.now():%H:%M:%S} UTC" if quota else ""
         self._doing(f"attempt {entry.number}: {spec.name}{batched}{since}")
-        return await run_attempt(order, self._prompt, summary, queue)
+        return await self._unless_skipped(run_attempt(order, self._prompt, summary, queue))
 
-    def _decide(self, facts: FailureFacts, progress: Progress) -> Decision:
+    async def _unless_skipped(
+        self, attempt: Coroutine[Any, Any, Answer | FailureFacts]
+    ) -> Answer | FailureFacts | None:
+        """The attempt's outcome; None if an operator had the call skip its model before there was an answer."""
+        self._asking = asking = asyncio.create_task(attempt)
+        try:
+            outcome: Answer | FailureFacts | None = await asking
+        except (ActivityError, asyncio.CancelledError):
+            if not self._skipping:
+                raise
+            outcome = None
+        finally:
+            self._asking = None
+        if self._skipping and not isinstance(outcome, Answer):
+            self._ledger.cancelled("skipped", workflow.now(), Action.NEXT)
+            self._progress = skipped(replace(self._progress, attempts=self._progress.attempts + 1))
+            outcome = None
+        self._skipping = False
+        return outcome
+
+    def _decide(self, facts: FailureFacts) -> Decision:
         """Classify the failure, decide what follows, and write both to the ledger."""
         remaining = (self._deadline - workflow.now()).total_seconds()
-        decision = VERSIONS[self._policy_version].decide(facts, progress, self._request.policy, remaining)
+        decision = VERSIONS[self._policy_version].decide(facts, self._progress, self._request.policy, remaining)
+        self._progress = decision.progress
         self._ledger.failed(facts, decision, workflow.now())
         if decision.category == Category.MISCONFIGURED:
             workflow.logger.warning("%s: %s", workflow.info().workflow_id, facts.headline())
@@ -203,29 +258,48 @@ class LLMCall:
         return decision
 
     async def _wait(self, decision: Decision) -> None:
-        """Sleep on a durable timer; only the length of the wait is random."""
+        """Wait on a durable timer, unless an operator ends the wait; only its length is random."""
         remaining = max((self._deadline - workflow.now()).total_seconds(), 0.0)
         drawn = decision.floor_s + workflow.random().uniform(0, decision.spread_s)
         delay = max(min(drawn, remaining), 0.001)
         self._ledger.waits(delay)
         self._doing(f"waiting {delay:.1f} s: {decision.reason}")
-        self._wait_ends = workflow.now() + timedelta(seconds=delay)
-        await workflow.sleep(delay, summary=wait_summary(delay, decision.reason))
+        began, self._wait_ends = workflow.now(), workflow.now() + timedelta(seconds=delay)
+        self._woken = False
+        with suppress(TimeoutError):
+            summary = wait_summary(delay, decision.reason)
+            await workflow.wait_condition(lambda: self._woken, timeout=delay, timeout_summary=summary)
+            self._ledger.waits((workflow.now() - began).total_seconds())
         self._wait_ends = None
 
-    async def _until_woken(self, facts: FailureFacts) -> None:
-        """Wait for room in the budget: until attempts in flight have settled, or until somebody raises it."""
+    async def _until_woken(self, why: str) -> None:
+        """Wait without a timer, for room in a budget or for an operator."""
         began = workflow.now()
-        self._doing(f"paused: {facts.text}")
+        self._doing(f"paused: {why}")
         await workflow.wait_condition(lambda: self._woken)
         self._ledger.waits((workflow.now() - began).total_seconds())
 
-    def _answered(self, answer: Answer, progress: Progress) -> LLMResult:
-        self._ledger.answered(answer, workflow.now())
-        self._show_end(CallOutcome.ANSWERED, model=self._request.models[progress.spec_index].name)
+    async def _park(self, decision: Decision) -> None:
+        """Wait for an operator to resume the call; it spends nothing, and ends at its deadline."""
+        began = workflow.now()
+        self._parked, self._woken = True, False
+        self._show(outcome=CallOutcome.PARKED.value)
+        self._doing(f"parked until an operator resumes it or {self._deadline:%Y-%m-%d %H:%M:%S} UTC: {decision.reason}")
+        await workflow.wait_condition(lambda: self._woken)
+        self._ledger.waits((workflow.now() - began).total_seconds())
+
+    async def _until_resumed(self) -> None:
+        """Wait for an operator who has paused the call."""
+        pause = self._ledger.interventions[-1]
+        self._doing(f"paused by {pause.by or 'an operator'}: {pause.why or 'no reason given'}")
+        await workflow.wait_condition(lambda: not self._paused)
+
+    def _ended(self, answer: Answer) -> LLMResult:
+        index = self._progress.spec_index
+        self._show_end(CallOutcome.ANSWERED, model=self._request.models[index].name)
         return LLMResult.model_validate({
             **dict(answer), **dict(self._ledger.report()),
-            "policy_version": self._policy_version, "spec_index": progress.spec_index,
+            "policy_version": self._policy_version, "spec_index": index,
         })  # fmt: skip
 
     def _fail_by_policy(self, decision: Decision, facts: FailureFacts) -> NoReturn:
@@ -254,7 +328,11 @@ class LLMCall:
     def _doing(self, activity: str) -> None:
         """Say what the call is doing, in its status and in the UI."""
         self._activity = activity
-        workflow.set_current_details(current_details(self._ledger.entries, activity))
+        self._shows_again()
+
+    def _shows_again(self) -> None:
+        """Show in the UI what the call is doing, and its ledger."""
+        workflow.set_current_details(current_details(self._ledger.entries, self._activity, self._ledger.interventions))
 
     def _show_end(self, outcome: CallOutcome, model: str | None = None) -> None:
         self._doing(outcome.value)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from durable_llm.cli.call_options import SubmitOptions
-from durable_llm.cli.listing import Filters
+from durable_llm.cli.listing import Filters, found_by
 from durable_llm.cli.model_options import ModelOptions
 from durable_llm.cli.output import Output
 from durable_llm.cli.parse import duration
@@ -20,8 +20,6 @@ from durable_llm.cli.tables import call_view, calls_table
 from durable_llm.cli.temporal_options import QueueOptions, TemporalOptions
 from durable_llm.cli.wait import Wait, WaitOptions, interrupted
 from durable_llm.client.checks import fresh_call_id
-from durable_llm.client.connection import Rpcs
-from durable_llm.client.listing import find_calls
 from durable_llm.client.new_call import CallOptions
 from durable_llm.client.prompt import Messages
 from durable_llm.client.spending import spent_by_attempts
@@ -118,8 +116,8 @@ async def list_calls(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many calls at most.")] = 20,
 ) -> None:
     """List calls, the latest first."""
-    client = await temporal.client(want_search_attributes=bool(filters.clauses()))
-    rows = await Rpcs(client).run(find_calls(client, filters.query(), limit), wait=temporal.connect_limit)
+    async with temporal.dispatcher(search_attributes=bool(filters.clauses())) as dispatcher:
+        rows = await found_by(dispatcher, filters, limit)
     output.give({"calls": rows}, calls_table(rows))
 
 

@@ -1,18 +1,26 @@
 """Filters of a list of calls, by their search attributes."""
 
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Annotated, Final
 
 import typer
 
-from durable_llm.client.listing import CALLS, Ending, quoted
+from durable_llm.client.dispatcher import Dispatcher
+from durable_llm.client.listing import CALLS, CallRow, Ending, quoted
+from durable_llm.client.many import at_once
 from durable_llm.contract import search_attributes
 from durable_llm.contract.categories import Category
 
+_AT_ONCE: Final = 50
 _OUTCOME: Final = search_attributes.OUTCOME.name
+_RUNS: Final = "ExecutionStatus = 'Running'"
 # A call that Temporal ended keeps the outcome of a running one.
 _SPECIAL: Final = {
-    Ending.RUNNING: f"{_OUTCOME} = 'running' AND ExecutionStatus = 'Running'",
+    Ending.RUNNING: f"{_OUTCOME} = 'running' AND {_RUNS}",
+    Ending.WAITING: _RUNS,  # and the call itself is asked
+    Ending.PAUSED: f"{_OUTCOME} = 'paused' AND {_RUNS}",
+    Ending.PARKED: f"{_OUTCOME} = 'parked' AND {_RUNS}",
     Ending.DEADLINE: f"({_OUTCOME} = 'deadline' OR ExecutionStatus = 'TimedOut')",
     # A request that the worker does not understand ends the call before its attributes say so.
     Ending.REJECTED: f"({_OUTCOME} = 'rejected' OR ({_OUTCOME} = 'running' AND ExecutionStatus = 'Failed'))",
@@ -35,6 +43,11 @@ class Filters:
         """The visibility query."""
         return " AND ".join([CALLS, *self.clauses()])
 
+    @property
+    def only_waiting(self) -> bool:
+        """Whether each call that the query finds has to be asked whether it waits: Temporal's list does not know it."""
+        return self.outcome is Ending.WAITING
+
     def clauses(self) -> list[str]:
         """One condition for each filter."""
         equal = {
@@ -46,3 +59,24 @@ class Filters:
         if self.outcome is not None:
             clauses.append(_SPECIAL.get(self.outcome, f"{_OUTCOME} = {quoted(self.outcome)}"))
         return clauses
+
+
+async def found_by(
+    dispatcher: Dispatcher, filters: Filters, limit: int, *, only_running: bool = False
+) -> list[CallRow]:
+    """The calls that filters find, the latest first.
+
+    Raises:
+        InvalidRequestError, DispatcherUnavailableError: the server refused.
+    """
+    query = f"{filters.query()} AND {_RUNS}" if only_running else filters.query()
+    rows = await dispatcher.find(query, limit)
+    if not filters.only_waiting:
+        return rows
+
+    async def waits(row: CallRow) -> bool:
+        return (await dispatcher.attach(row.call_id).status()).waits
+
+    async with aclosing(at_once(waits, rows, concurrency=_AT_ONCE, ordered=True)) as each:
+        waiting = [answer async for answer in each]
+    return [row for row, is_waiting in zip(rows, waiting, strict=True) if is_waiting]

@@ -20,6 +20,7 @@ import typer
 
 from durable_llm.cli.batch_command import batch
 from durable_llm.cli.call_commands import call, cancel, list_calls, result, show, submit
+from durable_llm.cli.control_commands import end, pause, replace, resume, retry, skip
 from durable_llm.cli.embed_command import embed
 from durable_llm.cli.exits import EPILOG, Exit, report
 from durable_llm.cli.option_groups import grouped
@@ -46,6 +47,12 @@ COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "show": show,
     "list": list_calls,
     "cancel": cancel,
+    "retry": retry,
+    "skip": skip,
+    "replace": replace,
+    "pause": pause,
+    "resume": resume,
+    "end": end,
     "job": job,
     "cost": cost,
     "budget": budget,

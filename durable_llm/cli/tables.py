@@ -13,7 +13,7 @@ from durable_llm.client.listing import CallRow
 from durable_llm.client.report import Report
 from durable_llm.client.spending import Spending
 from durable_llm.contract.categories import Outcome
-from durable_llm.contract.ledger import Attempt, usd
+from durable_llm.contract.ledger import Attempt, Intervention, usd
 from durable_llm.contract.result import CallStatus, LLMResult
 
 _MESSAGE_LENGTH: Final = 100
@@ -34,7 +34,15 @@ def call_view(status: CallStatus, attempts: Sequence[Attempt], cost: float, *, c
     head = Text(plain(f"{status.call_id}: {status.outcome or 'terminated'}"), style="bold")
     doing = f" ({plain(status.activity)})" if status.activity and status.activity != status.outcome else ""
     spent = totals_line(status.attempts, cost, complete=complete)
-    return Group(head + Text(doing), ledger_table(attempts), Text(spent))
+    told = [Text(plain(_told(each))) for each in status.interventions]
+    return Group(head + Text(doing), ledger_table(attempts), *told, Text(spent))
+
+
+def _told(each: Intervention) -> str:
+    who = f" by {each.by}" if each.by else ""
+    return (
+        f"{each.at.astimezone():%Y-%m-%d %H:%M:%S}, after attempt {each.after_attempt}: {each.action}{who}: {each.why}"
+    )
 
 
 def ledger_table(attempts: Iterable[Attempt]) -> Table:

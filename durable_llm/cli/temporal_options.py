@@ -38,9 +38,9 @@ class TemporalOptions:
         await check_namespace(client, want_search_attributes=want_search_attributes, wait=self.connect_limit)
         return client
 
-    def dispatcher(self) -> Connecting:
-        """A dispatcher for existing calls. It needs neither the workers' task queue nor the search attributes."""
-        return Dispatcher.connect(wait=self.connect_limit, profile=self.profile, search_attributes=False)
+    def dispatcher(self, *, search_attributes: bool = False) -> Connecting:
+        """A dispatcher for existing calls. It needs no task queue, and search attributes only to filter calls."""
+        return Dispatcher.connect(wait=self.connect_limit, profile=self.profile, search_attributes=search_attributes)
 
 
 @dataclass(frozen=True, kw_only=True)

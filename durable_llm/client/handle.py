@@ -24,11 +24,13 @@ from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 from temporalio.service import RPCError
 
 from durable_llm.client.connection import Rpcs, check_workflow_type, until_answered
+from durable_llm.client.control import Steering
 from durable_llm.client.history import ledger_from_history
 from durable_llm.client.long_polls import LongPolls
 from durable_llm.client.stream import CallStream, Position, StreamedCall
 from durable_llm.client.worker_watch import WorkerWatch
-from durable_llm.contract.categories import CallOutcome
+from durable_llm.contract import search_attributes
+from durable_llm.contract.categories import UNFINISHED, CallOutcome
 from durable_llm.contract.ledger import Attempt
 from durable_llm.contract.names import ATTEMPTS_QUERY, STATUS_QUERY
 from durable_llm.contract.result import CallFailure, CallStatus, LLMResult
@@ -67,7 +69,7 @@ OnEnd = Callable[[str, LLMResult | DurableLLMError], None]
 """Is told a call's id, and its result or the error that it ended with."""
 
 
-class CallHandle:
+class CallHandle(Steering):
     """One call, running or ended. A handle is cheap: an id and its dispatcher's connection.
 
     Attributes:
@@ -294,7 +296,9 @@ class CallHandle:
         else:
             failed = await self._watch.task_failure(description)
             missing = f"workers fail its task: {failed}" if failed else "no worker answers"
-        status = self._status_of(entries, CallOutcome.RUNNING, f"waiting: {missing}")
+        recorded = description.typed_search_attributes.get(search_attributes.OUTCOME)
+        outcome = CallOutcome(recorded) if recorded in UNFINISHED else CallOutcome.RUNNING
+        status = self._status_of(entries, outcome, f"waiting: {missing}")
         return status.model_copy(update={"workers": workers})
 
     async def _status_at_end(self, description: WorkflowExecutionDescription) -> CallStatus:
@@ -304,7 +308,8 @@ class CallHandle:
         else:
             outcome = outcome_of_error(type(ended).__name__) or _OUTCOME_BY_STATUS.get(description.status or 0)
         entries = ended.attempts if ended else await self._ledger_or_nothing()
-        return self._status_of(entries, outcome, outcome.value if outcome else "terminated")
+        status = self._status_of(entries, outcome, outcome.value if outcome else "terminated")
+        return status.model_copy(update={"interventions": ended.interventions if ended else []})
 
     def _status_of(self, entries: list[Attempt], outcome: CallOutcome | None, activity: str) -> CallStatus:
         last = entries[-1] if entries else None
@@ -384,7 +389,9 @@ def _workflows_error(cause: ApplicationError, call_id: str, attempts: list[Attem
         details = CallFailure.model_validate(cause.details[0]) if cause.details else CallFailure()
     except ValidationError:
         details = CallFailure()  # another version's details: the error's type and text are still valid
-    known: dict[str, Any] = {"call_id": call_id, "attempts": details.attempts or attempts}
+    known: dict[str, Any] = {
+        "call_id": call_id, "attempts": details.attempts or attempts, "interventions": details.interventions,
+    }  # fmt: skip
     if issubclass(kind, AllModelsExhaustedError | RequestRejectedError):
         known["last_error"] = details.last_error
     if issubclass(kind, BrokenValidatorError) and details.answer is not None:

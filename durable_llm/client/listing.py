@@ -8,16 +8,19 @@ from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
 from temporalio.common import SearchAttributeKey
 
 from durable_llm.contract import search_attributes
-from durable_llm.contract.categories import CallOutcome
+from durable_llm.contract.categories import UNFINISHED, CallOutcome
 from durable_llm.contract.names import WORKFLOW
 from durable_llm.contract.wire import Wire
 from durable_llm.errors import InvalidRequestError
 
 
 class Ending(StrEnum):
-    """Values of `list --outcome`: a call's outcomes, and a termination, which no workflow can record."""
+    """Values of `list --outcome`: a call's outcomes, a termination, which no workflow can record, and waiting calls."""
 
     RUNNING = "running"
+    WAITING = "waiting"
+    PAUSED = "paused"
+    PARKED = "parked"
     ANSWERED = "answered"
     EXHAUSTED = "exhausted"
     REJECTED = "rejected"
@@ -96,7 +99,7 @@ def _ending(execution: WorkflowExecution, recorded: str | None) -> str | None:
     """The recorded outcome, or Temporal's status where Temporal ended the call."""
     if execution.status in _ENDED_BY_TEMPORAL:
         return _ENDED_BY_TEMPORAL[execution.status]
-    if recorded is not None and (recorded != CallOutcome.RUNNING or execution.close_time is None):
+    if recorded is not None and (recorded not in UNFINISHED or execution.close_time is None):
         return recorded
     if recorded == CallOutcome.RUNNING and execution.status == WorkflowExecutionStatus.FAILED:
         return CallOutcome.REJECTED

@@ -155,7 +155,7 @@ def new_call(
     stored = stored_above is not None and size > stored_above
     version = needed_version(
         prompt, stored=stored, background=any(spec.background for spec in chain.models),
-        batch=any(spec.batch for spec in chain.models), budgets=bool(budgets),
+        batch=any(spec.batch for spec in chain.models), budgets=bool(budgets), parks=policy.on_exhausted == "park",
     )  # fmt: skip
     hashes = fingerprint(chain, prompt)
     given = call_id(hashes) if callable(call_id) else call_id

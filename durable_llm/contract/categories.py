@@ -1,6 +1,7 @@
 """The words for what can go wrong and for what the call does about it."""
 
 from enum import StrEnum
+from typing import Final
 
 
 class Category(StrEnum):
@@ -51,16 +52,26 @@ class Action(StrEnum):
     """Ask the next model of the chain."""
     WAIT = "wait"
     """All models were tried: wait, then start the chain again."""
+    PARK = "park"
+    """Wait for an operator, who may let the call start its chain again."""
     FAIL = "fail"
     """End the call."""
 
 
 class CallOutcome(StrEnum):
-    """Where a call stands: the values of the search attribute LLMOutcome."""
+    """Where a call stands: the values of the search attribute LLMOutcome. The first three have not ended."""
 
     RUNNING = "running"
+    PAUSED = "paused"
+    """An operator has paused it."""
+    PARKED = "parked"
+    """No model answered, and it waits for an operator."""
     ANSWERED = "answered"
     EXHAUSTED = "exhausted"
     REJECTED = "rejected"
     DEADLINE = "deadline"
     CANCELLED = "cancelled"
+
+
+UNFINISHED: Final = frozenset({CallOutcome.RUNNING, CallOutcome.PAUSED, CallOutcome.PARKED})
+"""Outcomes of calls that have not ended."""

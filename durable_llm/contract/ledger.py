@@ -17,6 +17,7 @@ from durable_llm.contract.wire import Wire
 ENTRY_BYTES: Final = 1024
 FIRST_ENTRIES: Final = 20
 LAST_ENTRIES: Final = 180
+LAST_INTERVENTIONS: Final = 50
 _SECONDS_AND: Final = " s, "
 
 
@@ -117,6 +118,18 @@ def clip(text: str, size: int) -> str:
     return raw[: max(0, size - 3)].decode(errors="ignore") + ("…" if size >= 3 else "")
 
 
+class Intervention(Wire):
+    """What an operator told the call."""
+
+    at: datetime
+    action: str
+    """Name of the update: "retry", "skip", "replace", "pause", "resume" or "end"."""
+    by: str = ""
+    why: str = ""
+    after_attempt: int = 0
+    """Number of the call's newest attempt at that moment; 0 before the first."""
+
+
 class Ledger(Wire):
     """What a call did: bounded entries, and totals over all attempts."""
 
@@ -129,6 +142,8 @@ class Ledger(Wire):
     """USD, the known part of all attempts."""
     cost_complete: bool = True
     """Whether every attempt's cost is known."""
+    interventions: list[Intervention] = Field(default_factory=list)
+    """What operators told the call, the last 50."""
 
 
 def bounded_entries(entries: Sequence[Attempt]) -> list[Attempt]:

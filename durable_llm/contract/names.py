@@ -34,6 +34,13 @@ BUDGET_QUERY: Final = "budget"
 RESUME_SIGNAL: Final = "resume"
 """To a call: what it waits for has come."""
 
+RETRY_UPDATE: Final = "retry"
+SKIP_UPDATE: Final = "skip"
+REPLACE_UPDATE: Final = "replace"
+PAUSE_UPDATE: Final = "pause"
+RESUME_UPDATE: Final = "resume"
+END_UPDATE: Final = "end"
+
 HEARTBEAT_TIMEOUT_FUNCTION: Final = "durable_llm_heartbeat_timeout"
 """Extern function of a worker that returns how long an attempt may go without a heartbeat."""
 
@@ -80,6 +87,9 @@ BATCH_VERSION: Final = 4
 BUDGET_VERSION: Final = 5
 """Since then calls have budgets."""
 
-SCHEMA_VERSION: Final = BUDGET_VERSION
+PARK_VERSION: Final = 6
+"""Since then a policy may park a call."""
+
+SCHEMA_VERSION: Final = PARK_VERSION
 """The newest version that this code knows. It is raised when older workers would get a request wrong by ignoring a new
 field. A request names the version that it needs, so a request without anything new still runs on older workers."""

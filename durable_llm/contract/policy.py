@@ -40,8 +40,9 @@ class PolicyOnWire(Wire):
     """How long the call asks its models again, in growing waits, after all have failed and one of them may soon answer:
     rate limits, overloads, server errors, lost connections. 0: not at all. None: until the deadline. The preset "lmi"
     has none."""
-    on_exhausted: Literal["fail", "wait"] = "fail"
-    """When patience has ended: end the call, or wait and start the chain again, until the deadline."""
+    on_exhausted: Literal["fail", "wait", "park"] = "fail"
+    """When patience has ended: end the call; wait and start the chain again, until the deadline; or park the call until
+    an operator resumes it, who may also give it other models, or the deadline ends it."""
     on_unknown: Literal["resend", "fail"] = "resend"
     """After a lost worker: ask again and perhaps pay twice, or end the call."""
     rules: dict[Category, RuleAction] = Field(default_factory=dict)

@@ -20,6 +20,7 @@ from durable_llm.contract.names import (
     BUDGET_VERSION,
     EMBEDDING_VERSION,
     FIRST_SCHEMA_VERSION,
+    PARK_VERSION,
     SECOND_SCHEMA_VERSION,
 )
 from durable_llm.contract.policy import PolicyOnWire
@@ -96,8 +97,9 @@ class Prompt(Wire):
 
 
 def needed_version(
-    prompt: Prompt, *, stored: bool, background: bool = False, batch: bool = False, budgets: bool = False
-) -> int:
+    prompt: Prompt, *, stored: bool, background: bool = False, batch: bool = False, budgets: bool = False,
+    parks: bool = False,
+) -> int:  # fmt: skip
     """The schema version that a worker must know; an older worker would silently ignore a part of the request.
 
     Args:
@@ -106,7 +108,10 @@ def needed_version(
         background: Whether a model is asked in the background.
         batch: Whether a model is asked in a provider's batch.
         budgets: Whether the call has budgets.
+        parks: Whether the policy may park the call.
     """
+    if parks:
+        return PARK_VERSION
     if budgets:
         return BUDGET_VERSION
     if batch:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from pydantic import Field
 
 from durable_llm.contract.categories import CallOutcome, Outcome
-from durable_llm.contract.ledger import Ledger, Usage
+from durable_llm.contract.ledger import Intervention, Ledger, Usage
 from durable_llm.contract.names import FIRST_SCHEMA_VERSION
 from durable_llm.contract.vectors import Vectors
 from durable_llm.contract.wire import Wire
@@ -185,6 +185,10 @@ class CallStatus(Wire):
     activity: str = ""
     """What the call is doing, in words: "attempt 2 of openai/gpt-4o-mini", "waiting 12 s: rate_limited"."""
     next_attempt_at: datetime | None = None
-    """When the current wait ends; None if the call is not waiting."""
+    """When the current wait ends; None if the call does not wait for a moment."""
+    waits: bool = False
+    """Whether no request is under way, because the call waits: for time, for money, or for an operator."""
+    interventions: list[Intervention] = Field(default_factory=list)
+    """What operators told the call, the last 50."""
     workers: bool | None = None
     """Whether a worker polls the call's task queue; None if that was not checked."""

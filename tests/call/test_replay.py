@@ -28,7 +28,7 @@ from tests.support.scripted import http_error
 from workers.recorded.histories import from_files
 from workers.recorded.replay import Report, replay
 from workflows.llm_call import LLMCall
-from workflows.policy.decide import Decision, Progress
+from workflows.policy.decide import Decision
 
 pytestmark = pytest.mark.workflow  # each history replays in the sandbox too
 
@@ -136,13 +136,13 @@ async def _for_twice_as_long(self: LLMCall, decision: Decision) -> None:
     await LLMCall._wait(self, replace(decision, floor_s=decision.floor_s * 2, spread_s=decision.spread_s * 2))
 
 
-async def _after_a_moment(self: LLMCall, progress: Progress, *rest: object) -> Answer | FailureFacts:
+async def _after_a_moment(self: LLMCall, resume: str | None) -> Answer | FailureFacts | None:
     await workflow.sleep(1)
-    return await LLMCall._attempt(self, progress, *rest)
+    return await LLMCall._attempt(self, resume)
 
 
-def _leniently(self: LLMCall, facts: FailureFacts, progress: Progress) -> Decision:
-    return LLMCall._decide(self, facts.model_copy(update={"http_status": 503}), progress)
+def _leniently(self: LLMCall, facts: FailureFacts) -> Decision:
+    return LLMCall._decide(self, facts.model_copy(update={"http_status": 503}))
 
 
 def _silently(self: LLMCall, *_: object, **__: object) -> None:

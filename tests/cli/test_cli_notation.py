@@ -200,8 +200,8 @@ def test_a_query_holds_its_values_as_text() -> None:
 
 
 def test_every_outcome_can_be_listed() -> None:
-    """The outcomes of the contract, and the end by force."""
-    assert {ending.value for ending in Ending} == {outcome.value for outcome in CallOutcome} | {"terminated"}
+    """The outcomes of the contract, the end by force, and calls that wait, whatever for."""
+    assert {ending.value for ending in Ending} == {outcome.value for outcome in CallOutcome} | {"terminated", "waiting"}
 
 
 def test_every_error_has_an_exit_code_and_every_exit_code_its_meaning() -> None:

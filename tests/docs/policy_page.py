@@ -99,6 +99,8 @@ _DECISIONS = f"""
 - With `on_exhausted="wait"`, a call whose last model failed starts the chain again and asks each model once per round,
   until its deadline. The pause before a round is at least {ROUND_SPACING_S:.0f} s and doubles each time. It grows no longer than what
   spreads the remaining attempts evenly until the deadline.
+- With `on_exhausted="park"`, such a call waits for an operator, who resumes it: it then starts its chain again as at
+  first. It makes no attempt until then, and ends at its deadline. A request that is itself at fault is not parked.
 - `Policy(preset="lmi")` uses the same categories and takes the action from lmi's table of litellm's exception classes.
 
 ## From facts to category

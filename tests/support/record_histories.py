@@ -135,6 +135,46 @@ async def woken(stage: Stage) -> str:
     return await ended(handle)
 
 
+async def steered(stage: Stage) -> str:
+    """Submit, skip an attempt, retry at once, pause, replace the rest, and resume."""
+    handle = await stage.dispatcher.submit(chain(3), "Name a prime.")
+    await attempting(stage, 1)
+    await handle.skip(by="ann", why="it hangs")
+    while (await handle.status()).next_attempt_at is None:
+        await asyncio.sleep(0.05)
+    await handle.retry(by="ann", why="it is back")
+    await attempting(stage, 3)
+    await handle.pause(by="ann", why="to look")
+    await handle.replace("openai/other", by="ann", why="m2 is broken too")
+    await handle.skip(by="ann", why="enough")
+    await handle.resume(by="ann", why="looked")
+    return await ended(handle)
+
+
+async def parked(stage: Stage) -> str:
+    """Submit, and let an operator resume the call once it is parked."""
+    policy = Policy(on_exhausted="park", patience=timedelta(0))
+    handle = await stage.dispatcher.submit(chain(2), "Name a prime.", policy=policy)
+    while (await handle.status()).outcome != "parked":
+        await asyncio.sleep(0.05)
+    await handle.resume(by="ann", why="the key is paid for")
+    return await ended(handle)
+
+
+async def given_an_answer(stage: Stage) -> str:
+    """Submit, and end the call with an answer in the middle of an attempt."""
+    handle = await stage.dispatcher.submit(PAIR, "Name a prime.")
+    await attempting(stage, 1)
+    await handle.end("7", by="ann", why="everybody knows")
+    return await ended(handle)
+
+
+async def attempting(stage: Stage, number: int) -> None:
+    """Wait until that many attempts have begun."""
+    while len(stage.provider.orders) < number:
+        await asyncio.sleep(0.05)
+
+
 async def terminated(stage: Stage) -> str:
     """Submit, and have an operator terminate the call during an attempt."""
     handle = await stage.dispatcher.submit(PAIR, "Name a prime.")
@@ -209,6 +249,9 @@ SCENES: dict[str, Scene] = {
     "batch": Scene(submit(BATCHED), [http_error(503), TIMED_OUT, answer()]),
     "budget-spent": Scene(submit(budget=Budget(name="b", hard=5.0)), [http_error(503), SPENT]),
     "budget-waits": Scene(woken, [NO_ROOM, answer()]),
+    "steered": Scene(steered, [never, http_error(429, retry_after_s=30.0), never, answer()]),
+    "parked": Scene(parked, [http_error(401), http_error(404), answer()]),
+    "given-an-answer": Scene(given_an_answer, [never]),
     "no-search-attributes": Scene(submit(search_attributes=False), [http_error(401), answer()]),
 }  # fmt: skip
 

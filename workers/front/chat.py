@@ -9,6 +9,7 @@ from starlette.routing import Route
 from durable_llm.client.openai_chat import completion_of, read_chat_request
 from durable_llm.client.openai_embeddings import embedding_list, read_embedding_request
 from durable_llm.client.tokens import Token
+from durable_llm.contract.categories import UNFINISHED
 
 from .front import Front, body_of, come_back, headers_of, id_of, key_of
 from .wires.chat import ChatWire
@@ -41,7 +42,7 @@ class ChatEndpoints:
         """The answer of a call, if it has ended; else that it runs."""
         handle = self._front.attached(request.path_params["call_id"], caller)
         status = await handle.status()
-        if status.outcome == "running":
+        if status.outcome in UNFINISHED:
             body = {"id": handle.call_id, "object": "chat.completion", "status": "running", "doing": status.activity}
             return JSONResponse(body, 202, {"retry-after": "1", **headers_of(handle)})
         result = await handle.result()

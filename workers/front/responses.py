@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from durable_llm.client.handle import CallHandle
 from durable_llm.client.tokens import Token
+from durable_llm.contract.categories import UNFINISHED
 from durable_llm.errors import (
     CallCancelledError,
     CallConflictError,
@@ -74,7 +75,7 @@ class ResponsesEndpoints:
             return asked.chat
         handle = self._handle(asked.previous, caller)
         before, known = await self._read(handle)
-        if (await handle.status()).outcome == "running":
+        if (await handle.status()).outcome in UNFINISHED:
             raise RefusedError(400, f"previous_response_id: {asked.previous} is not answered yet; wait for it")
         result = await handle.result()
         instructed = known.told["instructions"]
@@ -93,7 +94,7 @@ class ResponsesEndpoints:
 
     async def _state(self, handle: CallHandle, known: Known) -> dict[str, Any]:
         """The response: running, answered, or ended without an answer."""
-        if (await handle.status()).outcome == "running":
+        if (await handle.status()).outcome in UNFINISHED:
             return response_of(known, "in_progress")
         try:
             return response_of(known, "completed", await handle.result())

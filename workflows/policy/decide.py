@@ -93,6 +93,8 @@ class Progress:
     """Attempts on this model in this round whose worker lacked the encryption key."""
     attempts: int = 0
     """All attempts of the call."""
+    attempts_before: int = 0
+    """How many of them an operator's resumption has forgiven: `max_attempts` counts from there."""
     round: int = 1
     retry_after: dict[int, float] = field(default_factory=dict)
     """Models of this round whose failure may clear: seconds until they may answer again, by their index."""
@@ -114,10 +116,21 @@ class Progress:
         """Whether another model remains in this round."""
         return self.next_index is not None
 
+    def may_go_on(self, policy: PolicyOnWire) -> bool:
+        """Whether another attempt is allowed."""
+        return self.attempts - self.attempts_before < policy.max_attempts and self.attempts < MAX_ATTEMPTS_CEILING
+
     @property
     def tries_in_all(self) -> int:
         """Attempts that this model has in this round, as far as is known now."""
         return self.budget + 1 + self.lost + self.drained + self.resent_all_messages + self.without_key
+
+    def at_model(self, index: int) -> "Progress":
+        """At the first attempt on another model of this round."""
+        return replace(
+            self, spec_index=index, tries=0, retries=0, retried=frozenset(), lost=0, drained=0, resent_all_messages=0,
+            without_key=0,
+        )  # fmt: skip
 
     @property
     def budget(self) -> int:
@@ -167,9 +180,8 @@ def decide(
     """
     kind = case_type or Case
     case = kind(verdict, facts, kind.count(progress, verdict, facts), policy, remaining_s)
-    attempts = case.progress.attempts
-    if attempts >= min(policy.max_attempts, MAX_ATTEMPTS_CEILING):
-        return case.end("max_attempts", f"all {attempts} attempts are used")
+    if not case.progress.may_go_on(policy):
+        return case.end("max_attempts", f"all {case.progress.attempts} attempts are used")
     match case.demand():
         case "fail":
             return case.end(case.rule, f"{verdict.category}: the call ends")
@@ -292,10 +304,7 @@ class Case:
         following = self.progress.next_index
         if following is None:
             return self.after_chain(rule, reason, retry_after)
-        progress = replace(
-            self.progress, spec_index=following, tries=0, retries=0, retried=frozenset(), lost=0, drained=0,
-            resent_all_messages=0, without_key=0, retry_after=retry_after,
-        )  # fmt: skip
+        progress = replace(self.progress.at_model(following), retry_after=retry_after)
         return Decision(self.verdict.category, Action.NEXT, rule, reason, progress)
 
     def after_chain(self, rule: str, reason: str, retry_after: Mapping[int, float]) -> Decision:
@@ -305,25 +314,33 @@ class Case:
         return self.end(rule, reason)
 
     def end(self, rule: str, reason: str) -> Decision:
-        """The end of the call."""
-        category = self.verdict.category
-        rejected = category == Category.INVALID_REQUEST or self.verdict.final
-        outcome = CallOutcome.REJECTED if rejected else CallOutcome.EXHAUSTED
+        """The end of the call, or its parking if the policy says so."""
+        category, outcome = self.verdict.category, self.outcome()
+        parks = self.policy.on_exhausted == "park" and self.progress.attempts < MAX_ATTEMPTS_CEILING
+        if parks and outcome == CallOutcome.EXHAUSTED:
+            return Decision(category, Action.PARK, rule, reason, self.progress)
         return Decision(category, Action.FAIL, rule, reason, self.progress, outcome=outcome)
+
+    def outcome(self) -> CallOutcome:
+        """How the call ends if this failure is its last one."""
+        rejected = self.verdict.category == Category.INVALID_REQUEST or self.verdict.final
+        return CallOutcome.REJECTED if rejected else CallOutcome.EXHAUSTED
 
     def _again(self, reason: str, progress: Progress, floor_s: float, spread_s: float) -> Decision:
         return Decision(self.verdict.category, Action.RETRY, self.rule, reason, progress, floor_s, spread_s)
 
     def _next_round(self, rule: str, reason: str, soonest_s: float) -> Decision:
         """The chain again, after a wait; the rounds spread over the time until the deadline."""
-        rounds_left = max(1.0, (self.policy.max_attempts - self.progress.attempts) / len(self.progress.budgets))
+        left = self.policy.max_attempts - self.progress.attempts + self.progress.attempts_before
+        rounds_left = max(1.0, left / len(self.progress.budgets))
         doubled = ROUND_SPACING_S * 2.0 ** min(self.progress.round - 1, 20)
         spacing = max(ROUND_SPACING_S, min(doubled, self.remaining_s / rounds_left))
         floor = max(spacing, soonest_s)
         if floor > self.remaining_s:
             return self.end("deadline", f"{reason}; the next round would begin past the deadline")
         following = Progress(
-            budgets=self.progress.budgets, attempts=self.progress.attempts, round=self.progress.round + 1,
+            budgets=self.progress.budgets, attempts=self.progress.attempts,
+            attempts_before=self.progress.attempts_before, round=self.progress.round + 1,
             patience_began_s=self.progress.patience_began_s,
         )  # fmt: skip
         reason = f"all models tried ({reason}): round {following.round} of the chain"

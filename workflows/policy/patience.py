@@ -61,20 +61,20 @@ class PatientCase(Case):
             return super().after_chain(rule, reason, retry_after)
         following = Progress(
             budgets=self.progress.budgets, spec_index=min(soon), attempts=self.progress.attempts,
-            round=self.progress.round + 1, failures=self.progress.failures, patience_began_s=began_s,
+            attempts_before=self.progress.attempts_before, round=self.progress.round + 1,
+            failures=self.progress.failures, patience_began_s=began_s,
             skipped=frozenset(range(len(self.progress.budgets))) - set(soon),
         )  # fmt: skip
         until = "until the deadline" if math.isinf(left) else f"for {left:.0f} s more"
         reason = f"all models tried ({reason}): round {following.round}, patience {until}"
         return Decision(self.verdict.category, Action.WAIT, rule, reason, following, floor, floor / 4)
 
-    def end(self, rule: str, reason: str) -> Decision:
+    def outcome(self) -> CallOutcome:
         """See base class. The call is rejected too if every model rejected the request."""
-        decision = super().end(rule, reason)
         failures = self.progress.failures
         if all(failures.get(index) in _REJECTS for index in range(len(self.progress.budgets))):
-            return replace(decision, outcome=CallOutcome.REJECTED)
-        return decision
+            return CallOutcome.REJECTED
+        return super().outcome()
 
     def _patience_s(self) -> float:
         """Seconds of patience in all."""

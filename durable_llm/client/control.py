@@ -1,0 +1,146 @@
+"""What an operator tells a call in flight, as updates of its workflow."""
+
+import functools
+import getpass
+import socket
+import uuid
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+from pydantic import ValidationError
+from temporalio.client import (
+    Client,
+    WorkflowExecutionStatus,
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+
+from durable_llm.client.connection import Rpcs, check_workflow_type, until_answered
+from durable_llm.client.new_call import ConfigLike, to_config
+from durable_llm.contract.control import Told, ToldToEnd, ToldToReplace, ToldToSkip
+from durable_llm.contract.names import (
+    END_UPDATE,
+    PAUSE_UPDATE,
+    REPLACE_UPDATE,
+    RESUME_UPDATE,
+    RETRY_UPDATE,
+    SKIP_UPDATE,
+)
+from durable_llm.contract.wire import describe_validation_error
+from durable_llm.errors import InvalidRequestError
+
+ANSWERS_WITHIN: Final = timedelta(seconds=10)
+"""How long a worker may take to take an update."""
+
+
+class Steering:
+    """Steers one call. Each method takes who tells it and why, which the call keeps in its ledger.
+
+    All raise InvalidRequestError if the call has ended or its state does not allow it, CallNotFoundError if there is no
+    such call, and DispatcherUnavailableError if no worker takes the update within ten seconds.
+    """
+
+    call_id: str
+    _client: Client
+    _rpcs: Rpcs
+
+    async def retry(self, *, why: str, by: str | None = None) -> None:
+        """Ask now instead of after the wait. A parked call starts its chain again.
+
+        Args:
+            why: The reason.
+            by: Who. None: this process's user and host.
+        """
+        await self._steer(RETRY_UPDATE, Told, why, by)
+
+    async def skip(self, *, why: str, by: str | None = None, model: str | None = None) -> None:
+        """Leave the model that is asked now or next for the one after it. An attempt under way is given up.
+
+        Args:
+            why: The reason.
+            by: Who. None: this process's user and host.
+            model: Only if the call is at this model. None: whichever it is.
+        """
+        await self._steer(SKIP_UPDATE, ToldToSkip, why, by, model=model)
+
+    async def replace(self, models: ConfigLike | Sequence[ConfigLike], *, why: str, by: str | None = None) -> None:
+        """Ask other models after the current one; of a parked call, instead of all its models.
+
+        Args:
+            models: What to ask: as the config of a new call, or several of them.
+            why: The reason.
+            by: Who. None: this process's user and host.
+        """
+        several = models if isinstance(models, Sequence) and not isinstance(models, str) else [models]
+        specs = [spec for each in several for spec in to_config(each).models]
+        await self._steer(REPLACE_UPDATE, ToldToReplace, why, by, models=specs)
+
+    async def pause(self, *, why: str, by: str | None = None) -> None:
+        """Begin no attempt until the call is resumed. One that is under way goes on, and its answer counts.
+
+        Args:
+            why: The reason.
+            by: Who. None: this process's user and host.
+        """
+        await self._steer(PAUSE_UPDATE, Told, why, by)
+
+    async def resume(self, *, why: str, by: str | None = None) -> None:
+        """Let a paused call go on, or a parked one start its chain again with all retries.
+
+        Args:
+            why: The reason.
+            by: Who. None: this process's user and host.
+        """
+        await self._steer(RESUME_UPDATE, Told, why, by)
+
+    async def end(self, text: str, *, why: str, by: str | None = None) -> None:
+        """End the call with this answer. An attempt that is under way is given up. Nothing checks the answer.
+
+        Args:
+            text: The answer.
+            why: The reason.
+            by: Who. None: this process's user and host.
+        """
+        await self._steer(END_UPDATE, ToldToEnd, why, by, text=text)
+
+    async def _steer(self, update: str, kind: type[Told], why: str, by: str | None, **more: Any) -> None:
+        try:
+            told = kind(by=this_user() if by is None else by, why=why, **more)
+        except ValidationError as error:
+            raise InvalidRequestError(f"{update}: {describe_validation_error(error)}") from None
+        send = functools.partial(self._update, update, told, str(uuid.uuid4()))
+        await self._rpcs.run(
+            until_answered(send), call_id=self.call_id, wait=ANSWERS_WITHIN, unanswered=lambda: "the call's worker"
+        )
+
+    async def _update(self, update: str, told: Told, update_id: str) -> None:
+        workflow: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(self.call_id)
+        description = await workflow.describe()
+        check_workflow_type(description)
+        if description.status is not WorkflowExecutionStatus.RUNNING:
+            raise self._refused("it has ended")
+        try:
+            await workflow.execute_update(update, told, id=update_id)
+        except WorkflowUpdateFailedError as error:
+            raise self._refused(error.cause.message if isinstance(error.cause, ApplicationError) else "") from None
+        except WorkflowUpdateRPCTimeoutOrCancelledError as error:  # the SDK's word for a cancellation of ours too
+            raise error.__cause__ or error from None
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:  # it was there a moment ago
+                raise self._refused("it has ended") from None
+            raise
+
+    def _refused(self, why: str) -> InvalidRequestError:
+        return InvalidRequestError(f"call {self.call_id!r}: {why}", call_id=self.call_id)
+
+
+def this_user() -> str:
+    """The user and host of this process, as far as they have names."""
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"[:100]
+    except (OSError, KeyError):  # a container's user may have no name
+        return socket.gethostname()[:100]

@@ -1,0 +1,41 @@
+"""What an operator may tell a call in flight: the arguments of its updates, as the client sends them and the UI too."""
+
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from durable_llm.contract.config import ModelSpec
+from durable_llm.contract.wire import Strict
+
+REASON_CHARS: Final = 500
+MOST_MODELS: Final = 50
+
+
+class Told(Strict):
+    """Who tells the call, and why; both are kept in its ledger."""
+
+    by: Annotated[str, Field(max_length=100)] = ""
+    """Who."""
+    why: Annotated[str, Field(max_length=REASON_CHARS)] = ""
+    """Why."""
+
+
+class ToldToSkip(Told):
+    """Leave the model."""
+
+    model: str | None = None
+    """Only if the call asks this model now or next: somebody else may have been faster. None: whichever it is."""
+
+
+class ToldToReplace(Told):
+    """Ask other models."""
+
+    models: Annotated[list[ModelSpec], Field(min_length=1, max_length=MOST_MODELS)]
+    """What to ask after the current model; of a parked call, instead of all models."""
+
+
+class ToldToEnd(Told):
+    """End with a given answer."""
+
+    text: str
+    """The answer."""

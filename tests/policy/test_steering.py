@@ -1,0 +1,54 @@
+"""Where a call goes on when an operator has interfered, and when it is parked."""
+
+from datetime import timedelta
+
+from durable_llm.contract.categories import Action, CallOutcome, Category
+from durable_llm.contract.facts import FailureFacts
+from durable_llm.contract.policy import MAX_ATTEMPTS_CEILING, Policy
+from workflows.policy.decide import Progress
+from workflows.policy.steering import rechained, resumed, skipped
+from workflows.policy.versions import VERSIONS
+
+DAY = 86_400.0
+PARKS = Policy(on_exhausted="park", patience=timedelta(0))
+DENIED = FailureFacts(http_status=403)
+
+
+def test_every_version_parks_a_call_that_no_model_answered() -> None:
+    """But not one whose request is at fault, and not one whose history is full."""
+    for version in VERSIONS.values():
+        parked = version.decide(DENIED, Progress(budgets=(0,)), PARKS, DAY)
+        assert (parked.action, parked.outcome) == (Action.PARK, None)
+        rejected = version.decide(FailureFacts(http_status=422), Progress(budgets=(0,)), PARKS, DAY)
+        assert (rejected.action, rejected.outcome) == (Action.FAIL, CallOutcome.REJECTED)
+        full = Progress(budgets=(0,), attempts=MAX_ATTEMPTS_CEILING - 1)
+        assert version.decide(DENIED, full, PARKS, DAY).action == Action.FAIL
+
+
+def test_a_resumed_call_has_all_its_retries_and_attempts() -> None:
+    """It begins as at first; only its attempts are still counted, for the ceiling of a history."""
+    used = Progress(budgets=(1, 1), spec_index=1, tries=2, retries=1, attempts=100, round=4, patience_began_s=10.0)
+    again = resumed(used)
+    assert again == Progress(budgets=(1, 1), attempts=100, attempts_before=100)
+    policy = PARKS.model_copy(update={"max_attempts": 2})
+    first = VERSIONS[2].decide(DENIED, again, policy, DAY)
+    assert first.action == Action.NEXT
+    assert VERSIONS[2].decide(DENIED, first.progress, policy, DAY).rule == "max_attempts"
+
+
+def test_a_skip_leaves_out_what_does_not_clear() -> None:
+    """In a later round it goes to the next model that is still asked; after the last one nowhere."""
+    later = Progress(budgets=(1, 1, 1), tries=1, retries=1, round=2, skipped=frozenset({1}), attempts=7)
+    assert skipped(later) == Progress(budgets=(1, 1, 1), spec_index=2, round=2, skipped=frozenset({1}), attempts=7)
+    assert skipped(skipped(later)) == skipped(later)
+
+
+def test_other_models_bring_their_own_retries_and_no_past() -> None:
+    """What is known of models that stay is kept; what is known of those that went is forgotten."""
+    before = Progress(
+        budgets=(1, 2, 3), spec_index=1, tries=1, failures={0: Category.AUTH, 2: Category.AUTH},
+        retry_after={0: 1.0, 2: 2.0}, skipped=frozenset({0, 2}),
+    )  # fmt: skip
+    after = rechained(before, 2, [9])
+    assert (after.budgets, after.spec_index, after.tries) == ((1, 2, 9), 1, 1)
+    assert (after.failures, after.retry_after, after.skipped) == ({0: Category.AUTH}, {0: 1.0}, frozenset({0}))

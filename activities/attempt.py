@@ -31,6 +31,7 @@ from .batch.batches import WINDOW_S, join_batch
 from .embeddings import VectorKeeper, embed, read_embeddings
 from .failure.facts import facts_of_exception, facts_of_timeout
 from .faults import LocalFaultError, TokenTimeoutError
+from .holds import Holds
 from .observation import record_observation
 from .publishing import Publisher, Publishing
 from .quota.budgets import Money, settle_money
@@ -73,6 +74,9 @@ class ProviderAttempts:
         streams: Where answers are published while they are written. None: in Temporal.
         batch_window: How long a provider's batch waits for more attempts.
         quotas: The quotas that the operator declares. None: this worker keeps none, and reports nothing.
+
+    Attributes:
+        holds: What operators hold now.
     """
 
     def __init__(  # noqa: PLR0913  # a worker's parts, all but one by name
@@ -102,6 +106,7 @@ class ProviderAttempts:
         self._streams = streams or open_streams("")
         self._publishing = Publishing(self._streams)
         self._money = Money()
+        self.holds = Holds()
         self._reports = QuotaReports(quotas)
 
     async def warm_up(self) -> None:
@@ -160,6 +165,7 @@ class ProviderAttempts:
         if isinstance(captured, FailureFacts):
             raise failure_of(captured)
         try:
+            await self.holds.check(order)
             await self._money.reserve(order, prompt)
         except LocalFaultError as error:
             raise failure_of(facts_of_exception(error, Exchange(), self._keys.scrubber(), _now())) from None
@@ -248,6 +254,7 @@ class ProviderAttempts:
                 prompt = await self._prompts.find(given, order.timeout_s)
                 checks = await self._validation.prepare(order.spec, prompt)
                 if exchange.deliver is None:
+                    await self.holds.check(order)
                     await self._money.reserve(order, prompt)
                 if measured is not None:
                     measured.begins(prompt)

@@ -33,9 +33,18 @@ from durable_llm.encryption.keys import KEYS_VARIABLE, load_keys
 from durable_llm.errors import DurableLLMError, InvalidRequestError
 from durable_llm.store.codec import StoringCodec
 
+from .holds import following_holds
 from .nexus import NexusHandler
 from .quotas import QuotaQueues, QuotaWorkers
-from .rooms.workflows import LLMBatchCollector, LLMBudget, LLMCall, LLMProviderBatch, LLMQuota, RefuseSurplusArguments
+from .rooms.workflows import (
+    LLMBatchCollector,
+    LLMBudget,
+    LLMCall,
+    LLMHold,
+    LLMProviderBatch,
+    LLMQuota,
+    RefuseSurplusArguments,
+)
 from .settings import SettingsError, WorkerSettings, load_settings, prices_of, quotas_of, store_of, streams_of
 from .telemetry.exporting import exporting
 
@@ -79,7 +88,7 @@ class DurableLLMPlugin(SimplePlugin):
                     timedelta(seconds=self._settings.heartbeat_timeout_s), has_store=bool(self._settings.store)
                 ),
             ],
-            workflows=[LLMCall, LLMBatchCollector, LLMProviderBatch, LLMQuota, LLMBudget] if answers else [],
+            workflows=[LLMCall, LLMBatchCollector, LLMProviderBatch, LLMQuota, LLMBudget, LLMHold] if answers else [],
             workflow_runner=_with_our_modules,
             nexus_service_handlers=[NexusHandler()] if answers else [],
             workflow_failure_exception_types=[DurableLLMError],  # of a workflow that calls, and does not catch it
@@ -119,9 +128,12 @@ class DurableLLMPlugin(SimplePlugin):
             if self._attempts is None or self.quota_queues is None:
                 await super().run_worker(worker, next)
                 return
-            from .rooms.activities import tell_quota  # noqa: PLC0415  # as in build_attempts
+            from .rooms.activities import ProviderAttempts, tell_quota  # noqa: PLC0415  # as in build_attempts
 
             self._quota_workers = QuotaWorkers(worker, self.quota_queues, self._attempts.provider_attempt, tell_quota)
+            if isinstance(self._attempts, ProviderAttempts):  # a test's own attempts know no holds
+                followed = following_holds(worker.client, worker.task_queue, self._attempts.holds.now)
+                await self._running.enter_async_context(followed)
             async with self._quota_workers.running(self._quotas):
                 await super().run_worker(worker, next)
 

@@ -1,6 +1,7 @@
-"""The commands that steer calls in flight: `retry`, `skip`, `replace`, `pause`, `resume`, `end`.
+"""The commands that steer calls in flight: `retry`, `skip`, `replace`, `pause`, `resume`, `end`; `hold` and `release`.
 
-Each takes ids, or filters for many calls. With filters it only shows what it would do, until it is told --yes.
+The first five take ids, or filters for many calls. With filters they only show what they would do, until they are told
+--yes.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine
@@ -16,11 +17,13 @@ from durable_llm.cli.call_commands import CallId
 from durable_llm.cli.exits import Exit
 from durable_llm.cli.listing import Filters, found_by
 from durable_llm.cli.output import Output, plain
-from durable_llm.cli.tables import calls_table
-from durable_llm.cli.temporal_options import TemporalOptions
+from durable_llm.cli.parse import duration
+from durable_llm.cli.tables import calls_table, holds_table
+from durable_llm.cli.temporal_options import TaskQueue, TemporalOptions
 from durable_llm.client.dispatcher import Dispatcher
 from durable_llm.client.handle import CallHandle
 from durable_llm.client.many import at_once
+from durable_llm.contract.names import TASK_QUEUE
 from durable_llm.errors import CallNotFoundError, DispatcherUnavailableError, InvalidRequestError
 
 _AT_ONCE: Final = 50
@@ -102,6 +105,45 @@ async def end(
     async with temporal.dispatcher() as dispatcher:
         await dispatcher.attach(call_id).end(answer, **reason.told)
     output.give({"call_id": call_id, "done": "end"}, f"end: call {call_id!r} has the given answer")
+
+
+Models = Annotated[
+    str, typer.Argument(metavar="MODELS", help="A provider, a model, or a pattern: 'openai', 'openai/gpt-4o*'.")
+]
+ApiKey = Annotated[
+    str | None, typer.Option(help="Only the account of this key reference in the specs.", metavar="REFERENCE")
+]
+
+
+async def hold(
+    models: Models, reason: Reason, temporal: TemporalOptions, output: Output, task_queue: TaskQueue = TASK_QUEUE,
+    api_key: ApiKey = None,
+    lasts: Annotated[
+        str | None, typer.Option("--for", help="How long; without it until it is released.", metavar="DURATION")
+    ] = None,
+) -> None:  # fmt: skip
+    """Let no call ask an account or a model for now; calls wait without spending an attempt."""
+    limit = duration("--for", lasts) if lasts is not None else None
+    async with temporal.dispatcher(task_queue=task_queue) as dispatcher:
+        await dispatcher.hold(models, api_key=api_key, lasts=limit, **reason.told)
+    output.give({"models": models, "held": True}, f"hold: calls ask {models} no more; 'durable-llm release' ends it")
+
+
+async def release(
+    models: Models, reason: Reason, temporal: TemporalOptions, output: Output, task_queue: TaskQueue = TASK_QUEUE,
+    api_key: ApiKey = None,
+) -> None:  # fmt: skip
+    """Release what is held; the calls that wait go on, a hundred a second."""
+    async with temporal.dispatcher(task_queue=task_queue) as dispatcher:
+        await dispatcher.release(models, api_key=api_key, **reason.told)
+    output.give({"models": models, "held": False}, f"release: calls may ask {models} again")
+
+
+async def holds(temporal: TemporalOptions, output: Output, task_queue: TaskQueue = TASK_QUEUE) -> None:
+    """List what is held."""
+    async with temporal.dispatcher(task_queue=task_queue) as dispatcher:
+        held = await dispatcher.holds()
+    output.give({"holds": held}, holds_table(held))
 
 
 async def _each(

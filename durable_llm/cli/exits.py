@@ -46,7 +46,8 @@ class Exit(IntEnum):
 
 MEANING: Final[Mapping[Exit, str]] = {
     Exit.OK: "done",
-    Exit.FAILED: "the call failed: exhausted, rejected, past its deadline, cancelled or terminated; or calls refused what they were told",
+    Exit.FAILED: "the call failed: exhausted, rejected, past its deadline, cancelled or terminated; or calls refused "
+    "what they were told",
     Exit.USAGE: "wrong usage or an invalid request; nothing was sent",
     Exit.UNAVAILABLE: "Temporal cannot be reached, or is not set up",
     Exit.NOT_FOUND: "there is no such call",

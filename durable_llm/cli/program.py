@@ -20,7 +20,7 @@ import typer
 
 from durable_llm.cli.batch_command import batch
 from durable_llm.cli.call_commands import call, cancel, list_calls, result, show, submit
-from durable_llm.cli.control_commands import end, pause, replace, resume, retry, skip
+from durable_llm.cli.control_commands import end, hold, holds, pause, release, replace, resume, retry, skip
 from durable_llm.cli.embed_command import embed
 from durable_llm.cli.exits import EPILOG, Exit, report
 from durable_llm.cli.option_groups import grouped
@@ -53,6 +53,9 @@ COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "pause": pause,
     "resume": resume,
     "end": end,
+    "hold": hold,
+    "release": release,
+    "holds": holds,
     "job": job,
     "cost": cost,
     "budget": budget,

@@ -13,11 +13,12 @@ from durable_llm.client.listing import CallRow
 from durable_llm.client.report import Report
 from durable_llm.client.spending import Spending
 from durable_llm.contract.categories import Outcome
+from durable_llm.contract.holds import Hold
 from durable_llm.contract.ledger import Attempt, Intervention, usd
 from durable_llm.contract.result import CallStatus, LLMResult
 
 _MESSAGE_LENGTH: Final = 100
-_FOLDED: Final = {"id", "model", "message", "session"}
+_FOLDED: Final = {"id", "model", "message", "session", "held", "by", "why"}
 _NUMBERS: Final = {"waited", "took", "cost", "attempts", "calls", "tokens"}
 _STYLES: Final = {Outcome.ANSWERED: "green", Outcome.UNKNOWN: "yellow", Outcome.FAILED: "red"}
 
@@ -90,6 +91,18 @@ def _job_cells(row: CallRow, spent: Spending) -> Iterable[Text]:
     yield Text(str(spent.attempts))
     yield from _used_cells(spent)
     yield Text(f"{row.started_at.astimezone():%Y-%m-%d %H:%M:%S}")
+
+
+def holds_table(holds: Iterable[Hold]) -> Table:
+    """A row for each hold."""
+    return _table(("held", "by", "why", "since", "until"), (_hold_cells(hold) for hold in holds))
+
+
+def _hold_cells(hold: Hold) -> Iterable[Text]:
+    for value in (hold.title, hold.by, hold.why):
+        yield Text(plain(value))
+    yield Text(f"{hold.since.astimezone():%Y-%m-%d %H:%M:%S}")
+    yield Text(f"{hold.until.astimezone():%Y-%m-%d %H:%M:%S}" if hold.until else "it is released")
 
 
 def spending_table(by_session: Mapping[str | None, Spending]) -> Table:

@@ -15,6 +15,17 @@ from durable_llm.contract.names import TASK_QUEUE
 _PANEL = "Temporal"
 
 
+TaskQueue = Annotated[
+    str,
+    typer.Option(
+        help="Task queue that the workers poll.",
+        envvar="DURABLE_LLM_TASK_QUEUE",
+        metavar="NAME",
+        rich_help_panel=_PANEL,
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TemporalOptions:
     """The Temporal server and namespace."""
@@ -38,24 +49,26 @@ class TemporalOptions:
         await check_namespace(client, want_search_attributes=want_search_attributes, wait=self.connect_limit)
         return client
 
-    def dispatcher(self, *, search_attributes: bool = False) -> Connecting:
-        """A dispatcher for existing calls. It needs no task queue, and search attributes only to filter calls."""
-        return Dispatcher.connect(wait=self.connect_limit, profile=self.profile, search_attributes=search_attributes)
+    def dispatcher(self, *, task_queue: str = TASK_QUEUE, search_attributes: bool = False) -> Connecting:
+        """A dispatcher for existing calls. It needs a task queue only for what its calls share.
+
+        Args:
+            task_queue: The calls' queue.
+            search_attributes: Whether calls are filtered by them.
+        """
+        return Dispatcher.connect(
+            task_queue=task_queue,
+            wait=self.connect_limit,
+            profile=self.profile,
+            search_attributes=search_attributes,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class QueueOptions:
     """Where a new call goes."""
 
-    task_queue: Annotated[
-        str,
-        typer.Option(
-            help="Task queue that the workers poll.",
-            envvar="DURABLE_LLM_TASK_QUEUE",
-            metavar="NAME",
-            rich_help_panel=_PANEL,
-        ),
-    ] = TASK_QUEUE
+    task_queue: TaskQueue = TASK_QUEUE
     search_attributes: Annotated[
         bool,
         typer.Option(

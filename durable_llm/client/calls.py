@@ -4,20 +4,18 @@ import asyncio
 import functools
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final, Literal, Self, Unpack
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from temporalio.client import Client
 
 from durable_llm.client.asked import Asked, read_asked
-from durable_llm.client.budgets import raise_budget, read_budget
 from durable_llm.client.checks import Deadline, check_call_id, check_choices, check_count, fresh_call_id, is_label
 from durable_llm.client.connection import Rpcs, rest_at_exit, until_answered
 from durable_llm.client.embedding import Embedding, Embeddings, check_texts, embed_with_one_of, one_model_each
 from durable_llm.client.ended_calls import EndedCalls
 from durable_llm.client.handle import CallHandle, OnEnd
-from durable_llm.client.listing import CallRow, find_calls
 from durable_llm.client.long_polls import DEFAULT_LIMIT, LongPolls
 from durable_llm.client.many import MapResult, map_calls
 from durable_llm.client.new_call import (
@@ -31,13 +29,12 @@ from durable_llm.client.new_call import (
     new_call,
     to_config,
 )
+from durable_llm.client.operations import Operations
 from durable_llm.client.prompt import Messages, ResponseFormat
-from durable_llm.client.report import Report, conditions, read_report
 from durable_llm.client.stored import fetch
 from durable_llm.client.stream import CallStream, Position, StreamedCall
 from durable_llm.client.submission import Submission
 from durable_llm.client.worker_watch import WorkerWatch
-from durable_llm.contract.budgets import BudgetRaise, BudgetStatus
 from durable_llm.contract.config import LLMConfig
 from durable_llm.contract.names import TASK_QUEUE
 from durable_llm.contract.policy import Policy
@@ -45,8 +42,7 @@ from durable_llm.contract.request import STORED_BYTES, Prompt
 from durable_llm.contract.result import LLMResult
 from durable_llm.contract.validation import ValidatorLike
 from durable_llm.contract.vectors import Vectors
-from durable_llm.contract.wire import describe_validation_error
-from durable_llm.errors import DurableLLMError, InvalidRequestError
+from durable_llm.errors import DurableLLMError
 from durable_llm.store import Store
 from durable_llm.streams import Streams, open_streams
 
@@ -54,7 +50,7 @@ CANCEL_S: Final = 2.0
 """Seconds to cancel calls that nobody can attach to."""
 
 
-class Calls:
+class Calls(Operations):
     """Submits calls over a client of Temporal, and attaches to them.
 
     Attributes:
@@ -389,63 +385,6 @@ class Calls:
             return self.call(config, prompt, call_id=call_id, **options)
 
         return map_calls(ask, prompts, ids, concurrency=concurrency, ordered=ordered, progress=progress)
-
-    async def report(
-        self, *, job: str | None = None, session: str | None = None, since: datetime | None = None,
-        limit: int = 10_000,
-    ) -> Report:  # fmt: skip
-        """What calls have used, whichever program made them. It reads the ledger of each: some 300 a second.
-
-        Args:
-            job: Only calls of this job, by its id.
-            session: Only calls of this session.
-            since: Only calls that were started at this moment or later.
-            limit: How many calls at most.
-
-        Raises:
-            InvalidRequestError: a name cannot be searched for, or `since` has no time zone.
-            DispatcherUnavailableError: the server refused.
-        """
-        query = conditions(job=job, session=session, since=since)
-        return await read_report(await self.find(query, limit + 1), self.attach, limit)
-
-    async def find(self, query: str, limit: int = 10_000) -> list[CallRow]:
-        """Calls that a query in Temporal's language finds, the latest first.
-
-        Raises:
-            InvalidRequestError, DispatcherUnavailableError: the server refused.
-        """
-        return await self._rpcs.run(until_answered(lambda: find_calls(self.client, query, limit)))
-
-    async def budget(self, name: str) -> BudgetStatus:
-        """What a budget is at.
-
-        Args:
-            name: The budget's name; one of a day has its date behind it, as in "research/2026-11-29".
-
-        Raises:
-            InvalidRequestError: no call has used it yet.
-            DispatcherUnavailableError: the server refused.
-        """
-        return await self._rpcs.run(until_answered(lambda: read_budget(self.client, self.task_queue, name)))
-
-    async def raise_budget(self, name: str, *, hard: float | None = None, soft: float | None = None) -> BudgetStatus:
-        """Raise a budget. Calls that wait for it go on.
-
-        Args:
-            name: As for `budget`.
-            hard: USD that its calls may spend in all. None: as it is.
-            soft: USD from which on it warns. None: as it is.
-
-        Raises:
-            InvalidRequestError: an amount is not above zero.
-            DispatcherUnavailableError: the server refused.
-        """
-        try:
-            raised = BudgetRaise(hard=hard, soft=soft)
-        except ValidationError as error:
-            raise InvalidRequestError(f"budget: {describe_validation_error(error)}") from None
-        return await self._rpcs.run(until_answered(lambda: raise_budget(self.client, self.task_queue, name, raised)))
 
     async def asked(self, call_id: str) -> Asked:
         """What a call was asked: its messages and labels, as Temporal or the store has kept them.

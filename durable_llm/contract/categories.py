@@ -30,6 +30,8 @@ class Category(StrEnum):
     WORKER_LOST = "worker_lost"
     BUDGET = "budget"
     """Calls have spent what they may; nothing was sent."""
+    HELD = "held"
+    """An operator holds the account or the model; nothing was sent."""
     CANCELLED = "cancelled"
 
 

@@ -67,6 +67,8 @@ class LocalFault(StrEnum):
     """The call's budget has no room for the request."""
     BUDGET_WAITS = "budget_waits"
     """The same, and the call waits until its budget wakes it."""
+    HELD = "held"
+    """An operator holds the account or the model, and the call waits until it is released."""
     UNDECIPHERED = "undeciphered"
     """The worker lacks the key with which its order or the prompt is encrypted."""
 

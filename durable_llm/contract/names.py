@@ -34,6 +34,11 @@ BUDGET_QUERY: Final = "budget"
 RESUME_SIGNAL: Final = "resume"
 """To a call: what it waits for has come."""
 
+HOLD_WORKFLOW: Final = "LLMHold"
+HOLD_QUERY: Final = "holds"
+WAIT_SIGNAL: Final = "wait"
+RELEASE_SIGNAL: Final = "release"
+
 RETRY_UPDATE: Final = "retry"
 SKIP_UPDATE: Final = "skip"
 REPLACE_UPDATE: Final = "replace"

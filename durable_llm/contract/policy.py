@@ -64,6 +64,8 @@ class Policy(PolicyOnWire, Strict):
     def _rules_can_be_obeyed(self) -> Self:
         if Category.BUDGET in self.rules:
             raise ValueError("rules: 'budget' takes no rule; another model would spend what the budget protects")
+        if Category.HELD in self.rules:
+            raise ValueError("rules: 'held' takes no rule; the operator decides when it ends")
         if Category.CANCELLED in self.rules:
             raise ValueError("rules: 'cancelled' takes no rule; cancelling is the caller's own decision")
         if self.backoff_initial > self.backoff_cap:

@@ -34,6 +34,7 @@ from tests.support.wire import playing
 from workers.plugin import DurableLLMPlugin
 from workers.settings import WorkerSettings
 from workflows.budget import LLMBudget
+from workflows.hold import LLMHold
 from workflows.llm_call import LLMCall
 from workflows.quota import LLMQuota
 
@@ -188,7 +189,9 @@ async def test_recorded_histories_replay(kind: str) -> None:
     """Quotas and budgets run for as long as they are used, so every upgrade meets old ones."""
     history = WorkflowHistory.from_json("recorded", json.loads(RECORDED[kind].read_text()))
     replayer = Replayer(
-        workflows=[LLMQuota, LLMBudget], data_converter=pydantic_data_converter, workflow_runner=workflow_runner()
+        workflows=[LLMQuota, LLMBudget, LLMHold],
+        data_converter=pydantic_data_converter,
+        workflow_runner=workflow_runner(),
     )
     assert (await replayer.replay_workflow(history)).replay_failure is None
 

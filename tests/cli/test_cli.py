@@ -31,7 +31,7 @@ COMMANDS = [
         "setup",
         "version",
     ),
-    *("retry", "skip", "replace", "pause", "resume", "end"),
+    *("retry", "skip", "replace", "pause", "resume", "end", "hold", "release", "holds"),
     *("worker", "serve", "token", "dev", "codec-server", "sweep-store", "replay", "reclassify"),
 ]
 

@@ -29,6 +29,7 @@ _DEMANDS = {
     "resend_all_messages": "ask the same model once more with the full conversation, outside its `max_retries`, then the next",
     "wait_for_key": f"ask the same model after {KEY_WAIT_S:.0f} s, doubling up to {LONGEST_KEY_WAIT_S:.0f} s, "
     "outside its `max_retries`, until the deadline or `max_attempts`",
+    "wait_for_release": "wait until an operator releases it; it spends neither a retry nor an attempt",
     "wait_for_budget": "wait until the budget wakes the call; it spends no retry",
 }
 

@@ -363,7 +363,7 @@ policies = st.builds(
     on_exhausted=st.sampled_from(["fail", "wait"]),
     on_unknown=st.sampled_from(["resend", "fail"]),
     rules=st.dictionaries(
-        st.sampled_from([c for c in Category if c not in (Category.CANCELLED, Category.BUDGET)]),
+        st.sampled_from([c for c in Category if c not in (Category.CANCELLED, Category.BUDGET, Category.HELD)]),
         st.sampled_from(["retry", "retry_once", "next", "fail"]),
     ),
 )

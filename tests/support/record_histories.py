@@ -58,6 +58,7 @@ UNCHECKED = FailureFacts(
 )
 SPENT = FailureFacts(local_fault=LocalFault.BUDGET_SPENT, text="budget 'b': $5 of $5 is spent", request_sent=Sent.NO)
 NO_ROOM = FailureFacts(local_fault=LocalFault.BUDGET_WAITS, text="budget 'b': $5 of $5 is spent", request_sent=Sent.NO)
+HELD = FailureFacts(local_fault=LocalFault.HELD, text="openai is held by ann: it is moved", request_sent=Sent.NO)
 QUICK = Policy(backoff_initial=timedelta(milliseconds=1), backoff_cap=timedelta(milliseconds=1))
 
 
@@ -129,6 +130,15 @@ async def cancelled_in_wait(stage: Stage) -> str:
 async def woken(stage: Stage) -> str:
     """Submit, and let its budget wake the call once it waits."""
     handle = await stage.dispatcher.submit(PAIR, "Name a prime.", budget=Budget(name="b", hard=5.0, on_spent="pause"))
+    while not (await handle.status()).activity.startswith("paused"):
+        await asyncio.sleep(0.05)
+    await stage.client.get_workflow_handle(handle.call_id).signal(RESUME_SIGNAL)
+    return await ended(handle)
+
+
+async def held(stage: Stage) -> str:
+    """Submit, and let the end of a hold wake the call."""
+    handle = await stage.dispatcher.submit(PAIR, "Name a prime.")
     while not (await handle.status()).activity.startswith("paused"):
         await asyncio.sleep(0.05)
     await stage.client.get_workflow_handle(handle.call_id).signal(RESUME_SIGNAL)
@@ -249,6 +259,7 @@ SCENES: dict[str, Scene] = {
     "batch": Scene(submit(BATCHED), [http_error(503), TIMED_OUT, answer()]),
     "budget-spent": Scene(submit(budget=Budget(name="b", hard=5.0)), [http_error(503), SPENT]),
     "budget-waits": Scene(woken, [NO_ROOM, answer()]),
+    "held": Scene(held, [HELD, answer()]),
     "steered": Scene(steered, [never, http_error(429, retry_after_s=30.0), never, answer()]),
     "parked": Scene(parked, [http_error(401), http_error(404), answer()]),
     "given-an-answer": Scene(given_an_answer, [never]),

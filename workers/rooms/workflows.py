@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING or __package__ == "workers.rooms":
     from workflows.batches import LLMBatchCollector, LLMProviderBatch
     from workflows.budget import LLMBudget
+    from workflows.hold import LLMHold
     from workflows.llm_call import LLMCall
     from workflows.policy.decide import Decision, Progress
     from workflows.policy.versions import CURRENT, FIRST, VERSIONS, PolicyVersion
@@ -13,6 +14,7 @@ if TYPE_CHECKING or __package__ == "workers.rooms":
 else:
     from ...workflows.batches import LLMBatchCollector, LLMProviderBatch
     from ...workflows.budget import LLMBudget
+    from ...workflows.hold import LLMHold
     from ...workflows.llm_call import LLMCall
     from ...workflows.policy.decide import Decision, Progress
     from ...workflows.policy.versions import CURRENT, FIRST, VERSIONS, PolicyVersion
@@ -27,6 +29,7 @@ __all__ = [
     "LLMBatchCollector",
     "LLMBudget",
     "LLMCall",
+    "LLMHold",
     "LLMProviderBatch",
     "LLMQuota",
     "PolicyVersion",

@@ -25,7 +25,15 @@ ROUND_SPACING_S: Final = 60.0
 """Minimum seconds between two rounds through the chain."""
 
 Demand = Literal[
-    "retry", "retry_once", "next", "fail", "resend", "resend_all_messages", "wait_for_key", "wait_for_budget"
+    "retry",
+    "retry_once",
+    "next",
+    "fail",
+    "resend",
+    "resend_all_messages",
+    "wait_for_key",
+    "wait_for_budget",
+    "wait_for_release",
 ]
 """What a failure asks for, before budgets. `RuleAction` are those that a caller may write."""
 
@@ -40,7 +48,7 @@ _BY_DEMAND: Final[Mapping[Demand, Collection[Category]]] = {
         Category.TOO_LARGE, Category.REFUSED, Category.PROVIDER_LIMIT, Category.LENGTH, Category.MISCONFIGURED,
         Category.UNRECOGNISED,
     ),
-    "fail": (Category.INVALID_REQUEST, Category.CANCELLED, Category.BUDGET),
+    "fail": (Category.INVALID_REQUEST, Category.CANCELLED, Category.BUDGET, Category.HELD),
     "resend": (Category.WORKER_LOST,),
 }  # fmt: skip
 ACTIONS: Final = {category: demand for demand, categories in _BY_DEMAND.items() for category in categories}

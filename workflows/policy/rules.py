@@ -102,6 +102,8 @@ OUR_SIDE = (
          fault={F.BUDGET_SPENT}, final=True),
     Rule("budget-waits", C.BUDGET, "The call's budget has no room yet. The budget wakes the call.",
          fault={F.BUDGET_WAITS}, demand="wait_for_budget"),
+    Rule("held", C.HELD, "An operator holds the account or the model. The call goes on when it is released.",
+         fault={F.HELD}, demand="wait_for_release"),
     Rule("unknown-validator", C.MISCONFIGURED, "This worker has no such validator. Another model does not change that.",
          fault={F.UNKNOWN_VALIDATOR}, final=True),
     Rule("broken-validator", C.MISCONFIGURED,

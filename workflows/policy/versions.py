@@ -11,7 +11,7 @@ from typing import Final
 
 from durable_llm.contract.categories import Action
 from durable_llm.contract.facts import FailureFacts
-from durable_llm.contract.policy import PolicyOnWire
+from durable_llm.contract.policy import MAX_ATTEMPTS_CEILING, PolicyOnWire
 
 from .decide import Case, Decision, Progress, Verdict, decide
 from .lmi import as_lmi
@@ -42,6 +42,10 @@ class PolicyVersion:
         """Classify a failure and decide what to do about it. Arguments as for `decide.decide`."""
         verdict = self.classify(facts)
         waited = replace(progress, attempts=progress.attempts + 1)
+        if verdict.demand == "wait_for_release" and waited.attempts < MAX_ATTEMPTS_CEILING:
+            free = replace(waited, attempts_before=waited.attempts_before + 1)
+            reason = "waits until an operator releases it"
+            return Decision(verdict.category, Action.WAIT, verdict.rule, reason, free, until_woken=True)
         if verdict.demand == "wait_for_budget" and waited.may_go_on(policy):
             reason = "waits for room in its budget"  # nothing was sent, so it spends no retry
             return Decision(verdict.category, Action.WAIT, verdict.rule, reason, waited, until_woken=True)

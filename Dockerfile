@@ -17,7 +17,6 @@ FROM python:3.13.16-slim-bookworm
 
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin durable
 COPY --from=build /opt/venv /opt/venv
-COPY deploy/worker_health.py /opt/durable-llm/
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
 USER 10001
 WORKDIR /tmp

@@ -37,6 +37,7 @@ from .publishing import Publisher, Publishing
 from .quota.budgets import Money, settle_money
 from .quota.reports import Measured, QuotaReports
 from .read_response import facts_of_rejected_answer, facts_of_unchecked_answer, read_response
+from .recent import Recent
 from .request.build import build_request, check_spec, streamed
 from .secrets.key_ring import KeyRing
 from .secrets.scrub import CURRENT_PROMPT
@@ -77,6 +78,7 @@ class ProviderAttempts:
 
     Attributes:
         holds: What operators hold now.
+        recent: How providers have answered lately.
     """
 
     def __init__(  # noqa: PLR0913  # a worker's parts, all but one by name
@@ -107,6 +109,7 @@ class ProviderAttempts:
         self._publishing = Publishing(self._streams)
         self._money = Money()
         self.holds = Holds()
+        self.recent = Recent()
         self._reports = QuotaReports(quotas)
 
     async def warm_up(self) -> None:
@@ -117,6 +120,10 @@ class ProviderAttempts:
         """Close connections, after the last attempt."""
         await self._reports.close()
         await self._streams.close()
+
+    def missing_keys(self) -> list[str]:
+        """References in the worker's settings that lead to no key."""
+        return self._keys.missing()
 
     def clean_log(self, text: str) -> str:
         """A log record's text without the worker's keys and the running attempt's prompt."""
@@ -233,6 +240,7 @@ class ProviderAttempts:
         if isinstance(outcome, FailureFacts):
             known = {"model": outcome.model or order.spec.name, "response_id": exchange.response_id}
             outcome = outcome.model_copy(update=known)
+        self.recent.add(order.spec.name, outcome)
         await self._settle(order, outcome)
         return outcome.model_copy(update={"duration_s": round(time.monotonic() - started, 3), **_waited()})
 

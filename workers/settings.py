@@ -106,9 +106,20 @@ class WorkerSettings(BaseSettings):
     connect_wait_s: Annotated[float, Field(ge=0.1, le=3600)] = Field(
         30.0, description="Seconds that a starting worker tries to reach the Temporal server."
     )
+    http_host: str = Field(
+        "127.0.0.1", description="Address on which the worker says how it is, if it has a port; 0.0.0.0 in a container."
+    )
+    http_port: Annotated[int, Field(ge=0, le=65_535)] | None = Field(
+        None, description="Port of /livez, /readyz and /metrics; 0: any free one. Empty: none."
+    )
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = Field(
         "INFO", description="Lowest level of log records that are written to stderr."
     )
+
+    @field_validator("http_port", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
 
     @field_validator("extra_params", "plugins", mode="before")
     @classmethod

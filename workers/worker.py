@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,13 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from durable_llm.client.connection import check_namespace, connect_client, missing_search_attributes
 from durable_llm.contract import search_attributes
 
+from .health import Health, serve_sdk_metrics, serving_health
+from .http import listening
 from .logs import show_logs
 from .plugin import DurableLLMPlugin, build_attempts
-from .settings import WorkerSettings, load_settings
+from .settings import PREFIX, WorkerSettings, load_settings
+from .telemetry.exporting import unfinished_gauge
+from .unfinished import counting_unfinished
 from .versioning import log_current_version, versioning_options
 from .watchdog import watching_the_loop
 
@@ -31,6 +36,8 @@ logger = logging.getLogger("durable_llm.worker")
 # Measured at 50 callers: with the SDK's default of five pollers new calls waited behind sticky ones, p99 5.6 s. With
 # these it was 1.7 s at the same throughput.
 _POLLERS = PollerBehaviorAutoscaling(initial=10, minimum=2, maximum=50)
+
+HTTP_PORT = f"{PREFIX}HTTP_PORT"
 
 _STICKY_TIMEOUT = timedelta(seconds=2)
 """How long a call waits for the worker that has it in its cache before another may take it."""
@@ -80,6 +87,8 @@ async def run_worker(announce: Callable[[str], None]) -> None:
     """
     settings = load_settings()
     logs = show_logs(settings.log_level)
+    listener = None if settings.http_port is None else listening(settings.http_host, settings.http_port, HTTP_PORT)
+    sdk_metrics = serve_sdk_metrics() if listener else None
     attempts = build_attempts(settings, os.environ)  # before connecting: a wrong setting is reported at once
     logs.clean = attempts.clean_log
     wait = timedelta(seconds=settings.connect_wait_s)
@@ -90,13 +99,20 @@ async def run_worker(announce: Callable[[str], None]) -> None:
     await attempts.warm_up()
     gc.collect()
     gc.freeze()  # what is loaded now stays; each full collection of it would stop the event loop for 0.2 s
-    async with watching_the_loop(settings.heartbeat_timeout_s):
-        await _work(client, settings, attempts, announce)
+    health = Health(client, settings.task_queue, attempts.missing_keys, attempts.recent.by_provider)
+    async with watching_the_loop(settings.heartbeat_timeout_s), AsyncExitStack() as stack:
+        if listener is not None:
+            await stack.enter_async_context(serving_health(health, sdk_metrics, stack.enter_context(listener)))
+            counting = counting_unfinished(client, settings.task_queue, unfinished_gauge())
+            await stack.enter_async_context(counting)
+            logger.info("its health is at http://%s:%d/readyz", *listener.getsockname()[:2])
+        await _work(client, settings, attempts, health, announce)
 
 
 async def _work(
-    client: Client, settings: WorkerSettings, attempts: "ProviderAttempts", announce: Callable[[str], None]
-) -> None:
+    client: Client, settings: WorkerSettings, attempts: "ProviderAttempts", health: Health,
+    announce: Callable[[str], None],
+) -> None:  # fmt: skip
     """Poll until a signal, then drain."""
     stop = _stop_on_signals()
     plugin = DurableLLMPlugin(settings, attempts=attempts)
@@ -109,6 +125,7 @@ async def _work(
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
     if stop.is_set():
+        health.draining = True
         logger.info("draining: open attempts get %g s to finish", settings.graceful_shutdown_s)
         await plugin.shutdown(worker)
     stopping.cancel()

@@ -172,6 +172,15 @@ class KeyRing:
             )
         return frozenset(secrets)
 
+    def missing(self) -> list[str]:
+        """References of the operator's list that lead to no key: variables, and "secrets/NAME" for files."""
+        listed = sorted({name for name, _ in self._pairs})
+        return [name for name in listed if not self._value(name)]
+
+    def _value(self, listed: str) -> str | None:
+        file = listed.removeprefix(key_reference.SECRET_FILE)
+        return self._environment.get(listed) if file == listed else self._read_file(file)
+
     def _is_listed(self, variable: str) -> bool:
         return any(name == variable for name, _ in self._pairs)
 

@@ -58,6 +58,7 @@ ARROWS: Final[Mapping[str, set[str]]] = {
         "activities.holds",
         "activities.observation",
         "activities.read_response",
+        "activities.recent",
         "activities.send",
         "activities.validation",
     },
@@ -71,6 +72,7 @@ ARROWS: Final[Mapping[str, set[str]]] = {
     "activities.pace": {"activities.request"},
     "activities.publishing": {"activities.secrets", "durable_llm.streams"},
     "activities.read_response": {"activities.failure", "activities.request"},
+    "activities.recent": {"durable_llm.contract"},
     "activities.request": {"activities.litellm_openai", "activities.secrets"},
     "activities.secrets": {"activities.faults"},
     "activities.send": {"activities.failure", "activities.pace", "activities.publishing", "activities.temporal"},
@@ -81,6 +83,7 @@ ARROWS: Final[Mapping[str, set[str]]] = {
     "workers.codec": {"workers.http", "workers.logs"},
     "workers.dev": {"workers.codec"},
     "workers.front": {"durable_llm.client", "workers.http", "workers.logs"},
+    "workers.health": set(),
     "workers.holds": {"durable_llm.client"},
     "workers.http": {"workers.settings"},
     "workers.logs": {"durable_llm.contract"},
@@ -105,9 +108,18 @@ ARROWS: Final[Mapping[str, set[str]]] = {
     "workers.settings": {"durable_llm.encryption", "durable_llm.store", "durable_llm.streams"},
     "workers.sweep_store": {"workers.settings"},
     "workers.telemetry": {"workers.rooms"},
+    "workers.unfinished": {"durable_llm.client"},
     "workers.versioning": {"workers.settings"},
     "workers.watchdog": set(),
-    "workers.worker": {"workers.logs", "workers.plugin", "workers.versioning", "workers.watchdog"},
+    "workers.worker": {
+        "workers.health",
+        "workers.http",
+        "workers.logs",
+        "workers.plugin",
+        "workers.unfinished",
+        "workers.versioning",
+        "workers.watchdog",
+    },
 }
 """From each part, where it may import from: a part may import whatever its arrows lead to, near or far."""
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from opentelemetry import metrics, trace
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
@@ -39,7 +40,8 @@ def install(signals: frozenset[str], *, service_name: str) -> Sequence[Callable[
         raise ForeignProviderError
     resource = _resource(service_name)
     tracer_provider = _tracer_provider(resource, exports="traces" in signals)
-    readers = [PeriodicExportingMetricReader(OTLPMetricExporter())] if "metrics" in signals else []
+    readers: list[MetricReader] = [PeriodicExportingMetricReader(OTLPMetricExporter())] if "metrics" in signals else []
+    readers += [PrometheusMetricReader()] if "prometheus" in signals else []
     meter_provider = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
     trace.set_tracer_provider(tracer_provider)
     metrics.set_meter_provider(meter_provider)

@@ -17,8 +17,10 @@ from temporalio.worker import Plugin
 
 logger = logging.getLogger("durable_llm.telemetry")
 
-Signal = Literal["traces", "metrics"]
+Signal = Literal["traces", "metrics", "prometheus"]
 SIGNALS: Final[tuple[Signal, ...]] = ("traces", "metrics")
+PORT_VARIABLE: Final = "DURABLE_LLM_HTTP_PORT"
+"""A worker with this port serves its metrics there, for Prometheus."""
 
 FLUSH_S: Final = 5.0
 """Seconds that a stopping worker takes to send its last spans and counters. The collector may be down."""
@@ -31,7 +33,8 @@ def wanted(environment: Mapping[str, str]) -> set[Signal]:
     """The signals that the environment switches on."""
     if _is_true(environment.get("OTEL_SDK_DISABLED")):
         return set()
-    return {signal for signal in SIGNALS if _wanted(signal, environment)}
+    asked: set[Signal] = {signal for signal in SIGNALS if _wanted(signal, environment)}
+    return asked | {"prometheus"} if environment.get(PORT_VARIABLE) else asked
 
 
 def _wanted(signal: Signal, environment: Mapping[str, str]) -> bool:
@@ -55,8 +58,9 @@ def _speaks_http(signal: Signal, environment: Mapping[str, str]) -> bool:
 
 def _supported() -> bool:
     """Whether the packages are installed. Logs what is missing."""
-    if not _installed("opentelemetry.sdk") or not _installed("opentelemetry.exporter.otlp.proto.http"):
-        logger.warning("OTEL_* variables switch telemetry on; it needs pip install 'durable-llm[otel]'")
+    needed = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http", "opentelemetry.exporter.prometheus")
+    if not all(map(_installed, needed)):
+        logger.warning("OTEL_* or %s switch telemetry on; it needs pip install 'durable-llm[otel]'", PORT_VARIABLE)
         return False
     return True
 
@@ -91,6 +95,15 @@ def exporting() -> Iterator[Sequence[Plugin]]:
         yield plugins.plugins(capture_content=_is_true(os.environ.get(CONTENT_VARIABLE)))
     finally:
         _flush(flushes)
+
+
+def unfinished_gauge() -> Callable[[str, int], None]:
+    """Sets how many calls have an outcome that is no end. Without the packages it does nothing."""
+    if not _supported():
+        return lambda _outcome, _count: None
+    from . import instruments  # noqa: PLC0415  # needs the optional packages
+
+    return instruments.unfinished_gauge()
 
 
 def _flush(flushes: Sequence[Callable[[], object]]) -> None:

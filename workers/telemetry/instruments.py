@@ -1,14 +1,15 @@
 """The worker's metrics, recorded from the attributes of attempts and calls."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
+from opentelemetry import metrics
 from opentelemetry.metrics import Counter, Histogram, Meter
 
 from .attempt_attributes import Attributes, Value
-from .names import ATTEMPTS, CALLS, DURATION, TOKENS, Attribute, Metric
+from .names import ATTEMPTS, CALLS, COST, DURATION, SCOPE, TOKENS, UNFINISHED_CALLS, Attribute, Metric
 
 logger = logging.getLogger("durable_llm.telemetry")
 
@@ -23,6 +24,7 @@ class Instruments:
         self._tokens = _histogram(meter, TOKENS)
         self._attempts = _counter(meter, ATTEMPTS)
         self._calls = _counter(meter, CALLS)
+        self._cost = _counter(meter, COST)
 
     def record_attempt(self, span: Attributes, duration_s: float | None) -> None:
         """Record duration and tokens of an attempt, from the attributes of its span."""
@@ -33,6 +35,10 @@ class Instruments:
             if isinstance(tokens, int):
                 self._tokens.record(tokens, _only(TOKENS.attributes, {**span, Attribute.TOKEN_TYPE: kind}))
 
+        cost = span.get(Attribute.COST)
+        if isinstance(cost, float) and cost > 0:
+            self._cost.add(cost, _only(COST.attributes, span))
+
     def count_attempt(self, attributes: Attributes) -> None:
         """Count an attempt that its call has classified."""
         self._attempts.add(1, _only(ATTEMPTS.attributes, attributes))
@@ -40,6 +46,13 @@ class Instruments:
     def count_call(self, attributes: Attributes) -> None:
         """Count a call that ended."""
         self._calls.add(1, _only(CALLS.attributes, attributes))
+
+
+def unfinished_gauge() -> Callable[[str, int], None]:
+    """Sets the gauge of unfinished calls of this process."""
+    metric = UNFINISHED_CALLS
+    gauge = metrics.get_meter(SCOPE).create_gauge(metric.name, metric.unit, metric.about)
+    return lambda outcome, count: gauge.set(count, {Attribute.OUTCOME.value: outcome})
 
 
 def _histogram(meter: Meter, metric: Metric) -> Histogram:

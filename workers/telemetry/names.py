@@ -105,4 +105,18 @@ CALLS: Final = Metric(
     about="Calls that ended, by outcome.",
     attributes=(Attribute.OUTCOME,),
 )
-METRICS: Final = (DURATION, TOKENS, ATTEMPTS, CALLS)
+COST: Final = Metric(
+    name="durable_llm.cost",
+    kind="counter",
+    unit="{USD}",
+    about="What attempts have cost, as far as it is known.",
+    attributes=(Attribute.MODEL,),
+)
+UNFINISHED_CALLS: Final = Metric(
+    name="durable_llm.unfinished_calls",
+    kind="gauge",
+    unit="{call}",
+    about="Calls of the worker's task queue that have not ended; every worker with an HTTP port counts all of them.",
+    attributes=(Attribute.OUTCOME,),
+)
+METRICS: Final = (DURATION, TOKENS, ATTEMPTS, CALLS, COST, UNFINISHED_CALLS)

@@ -1,8 +1,11 @@
 """Logging of the service's processes: on stderr, without keys, prompt text and control characters."""
 
+import json
 import logging
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
 
 from durable_llm.contract.key_reference import redact_literal_keys
 
@@ -30,15 +33,37 @@ class CleanFormatter(logging.Formatter):
         return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", self.clean(super().format(record)))
 
 
-def show_logs(level: str) -> CleanFormatter:
+class JsonFormatter(CleanFormatter):
+    """Formats each log record as a JSON object on a line, with the record's `fields` beside the usual ones."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See base class."""
+        told: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": self.clean(record.getMessage()),
+        }
+        if record.exc_info:
+            told["exception"] = self.clean(self.formatException(record.exc_info))
+        for name, value in getattr(record, "fields", {}).items():
+            told[name] = self.clean(value) if isinstance(value, str) else value
+        return json.dumps(told, default=str)
+
+
+def show_logs(level: str, *, as_json: bool = False) -> CleanFormatter:
     """Write our and Temporal's log records from `level` on to stderr.
 
     Other libraries only log warnings: debug records of HTTP libraries hold prompts.
 
+    Args:
+        level: The lowest level that is written.
+        as_json: Whether each record is a JSON object, for a program that reads them.
+
     Returns:
         The formatter. Its `clean` removes what looks like a key; a worker sets one that knows its keys.
     """
-    formatter, handler = CleanFormatter(), logging.StreamHandler()
+    formatter, handler = JsonFormatter() if as_json else CleanFormatter(), logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for name in ("durable_llm", "temporalio"):

@@ -115,6 +115,9 @@ class WorkerSettings(BaseSettings):
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = Field(
         "INFO", description="Lowest level of log records that are written to stderr."
     )
+    log_format: Literal["console", "json"] = Field(
+        "console", description="How they are written: as lines for people, or each as a JSON object."
+    )
 
     @field_validator("http_port", mode="before")
     @classmethod

@@ -27,6 +27,7 @@ with workflow.unsafe.imports_passed_through():
     from durable_llm.contract.result import Answer, Choice
     from durable_llm.contract.wire import describe_validation_error
 
+    from .decision_log import log_intervention
     from .ledger import CallLedger
     from .policy.decide import Progress
     from .policy.steering import rechained, resumed, skipped
@@ -183,6 +184,7 @@ class Steered:
 
     def _tell(self, action: str, told: Told) -> None:
         self._ledger.told(action, told, workflow.now())
+        log_intervention(self._ledger.interventions[-1])
         self._shows_again()
 
     def _shows_again(self) -> None:

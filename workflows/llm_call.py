@@ -30,6 +30,7 @@ with workflow.unsafe.imports_passed_through():
 
     from .attempts import quota_queue_of, run_attempt
     from .control import Steered
+    from .decision_log import log_decision
     from .details import current_details
     from .ledger import CallLedger
     from .policy.batch import batch_time
@@ -174,10 +175,12 @@ class LLMCall(Steered):
 
     async def _follow(self, decision: Decision, facts: FailureFacts) -> None:
         """Do what comes before the next attempt, or end the call."""
+        delay = self._draw(decision) if decision.waits else None
+        log_decision(self._ledger.entries[-1], delay)
         if decision.action == Action.FAIL:
             self._fail_by_policy(decision, facts)
-        if decision.waits:
-            await self._wait(decision)
+        if delay is not None:
+            await self._wait(decision, delay)
         if decision.until_woken:
             await self._until_woken(facts.text)
         if decision.action == Action.PARK:
@@ -257,11 +260,14 @@ class LLMCall(Steered):
         self._show(model=following, category=str(decision.category), attempts=len(self._ledger.entries))
         return decision
 
-    async def _wait(self, decision: Decision) -> None:
-        """Wait on a durable timer, unless an operator ends the wait; only its length is random."""
+    def _draw(self, decision: Decision) -> float:
+        """Seconds to wait; only the length of a wait is random."""
         remaining = max((self._deadline - workflow.now()).total_seconds(), 0.0)
         drawn = decision.floor_s + workflow.random().uniform(0, decision.spread_s)
-        delay = max(min(drawn, remaining), 0.001)
+        return max(min(drawn, remaining), 0.001)
+
+    async def _wait(self, decision: Decision, delay: float) -> None:
+        """Wait on a durable timer, unless an operator ends the wait."""
         self._ledger.waits(delay)
         self._doing(f"waiting {delay:.1f} s: {decision.reason}")
         began, self._wait_ends = workflow.now(), workflow.now() + timedelta(seconds=delay)

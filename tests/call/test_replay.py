@@ -5,7 +5,6 @@ import base64
 import json
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -128,12 +127,12 @@ class Changed(LLMCall):
         return await LLMCall.run(self, request, prompt)
 
 
-async def _without_waiting(self: LLMCall, decision: Decision) -> None:
-    self._ledger.waits(0)
+async def _without_waiting(self: LLMCall, decision: Decision, delay: float) -> None:
+    self._ledger.waits(delay)
 
 
-async def _for_twice_as_long(self: LLMCall, decision: Decision) -> None:
-    await LLMCall._wait(self, replace(decision, floor_s=decision.floor_s * 2, spread_s=decision.spread_s * 2))
+async def _for_twice_as_long(self: LLMCall, decision: Decision, delay: float) -> None:
+    await LLMCall._wait(self, decision, delay * 2)
 
 
 async def _after_a_moment(self: LLMCall, resume: str | None) -> Answer | FailureFacts | None:

@@ -1,15 +1,20 @@
 """What a worker logs: no key, no prompt, no control character, one line for each message."""
 
+import asyncio
 import io
+import json
 import logging
 
 import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities.attempt import ProviderAttempts
+from durable_llm import LLMConfig, ModelSpec, Policy
+from tests.conftest import SetStage
 from tests.support.attempts import ReachableServer, environment, order, ring, says
+from tests.support.scripted import http_error
 from tests.support.wire import playing
-from workers.logs import CleanFormatter
+from workers.logs import CleanFormatter, JsonFormatter
 
 KEY = "sk-canary-0123456789abcdefghijkl"
 PROMPT = "The secret of the prompt is a long sentence."
@@ -76,3 +81,39 @@ def test_the_libraries_below_litellm_are_silent(name: str) -> None:
     import activities.litellm_setup  # noqa: F401  # sets the levels
 
     assert not logging.getLogger(name).isEnabledFor(logging.WARNING)
+
+
+async def test_each_decision_and_each_intervention_is_one_record(
+    on_server: SetStage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the call's id, the attempt, the model, the category, the decision and the wait; louder if the call ends."""
+    caplog.set_level(logging.INFO, "durable_llm.calls")
+    chain = LLMConfig(models=[ModelSpec(name="openai/a", max_retries=1)])
+    async with on_server(http_error(429, retry_after_s=30.0), http_error(401)) as stage:
+        handle = await stage.dispatcher.submit(chain, "Hi.", policy=Policy(on_exhausted="park"))
+        while (await handle.status()).next_attempt_at is None:
+            await asyncio.sleep(0.02)
+        await handle.retry(by="ann", why="it is back")
+        while (await handle.status()).outcome != "parked":
+            await asyncio.sleep(0.02)
+        await handle.cancel()
+    records = [record for record in caplog.records if record.name == "durable_llm.calls"]
+    first, told, last = (record.fields for record in records)
+    assert {record.fields["call_id"] for record in records} == {handle.call_id}
+    assert (first["attempt"], first["model"], first["category"]) == (1, "openai/a", "rate_limited")
+    assert (first["decision"], first["delay_s"] >= 30) == ("retry", True)
+    assert (told["intervention"], told["by"], told["why"]) == ("retry", "ann", "it is back")
+    assert (last["category"], last["decision"], last["delay_s"]) == ("auth", "park", None)
+    assert [record.levelname for record in records] == ["INFO", "INFO", "WARNING"]
+
+
+def test_a_record_as_json_is_one_object_with_its_fields() -> None:
+    """A line break, a key and a control character stay inside their string."""
+    formatter = JsonFormatter()
+    record = logging.LogRecord("durable_llm", logging.WARNING, __file__, 1, f"bad\n\x1b[2J {KEY}", None, None)
+    record.fields = {"call_id": "one", "delay_s": 1.5, "why": KEY}
+    line = formatter.format(record)
+    assert line.isprintable()
+    told = json.loads(line)
+    assert (told["level"], told["call_id"], told["delay_s"]) == ("WARNING", "one", 1.5)
+    assert "0123456789abcdefghijkl" not in line

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install adapters demo chaos stream-chaos ldp-agent attack dev test proofs check fmt bench bench-bars bench-growth bench-crowd bench-streams bench-front bench-quotas bench-shares bench-footprint simulate bench-page bench-handles outage exits wheel clean
+.PHONY: help install adapters prometheus demo chaos stream-chaos ldp-agent attack dev test proofs check fmt bench bench-bars bench-growth bench-crowd bench-streams bench-front bench-quotas bench-shares bench-footprint simulate bench-page bench-handles outage exits wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -43,7 +43,11 @@ JOBS ?= 3
 # Programs of their own do not see the two variables.
 TWICE_NOT := --ignore-glob='*/test_cli_*'
 
-test: install adapters ## the tests, but for the long proofs; one that fails is tried again and listed
+# Debian has it; elsewhere the tests that need promtool are skipped.
+prometheus: ## Prometheus from the distribution, to check the alerts
+	@command -v promtool >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus; } >/dev/null 2>&1 || echo "promtool cannot be installed: the alerts are not checked"
+
+test: install adapters prometheus ## the tests, but for the long proofs; one that fails is tried again and listed
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --reruns 1 -r R -m 'not proof'
 	@echo "once more in Temporal's sandbox, with each call replayed from its history at every step"
 	DURABLE_LLM_TEST_SANDBOX=1 DURABLE_LLM_TEST_CACHE=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --reruns 1 -r R -m 'workflow and not proof' $(TWICE_NOT)

@@ -70,7 +70,7 @@ def test_images_are_pinned(name: str) -> None:
     if "build" in SERVICES[name]:
         assert image == "${WORKER_IMAGE:-durable-llm:local}"
     else:
-        assert re.fullmatch(r"[a-z/-]+:\d+\.\d+(\.\d+)?(-[a-z]+)?", image)
+        assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+(\.\d+)?(-[a-z]+)?", image)
 
 
 def test_temporal_is_the_version_that_is_tested_against() -> None:
@@ -87,7 +87,7 @@ def test_ports_are_on_loopback(name: str) -> None:
     """Temporal has no authentication unless told, so nothing listens for other machines; its database for none."""
     ports = SERVICES[name].get("ports", [])
     assert all(port.startswith("127.0.0.1:") for port in ports)
-    assert bool(ports) == (name in {"temporal", "temporal-ui", "store", "codec"})
+    assert bool(ports) == (name in {"temporal", "temporal-ui", "store", "codec", "prometheus", "grafana"})
 
 
 @services

@@ -48,6 +48,11 @@ def error_console() -> Console:
     return _console(stderr=True)
 
 
+def live_console() -> Console:
+    """A console on stdout, for what is refreshed in place."""
+    return _console(stderr=False)
+
+
 def _console(*, stderr: bool) -> Console:
     console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:

@@ -37,6 +37,7 @@ from durable_llm.cli.service_commands import (
     worker,
 )
 from durable_llm.cli.spending_commands import budget, cost, job
+from durable_llm.cli.watch_commands import open_call, stats, watch
 
 COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "call": call,
@@ -47,6 +48,9 @@ COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "show": show,
     "list": list_calls,
     "cancel": cancel,
+    "watch": watch,
+    "stats": stats,
+    "open": open_call,
     "retry": retry,
     "skip": skip,
     "replace": replace,

@@ -12,6 +12,7 @@ from durable_llm.cli.output import plain
 from durable_llm.client.listing import CallRow
 from durable_llm.client.report import Report
 from durable_llm.client.spending import Spending
+from durable_llm.client.stats import Figures, Stats
 from durable_llm.contract.categories import Outcome
 from durable_llm.contract.holds import Hold
 from durable_llm.contract.ledger import Attempt, Intervention, usd
@@ -19,7 +20,20 @@ from durable_llm.contract.result import CallStatus, LLMResult
 
 _MESSAGE_LENGTH: Final = 100
 _FOLDED: Final = {"id", "model", "message", "session", "held", "by", "why"}
-_NUMBERS: Final = {"waited", "took", "cost", "attempts", "calls", "tokens"}
+_NUMBERS: Final = {
+    "waited",
+    "took",
+    "cost",
+    "attempts",
+    "calls",
+    "tokens",
+    "p50",
+    "p95",
+    "running",
+    "paused",
+    "parked",
+    "after a failure",
+}
 _STYLES: Final = {Outcome.ANSWERED: "green", Outcome.UNKNOWN: "yellow", Outcome.FAILED: "red"}
 
 
@@ -103,6 +117,40 @@ def _hold_cells(hold: Hold) -> Iterable[Text]:
         yield Text(plain(value))
     yield Text(f"{hold.since.astimezone():%Y-%m-%d %H:%M:%S}")
     yield Text(f"{hold.until.astimezone():%Y-%m-%d %H:%M:%S}" if hold.until else "it is released")
+
+
+def fleet_tables(
+    by_model: Mapping[str, Mapping[str, int]], failures: Mapping[str, int], holds: Sequence[Hold]
+) -> Iterable[Table]:
+    """Calls in flight by model and state, by the category of their last failure, and what is held."""
+    states = ("running", "paused", "parked", "after a failure")
+    rows = (
+        [Text(plain(model)), *(Text(str(counts.get(state, 0))) for state in states)]
+        for model, counts in by_model.items()
+    )
+    yield _table(("model", *states), rows)
+    if failures:
+        yield _table(("last failure", "calls"), ([Text(name), Text(str(count))] for name, count in failures.items()))
+    if holds:
+        yield holds_table(holds)
+
+
+def stats_tables(stats: Stats) -> Iterable[Table]:
+    """A table for each way to group calls."""
+    groups = {"outcome": stats.by_outcome, "model": stats.by_model, "last failure": stats.by_category}
+    for name, figures in groups.items():
+        if figures:
+            names = (name, "calls", "attempts", "p50", "p95", "cost")
+            yield _table(names, (_figure_cells(value, each) for value, each in figures.items()))
+
+
+def _figure_cells(name: str, figures: Figures) -> Iterable[Text]:
+    yield Text(plain(name))
+    yield Text(str(figures.calls))
+    yield Text(str(figures.attempts))
+    yield Text(_seconds(figures.seconds_p50))
+    yield Text(_seconds(figures.seconds_p95))
+    yield Text(known_cost(figures.cost, complete=not figures.cost_unknown))
 
 
 def spending_table(by_session: Mapping[str | None, Spending]) -> Table:

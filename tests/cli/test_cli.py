@@ -31,6 +31,7 @@ COMMANDS = [
         "setup",
         "version",
     ),
+    *("watch", "stats", "open"),
     *("retry", "skip", "replace", "pause", "resume", "end", "hold", "release", "holds"),
     *("worker", "serve", "token", "dev", "codec-server", "sweep-store", "replay", "reclassify"),
 ]
@@ -65,7 +66,7 @@ async def test_version_completion_and_wrong_usage() -> None:
     )
     assert (words.status, words.out) == (Exit.OK, f"{__version__}\n")
     assert data.json == {"version": __version__}
-    assert completed.out.split() == ["submit", "show", "skip", "setup", "serve", "sweep-store"]
+    assert completed.out.split() == ["submit", "show", "stats", "skip", "setup", "serve", "sweep-store"]
     assert (wrong.status, wrong.json["error"]["type"]) == (Exit.USAGE, "UsageError")
     assert "great" in wrong.err
 

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install adapters prometheus demo chaos stream-chaos ldp-agent attack dev test proofs check fmt bench bench-bars bench-growth bench-crowd bench-streams bench-front bench-quotas bench-shares bench-footprint simulate bench-page bench-handles outage exits wheel clean
+.PHONY: help install adapters prometheus demo chaos stream-chaos ldp-agent attack drill dev test proofs check fmt bench bench-bars bench-growth bench-crowd bench-streams bench-front bench-quotas bench-shares bench-footprint simulate bench-page bench-handles outage exits wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ ldp-agent: install adapters ## an agent of ldp while its worker and the agent it
 
 attack: install ## hostile callers and providers against three workers, and how long a bystander waits
 	$(BIN)/python -m tests.harness.attack
+
+drill: install ## an operator's night: 400 calls, a provider that fails for two minutes (4 minutes)
+	$(BIN)/python -m tests.harness.drill
 
 dev: install ## Temporal with its UI and a worker, in this terminal
 	$(BIN)/python -m workers dev

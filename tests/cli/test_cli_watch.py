@@ -1,6 +1,11 @@
 """`durable-llm watch`, `stats` and `open`: many calls at a glance, one while it runs, and the way to the UI."""
 
 import asyncio
+import os
+import pty
+import re
+import sys
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +17,8 @@ from durable_llm.cli.watch_commands import fleet_of
 from durable_llm.client.listing import CallRow
 from durable_llm.client.stats import figures_of, stats_of
 from tests.conftest import SetStage
-from tests.support.cli import at, run
+from tests.support import ROOT
+from tests.support.cli import PROGRAM, at, run
 from tests.support.scripted import answer, fresh_id, http_error, never
 
 NOW = datetime(2026, 11, 29, 3, 0, tzinfo=UTC)
@@ -101,3 +107,26 @@ async def test_open_prints_where_the_ui_has_the_call(on_server: SetStage) -> Non
         await handle.cancel()
     assert found.out == f"http://ui:8080/namespaces/default/workflows/job%2F{call_id[4:-2]}%201\n"
     assert absent.status == Exit.NOT_FOUND
+
+
+async def test_on_a_terminal_one_call_is_watched_in_place_until_it_ends(on_server: SetStage) -> None:
+    """Its ledger is drawn again and again; with NO_COLOR without a colour."""
+    async with on_server(http_error(503), answer("7")) as stage:
+        handle = await stage.dispatcher.submit("openai/a", "Hi.")
+        ours, theirs = pty.openpty()
+        plain = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *PROGRAM, "watch", handle.call_id, "--every", "100ms", cwd=ROOT, stdout=theirs,
+            env={**plain, **at(stage), "TERM": "xterm", "NO_COLOR": "1", "COLUMNS": "120"},
+        )  # fmt: skip
+        os.close(theirs)
+        seen = ""
+        loop = asyncio.get_running_loop()
+        with suppress(OSError):  # how Linux says that the other side has closed
+            while more := await loop.run_in_executor(None, os.read, ours, 65_536):
+                seen += more.decode(errors="replace")
+        os.close(ours)
+        assert await process.wait() == 0
+    assert f"{handle.call_id}: answered" in seen
+    assert "overloaded" in seen
+    assert not re.search(r"\x1b\[(?:\d+;)*3[0-7]m", seen)

@@ -261,8 +261,9 @@ class ProviderAttempts:
             async with scope:
                 prompt = await self._prompts.find(given, order.timeout_s)
                 checks = await self._validation.prepare(order.spec, prompt)
-                if exchange.deliver is None:
+                if exchange.deliver is None and order.resume is None:  # a response that was begun is only followed
                     await self.holds.check(order)
+                if exchange.deliver is None:
                     await self._money.reserve(order, prompt)
                 if measured is not None:
                     measured.begins(prompt)

@@ -1,7 +1,7 @@
 """An attempt at what an operator holds: nothing is sent, and the call waits until the hold ends."""
 
 import asyncio
-import time
+import logging
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
@@ -10,6 +10,7 @@ from temporalio import activity
 from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
+from durable_llm.backoff import Backoff
 from durable_llm.contract.facts import LocalFault
 from durable_llm.contract.holds import Hold, hold_id
 from durable_llm.contract.names import HOLD_QUERY, WAIT_SIGNAL
@@ -18,8 +19,11 @@ from durable_llm.contract.request import AttemptOrder
 
 from .faults import LocalFaultError
 
+logger = logging.getLogger("durable_llm")
+
 _RPC: Final = timedelta(seconds=10)
-_ANSWER_LASTS_S: Final = 1.0
+_QUERY: Final = timedelta(seconds=2)
+_TRIES: Final = 5
 
 
 class Holds:
@@ -27,8 +31,8 @@ class Holds:
 
     def __init__(self) -> None:
         self._known: Sequence[Hold] = ()
-        self._asked: dict[str, tuple[float, asyncio.Task[bool]]] = {}
-        """When a hold was last asked whether it still holds, and its answer."""
+        self._questions: dict[str, asyncio.Task[bool]] = {}
+        """Whether a hold still holds, by its id."""
 
     def now(self, holds: Sequence[Hold]) -> None:
         """Take what is held now. One that has just been released may still be there."""
@@ -39,7 +43,6 @@ class Holds:
 
         Raises:
             LocalFaultError: HELD; the hold's workflow knows of the call, and will wake it.
-            RPCError: the server did not answer.
         """
         for hold in self._known:
             if hold.covers(order.spec) and await self._joins(hold):
@@ -49,24 +52,41 @@ class Holds:
                 )
 
     async def _joins(self, hold: Hold) -> bool:
-        """Tell the hold of the running attempt's call. False: it has ended."""
+        """Tell the hold of the running attempt's call. False: it has ended, or does not answer at all."""
         info = activity.info()
         workflow_id = hold_id(of_quota_queue(info.task_queue)[0], hold.models, hold.api_key)
-        handle = activity.client().get_workflow_handle(workflow_id)
-        try:
-            if not await self._holds(handle):
-                return False  # it is letting calls go on, and would only wake this one again
-            await handle.signal(WAIT_SIGNAL, info.workflow_id, rpc_timeout=_RPC)
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                return False
-            raise
-        return True
+        handle, backoff = activity.client().get_workflow_handle(workflow_id), Backoff(first_s=0.2, longest_s=5.0)
+        for _ in range(_TRIES):
+            try:
+                if not await self._holds(handle):
+                    return False  # it is letting calls go on, and would only wake this one again
+                await handle.signal(WAIT_SIGNAL, info.workflow_id, rpc_timeout=_RPC)
+                return True
+            except RPCError as error:
+                if error.status is RPCStatusCode.NOT_FOUND:
+                    return False
+            await backoff.pause()
+        logger.warning("the hold of %s does not answer; the attempt is made", hold.title)
+        return False
 
     async def _holds(self, handle: WorkflowHandle[Any, Any]) -> bool:
-        """Whether it still holds; asked once a second for all attempts, since a workflow answers one by one."""
-        asked = self._asked.get(handle.id)
-        if asked is None or time.monotonic() - asked[0] > _ANSWER_LASTS_S:
-            question = handle.query(HOLD_QUERY, result_type=bool, rpc_timeout=_RPC)
-            asked = self._asked[handle.id] = (time.monotonic(), asyncio.ensure_future(question))
-        return await asyncio.shield(asked[1])
+        """Whether it still holds. Attempts that ask at once share a question: a workflow answers one by one."""
+        question = self._questions.get(handle.id)
+        if question is None or question.done():
+            question = self._questions[handle.id] = asyncio.ensure_future(_ask(handle))
+        return await asyncio.shield(question)
+
+
+async def _ask(handle: WorkflowHandle[Any, Any]) -> bool:
+    """Whether a hold still holds; True as well if no worker says so in time: then its end will wake the call.
+
+    Raises:
+        RPCError: NOT_FOUND: there is no such hold.
+    """
+    try:
+        answer: bool = await handle.query(HOLD_QUERY, result_type=bool, rpc_timeout=_QUERY)
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            raise
+        return True
+    return answer

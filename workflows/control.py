@@ -134,11 +134,11 @@ class Steered:
     def resume_by_operator(self, told: RawValue = ABSENT) -> None:
         """Let a paused call go on, or a parked one start its chain again."""
         self._tell(RESUME_UPDATE, _read(told, Told))
-        if self._paused:
-            self._paused = False
-            self._show(outcome=CallOutcome.RUNNING.value)
-        else:
+        self._paused = False
+        if self._parked:
             self._go_on()
+        else:
+            self._show(outcome=CallOutcome.RUNNING.value)
 
     @resume_by_operator.validator
     def _may_resume(self, told: RawValue = ABSENT) -> None:

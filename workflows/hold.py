@@ -64,12 +64,12 @@ class LLMHold:
     async def _wake(self) -> None:
         """Let the first hundred go on. Calls that have ended are passed over."""
         call_ids = list(self._waiting)[:_AT_ONCE]
+        for call_id in call_ids:  # before the signals: one may ask again before this hold has ended, and wait again
+            del self._waiting[call_id]
         signals = [workflow.get_external_workflow_handle(call_id).signal(RESUME_SIGNAL) for call_id in call_ids]
         for outcome in await asyncio.gather(*signals, return_exceptions=True):
             if isinstance(outcome, BaseException) and not isinstance(outcome, FailureError):
                 raise outcome
-        for call_id in call_ids:
-            del self._waiting[call_id]
         self._show()
         if self._waiting:
             await workflow.sleep(_BETWEEN)

@@ -22,7 +22,14 @@ with workflow.unsafe.imports_passed_through():
     from durable_llm.contract.categories import Action, CallOutcome, Category
     from durable_llm.contract.facts import FailureFacts
     from durable_llm.contract.ledger import Attempt, bounded_entries, clip, wait_summary
-    from durable_llm.contract.names import ATTEMPT_ENDED_FUNCTION, ATTEMPTS_QUERY, RESUME_SIGNAL, STATUS_QUERY, WORKFLOW
+    from durable_llm.contract.names import (
+        ATTEMPT_ENDED_FUNCTION,
+        ATTEMPTS_QUERY,
+        PAUSE_UPDATE,
+        RESUME_SIGNAL,
+        STATUS_QUERY,
+        WORKFLOW,
+    )
     from durable_llm.contract.quotas import of_quota_queue
     from durable_llm.contract.request import CHAT, AttemptOrder, CallRequest
     from durable_llm.contract.result import Answer, CallFailure, CallStatus, LLMResult
@@ -157,8 +164,11 @@ class LLMCall(Steered):
         """Attempt, decide, wait, until an answer or until the policy ends the call."""
         resume: str | None = None
         while True:
+            index = self._progress.spec_index
             if self._paused:
                 await self._until_resumed()
+            if self._progress.spec_index != index:  # another model does not know the response
+                resume = None
             outcome = await self._attempt(resume)
             if isinstance(outcome, Answer):
                 self._ledger.answered(outcome, workflow.now())
@@ -170,7 +180,7 @@ class LLMCall(Steered):
                 self._needs_all_messages.add(self._progress.spec_index)
             decision = self._decide(outcome)
             await self._follow(decision, outcome)
-            again = decision.action == Action.RETRY and self._progress is decision.progress
+            again = decision.action == Action.RETRY and self._progress.spec_index == decision.progress.spec_index
             resume = outcome.resumable if again else None
 
     async def _follow(self, decision: Decision, facts: FailureFacts) -> None:
@@ -236,7 +246,9 @@ class LLMCall(Steered):
         try:
             outcome: Answer | FailureFacts | None = await asking
         except (ActivityError, asyncio.CancelledError):
-            if not self._skipping:
+            walk = asyncio.current_task()
+            given_up = walk is not None and walk.cancelling() > 0  # by the deadline or a cancellation
+            if given_up or not self._skipping:
                 raise
             outcome = None
         finally:
@@ -296,7 +308,7 @@ class LLMCall(Steered):
 
     async def _until_resumed(self) -> None:
         """Wait for an operator who has paused the call."""
-        pause = self._ledger.interventions[-1]
+        pause = next(told for told in reversed(self._ledger.interventions) if told.action == PAUSE_UPDATE)
         self._doing(f"paused by {pause.by or 'an operator'}: {pause.why or 'no reason given'}")
         await workflow.wait_condition(lambda: not self._paused)
 

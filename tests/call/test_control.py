@@ -11,6 +11,7 @@ from temporalio.client import WorkflowUpdateFailedError
 from temporalio.testing import WorkflowEnvironment
 
 from durable_llm import (
+    CallCancelledError,
     CallNotFoundError,
     DeadlineExceededError,
     Dispatcher,
@@ -21,6 +22,7 @@ from durable_llm import (
     Policy,
 )
 from durable_llm.client.handle import CallHandle
+from durable_llm.contract.facts import FailureFacts, LocalFault, Sent
 from tests.conftest import SetStage, Stage
 from tests.support.scripted import Step, answer, fresh_id, http_error, never
 
@@ -112,6 +114,73 @@ async def test_no_attempt_begins_while_a_call_is_paused(on_server: SetStage) -> 
         result = await handle.result()
     assert [entry.model for entry in result.attempts] == ["openai/a", "openai/b"]
     assert [(told.action, told.by) for told in result.interventions] == [("pause", "ann"), ("resume", "bob")]
+
+
+async def test_one_resumption_lets_a_call_go_on_that_was_paused_and_then_parked(on_server: SetStage) -> None:
+    """A pause lets the attempt under way end, and its failure may park the call."""
+    gate = asyncio.Event()
+
+    async def fails_then(_: object) -> Any:
+        await gate.wait()
+        return http_error(401)
+
+    async with on_server(fails_then, answer()) as stage:
+        handle = await stage.dispatcher.submit(chain("a"), "Name a prime.", policy=PARKS)
+        await attempting(stage, 1)
+        await handle.pause(**WHO)
+        gate.set()
+        await until(handle, lambda status: status.outcome == "parked")
+        await handle.resume(**WHO)
+        result = await handle.result()
+    assert [entry.decision for entry in result.attempts] == ["park", None]
+
+
+async def test_who_paused_a_call_is_shown_whatever_was_told_later(on_server: SetStage) -> None:
+    """A skip of a paused call goes on to the next model and stays paused."""
+    async with on_server(never, answer()) as stage:
+        handle = await stage.dispatcher.submit(chain("a", "b"), "Name a prime.")
+        await attempting(stage, 1)
+        await handle.pause(**WHO)
+        await handle.skip(by="bob", why="it hangs")
+        status = await until(handle, lambda status: status.waits)
+        assert status.activity == "paused by ann: openai is down"
+        await handle.resume(by="bob", why="it is back")
+        result = await handle.result()
+    assert [entry.model for entry in result.attempts] == ["openai/a", "openai/b"]
+
+
+async def test_a_skip_during_a_pause_forgets_the_response_that_another_model_began(on_server: SetStage) -> None:
+    """A lost attempt's background response is followed by its own model only."""
+    gate = asyncio.Event()
+    models = [ModelSpec(name=f"openai/{name}", responses_api=True, background=True) for name in ("a", "b")]
+
+    async def is_drained(_: object) -> Any:
+        await gate.wait()
+        return FailureFacts(local_fault=LocalFault.DRAINED, request_sent=Sent.YES, response_id="resp_1")
+
+    async with on_server(is_drained, answer()) as stage:
+        handle = await stage.dispatcher.submit(LLMConfig(models=models), "Name a prime.")
+        await attempting(stage, 1)
+        await handle.pause(**WHO)
+        gate.set()
+        await until(handle, lambda status: status.waits and status.next_attempt_at is None)
+        await handle.skip(**WHO)
+        await handle.resume(**WHO)
+        await handle.result()
+        orders = stage.provider.orders
+    assert [(order.spec.name, order.resume) for order in orders] == [("openai/a", None), ("openai/b", None)]
+
+
+async def test_a_call_that_is_skipped_and_cancelled_at_once_ends(on_server: SetStage) -> None:
+    """The skip does not keep it alive: no further attempt begins."""
+    async with on_server(never) as stage:
+        handles = [await stage.dispatcher.submit(chain("a", "b"), f"Name {number}.") for number in range(10)]
+        await attempting(stage, len(handles))
+        told = (handle.skip(**WHO) for handle in handles)
+        await asyncio.gather(*told, *(handle.cancel() for handle in handles), return_exceptions=True)
+        for handle in handles:
+            with pytest.raises(CallCancelledError):
+                await handle.result(timedelta(seconds=60))
 
 
 async def test_a_parked_call_waits_for_an_operator_and_starts_its_chain_again(

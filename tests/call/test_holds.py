@@ -8,19 +8,22 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from temporalio.client import Client
+from temporalio import workflow
+from temporalio.client import Client, WorkflowFailureError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from durable_llm import Dispatcher, InvalidRequestError, LLMConfig, ModelSpec
 from durable_llm.client.handle import CallHandle
 from durable_llm.contract.holds import Hold, hold_id
+from durable_llm.contract.names import RESUME_SIGNAL, WAIT_SIGNAL
 from tests.conftest import workflow_runner
 from tests.support.calls import completion
 from tests.support.cli import run
 from tests.support.wire import Wire, playing
 from workers.plugin import DurableLLMPlugin
 from workers.settings import WorkerSettings
+from workflows.hold import LLMHold
 
 MODEL, OTHER = "openai/gpt-4o", "deepseek/deepseek-chat"
 ANSWER = {"body": completion("7")}
@@ -142,6 +145,51 @@ async def test_many_held_calls_all_go_on(server_env: WorkflowEnvironment) -> Non
         results = await asyncio.gather(*(handle.result() for handle in handles[5:]))
     assert {len(result.attempts) for result in results} == {2}
     assert len(wire.requests) == 125
+
+
+@workflow.defn
+class AsksAgain:
+    """A call whose attempt finds that it is still held, once, when the hold has woken it."""
+
+    def __init__(self) -> None:
+        self._woken = 0
+
+    @workflow.signal(name=RESUME_SIGNAL)
+    def resume(self) -> None:
+        self._woken += 1
+
+    @workflow.run
+    async def run(self, hold: str) -> int:
+        """Wait, be woken, wait again, be woken again."""
+        handle = workflow.get_external_workflow_handle(hold)
+        await handle.signal(WAIT_SIGNAL, workflow.info().workflow_id)
+        await workflow.wait_condition(lambda: self._woken > 0)
+        await handle.signal(WAIT_SIGNAL, workflow.info().workflow_id)
+        await workflow.wait_condition(lambda: self._woken > 1)
+        return self._woken
+
+
+async def test_a_call_that_asks_again_while_the_hold_ends_is_woken_again(server_env: WorkflowEnvironment) -> None:
+    """Or, if the hold has ended, is told so."""
+    queue = f"test-{uuid.uuid4()}"
+    dispatcher, own_id = Dispatcher(server_env.client, task_queue=queue), hold_id(queue, "openai", None)
+    runner = workflow_runner()
+    async with Worker(server_env.client, task_queue=queue, workflows=[LLMHold, AsksAgain], workflow_runner=runner):
+        await dispatcher.hold("openai", **WHO)
+        waiting = [
+            await server_env.client.start_workflow(AsksAgain.run, own_id, id=f"{queue}-{number}", task_queue=queue)
+            for number in range(20)
+        ]
+        for handle in waiting:
+            while not any(
+                event.HasField("signal_external_workflow_execution_initiated_event_attributes")
+                for event in (await handle.fetch_history()).events
+            ):
+                await asyncio.sleep(0.02)
+        await dispatcher.release("openai", **WHO)
+        ended = await asyncio.gather(*(handle.result() for handle in waiting), return_exceptions=True)
+    assert all(each == 2 or isinstance(each, WorkflowFailureError) for each in ended), ended
+    assert 2 in ended
 
 
 async def test_what_cannot_be_held_or_released_is_refused(server_env: WorkflowEnvironment) -> None:

@@ -66,7 +66,7 @@ ARROWS: Final[Mapping[str, set[str]]] = {
     "activities.embeddings": {"activities.read_response", "durable_llm.store"},
     "activities.failure": {"activities.answer"},
     "activities.faults": {"durable_llm.contract"},
-    "activities.holds": {"activities.faults"},
+    "activities.holds": {"activities.faults", "durable_llm.backoff"},
     "activities.litellm_openai": {"activities.litellm_setup"},
     "activities.litellm_setup": {"activities.faults"},
     "activities.observation": {"activities.wire"},

@@ -41,6 +41,8 @@ from workflows.llm_call import LLMCall
 HISTORIES = sorted((ROOT / "tests" / "support" / "histories").glob("*.json"))
 ANSWERED = {"durable_llm.outcome": "answered"}
 QUICK = {"OTEL_BSP_SCHEDULE_DELAY": "50", "OTEL_METRIC_EXPORT_INTERVAL": "150"}
+WHERE = {"gen_ai.provider.name", "server.address", "server.port"}
+"""Attributes that say where a request went."""
 PROMPT = "Which of these two elephants is older, and by how many winters?"
 KEY = "sk-planted-4f9a1c7e2b8d6053f1e2"
 
@@ -228,6 +230,53 @@ async def test_an_answered_attempt_says_what_the_conventions_ask(
         "gen_ai.response.id": "chatcmpl-1",
     }
     assert exported.receiver.resource["service.name"] == "durable-llm-worker"
+
+
+@pytest.mark.parametrize("cached", [100, 0])
+async def test_a_call_with_a_retry_a_wait_and_a_fallback_is_traced_attribute_by_attribute(
+    server_env: WorkflowEnvironment, exported: Exported, cached: int
+) -> None:
+    """Each span and event has what the conventions and the page say and nothing else, with and without replays."""
+    config = chain()
+    first, second = (spec.name.partition("/")[2] for spec in config.models)
+    async with traced(server_env, exported, OVERLOADED, OUT_OF_QUOTA, answer(), max_cached_workflows=cached) as ready:
+        handle = await ready.dispatcher.submit(config, PROMPT)
+        result = await handle.result()
+        call, attempts = await exported.spans(handle.call_id)
+    assert [entry.decision for entry in result.attempts] == ["retry", "next", None]
+    assert result.attempts[0].delay_s
+    common = {"gen_ai.operation.name": "chat", "durable_llm.call_id": handle.call_id}
+    to_first = {**common, "gen_ai.request.model": first, "durable_llm.model": f"openai/{first}"}
+    failed = {"durable_llm.outcome": "failed", "durable_llm.cost_usd": 0.0}
+    expected = [
+        {
+            **to_first, **failed, "durable_llm.attempt.number": 1, "durable_llm.attempt.try": 1,
+            "error.type": "overloaded", "http.response.status_code": 503,
+        },
+        {
+            **to_first, **failed, "durable_llm.attempt.number": 2, "durable_llm.attempt.try": 2,
+            "error.type": "quota_exhausted", "http.response.status_code": 429, "durable_llm.request_id": "req_9",
+            "durable_llm.error_code": "insufficient_quota", "durable_llm.previous.category": "overloaded",
+            "durable_llm.previous.decision": "retry",
+        },
+        {
+            **common, "gen_ai.request.model": second, "durable_llm.model": f"gemini/{second}",
+            "durable_llm.attempt.number": 3, "durable_llm.attempt.try": 1, "durable_llm.outcome": "answered",
+            "durable_llm.previous.category": "quota_exhausted", "durable_llm.previous.decision": "next",
+            "http.response.status_code": 200, "durable_llm.request_id": "req_1", "durable_llm.cost_usd": 0.01,
+            "gen_ai.response.model": "gpt-4o-mini-2024-07-18", "gen_ai.response.finish_reasons": ["stop"],
+            "gen_ai.usage.input_tokens": 5, "gen_ai.usage.output_tokens": 1,
+        },
+    ]  # fmt: skip
+    seen = [{name: value for name, value in span.attributes.items() if name not in WHERE} for span in attempts]
+    assert seen == expected
+    assert [span.attributes["gen_ai.provider.name"] for span in attempts] == ["openai", "openai", "gcp.gemini"]
+    assert [span.name for span in attempts] == [f"chat {first}", f"chat {first}", f"chat {second}"]
+    assert [(span.client, span.failed, span.status) for span in attempts] == [
+        (True, True, "503 failed"), (True, True, "429 insufficient_quota"), (True, False, ""),
+    ]  # fmt: skip
+    assert [attributes["durable_llm.decision"] for _, attributes in call.events[:2]] == ["retry", "next"]
+    assert (call.attributes["durable_llm.attempts_total"], call.attributes["durable_llm.outcome"]) == (3, "answered")
 
 
 async def test_a_failed_attempt_is_an_error_by_its_category_and_the_call_tells_the_decision(

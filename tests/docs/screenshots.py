@@ -1,7 +1,7 @@
 """The pictures in the documents: real calls in the real UI, taken by headless Chromium.
 
-`python -m tests.docs.screenshots` runs Temporal, a simulated provider and a worker, makes calls that fail in different
-ways, and writes docs/images/*.png. It needs a `chromium` on PATH.
+`python -m tests.docs.screenshots [NAME...]` runs Temporal, a simulated provider and a worker, makes calls that fail in different
+ways, and writes docs/images/*.png, or those that are named. It needs a `chromium` on PATH.
 """
 
 import asyncio
@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from durable_llm import Dispatcher, DurableLLMError, LLMConfig, ModelSpec
+from durable_llm import Dispatcher, DurableLLMError, LLMConfig, ModelSpec, Policy
 from tests.harness.parts.provider import Behavior, Provider
 from workers.dev.children import Child
 from workers.dev.server import DevServer, ServerOptions
 
 IMAGES = Path("docs/images")
 TROUBLED = "report/chapter-3"
+STEERED = "night/1"
 
 
 def fail(model: str, status: int, message: str, **fields: Any) -> Behavior:
@@ -56,6 +57,10 @@ async def take() -> None:
         await picture(f"{call}/user-metadata", "ledger", height=850)
         query = quote("`LLMOutcome`='exhausted'", safe="")
         await picture(f"{workflows}?query={query}", "exhausted", height=600)
+        run_id = await steer_calls(dispatcher, provider.api_base)
+        query = quote("`LLMOutcome`='parked'", safe="")
+        await picture(f"{workflows}?query={query}", "parked", height=600)
+        await picture(f"{workflows}/{quote(STEERED, safe='')}/{run_id}/user-metadata", "steered", height=850)
 
 
 async def make_calls(dispatcher: Dispatcher, api_base: str) -> str:
@@ -72,13 +77,31 @@ async def make_calls(dispatcher: Dispatcher, api_base: str) -> str:
     return description.run_id
 
 
+async def steer_calls(dispatcher: Dispatcher, api_base: str) -> str:
+    """Calls that are parked; the run id of the one that an operator has given another model."""
+    parks = Policy(on_exhausted="park")
+    for number in range(1, 5):
+        handle = await dispatcher.submit(
+            spec("openai/gpt-4o", api_base), "Summarise.", call_id=f"night/{number}", session="night", policy=parks
+        )
+        while (await handle.status()).outcome != "parked":
+            await asyncio.sleep(0.1)
+    steered = dispatcher.attach(STEERED)
+    await steered.replace(spec("openai/gpt-4o-mini", api_base), by="ann", why="the key of gpt-4o was revoked")
+    await steered.resume(by="ann", why="it has another model now")
+    await steered.result()
+    return (await dispatcher.client.get_workflow_handle(STEERED).describe()).run_id
+
+
 def spec(name: str, api_base: str) -> ModelSpec:
     """A model at the simulated provider."""
     return ModelSpec(name=name, api_base=api_base)
 
 
 async def picture(address: str, name: str, *, height: int) -> None:
-    """One page as docs/images/NAME.png."""
+    """One page as docs/images/NAME.png, if it is wanted."""
+    if sys.argv[1:] and name not in sys.argv[1:]:
+        return
     browser = shutil.which("chromium") or sys.exit("chromium is not on PATH")
     with tempfile.TemporaryDirectory() as profile:
         process = await asyncio.create_subprocess_exec(

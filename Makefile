@@ -48,7 +48,7 @@ TWICE_NOT := --ignore-glob='*/test_cli_*'
 
 # Debian has it; elsewhere the tests that need promtool are skipped.
 prometheus: ## Prometheus from the distribution, to check the alerts
-	@command -v promtool >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus; } >/dev/null 2>&1 || echo "promtool cannot be installed: the alerts are not checked"
+	@command -v promtool >/dev/null || DEBIAN_FRONTEND=noninteractive timeout 300 sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus' >/dev/null 2>&1 || echo "promtool cannot be installed: the alerts are not checked"
 
 test: install adapters prometheus ## the tests, but for the long proofs; one that fails is tried again and listed
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --reruns 1 -r R -m 'not proof'

@@ -9,6 +9,7 @@ from typing import Final
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from durable_llm.background import running
 from durable_llm.client.holds import find_holds
 from durable_llm.contract.holds import Hold
 
@@ -31,12 +32,8 @@ async def following_holds(
     if not await _look(client, task_queue, tell):  # a server without a list, as in tests, has no holds
         yield
         return
-    looking = asyncio.create_task(_look_again(client, task_queue, tell))
-    try:
+    async with running(_look_again(client, task_queue, tell)):
         yield
-    finally:
-        looking.cancel()
-        await asyncio.gather(looking, return_exceptions=True)
 
 
 async def _look_again(client: Client, task_queue: str, tell: Callable[[Sequence[Hold]], None]) -> None:

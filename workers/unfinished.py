@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Final
 
 from temporalio.client import Client
@@ -18,31 +17,19 @@ logger = logging.getLogger("durable_llm.worker")
 COUNT_EVERY_S: Final = 15.0
 
 
-@asynccontextmanager
-async def counting_unfinished(
-    client: Client, task_queue: str, set_count: Callable[[str, int], None]
-) -> AsyncIterator[None]:
-    """Count while the context lasts.
+async def count_unfinished(client: Client, task_queue: str, set_count: Callable[[str, int], None]) -> None:
+    """Count until cancelled.
 
     Args:
         client: The worker's client.
         task_queue: The calls' task queue.
         set_count: Is told how many calls have an outcome, for each that is no end.
     """
-    counting = asyncio.create_task(_count(client, task_queue, set_count))
-    try:
-        yield
-    finally:
-        counting.cancel()
-        await asyncio.gather(counting, return_exceptions=True)
-
-
-async def _count(client: Client, task_queue: str, set_count: Callable[[str, int], None]) -> None:
-    running = f"{CALLS} AND TaskQueue = {quoted(task_queue)} AND ExecutionStatus = 'Running'"
+    unended = f"{CALLS} AND TaskQueue = {quoted(task_queue)} AND ExecutionStatus = 'Running'"
     while True:
         try:
             for outcome in sorted(UNFINISHED):
-                query = f"{running} AND {search_attributes.OUTCOME.name} = '{outcome}'"
+                query = f"{unended} AND {search_attributes.OUTCOME.name} = '{outcome}'"
                 set_count(outcome, (await client.count_workflows(query)).count)
         except RPCError as error:
             logger.warning("calls cannot be counted: %s", error.message)

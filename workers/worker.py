@@ -15,6 +15,7 @@ from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
+from durable_llm.background import running
 from durable_llm.client.connection import check_namespace, connect_client, missing_search_attributes
 from durable_llm.contract import search_attributes
 
@@ -24,7 +25,7 @@ from .logs import show_logs
 from .plugin import DurableLLMPlugin, build_attempts
 from .settings import PREFIX, WorkerSettings, load_settings
 from .telemetry.exporting import unfinished_gauge
-from .unfinished import counting_unfinished
+from .unfinished import count_unfinished
 from .versioning import log_current_version, versioning_options
 from .watchdog import watching_the_loop
 
@@ -103,8 +104,8 @@ async def run_worker(announce: Callable[[str], None]) -> None:
     async with watching_the_loop(settings.heartbeat_timeout_s), AsyncExitStack() as stack:
         if listener is not None:
             await stack.enter_async_context(serving_health(health, sdk_metrics, stack.enter_context(listener)))
-            counting = counting_unfinished(client, settings.task_queue, unfinished_gauge())
-            await stack.enter_async_context(counting)
+            if (gauge := unfinished_gauge()) is not None:
+                await stack.enter_async_context(running(count_unfinished(client, settings.task_queue, gauge)))
             logger.info("its health is at http://%s:%d/readyz", *listener.getsockname()[:2])
         await _work(client, settings, attempts, health, announce)
 

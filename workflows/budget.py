@@ -1,11 +1,9 @@
 """`LLMBudget`: keeps what calls have spent together, and whether another request may be made."""
 
-import asyncio
 from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
-from temporalio.exceptions import FailureError
 
 with workflow.unsafe.imports_passed_through():
     from durable_llm.contract.budgets import (
@@ -22,11 +20,11 @@ with workflow.unsafe.imports_passed_through():
         BUDGET_WORKFLOW,
         RAISE_UPDATE,
         RESERVE_UPDATE,
-        RESUME_SIGNAL,
         SETTLE_SIGNAL,
     )
 
     from .policy.budget import Account, reserve, settle, status_of, without_lost, woken
+    from .waking import wake
 
 _KEPT: Final = timedelta(days=30)
 """A budget that nothing was reserved from for this long ends; a later reservation begins it anew."""
@@ -98,12 +96,8 @@ class LLMBudget:
     async def _wake(self) -> None:
         """Let calls go on that need wait no longer. Calls that have ended are passed over."""
         self._account, call_ids = woken(without_lost(self._account, workflow.time()))
-        signals = [workflow.get_external_workflow_handle(call_id).signal(RESUME_SIGNAL) for call_id in call_ids]
-        ended = await asyncio.gather(*signals, return_exceptions=True)
-        for outcome in ended:
-            if isinstance(outcome, BaseException) and not isinstance(outcome, FailureError):
-                raise outcome
-        self._changed = self._changed or any(isinstance(outcome, FailureError) for outcome in ended)
+        some_had_ended = await wake(call_ids)
+        self._changed = self._changed or some_had_ended
 
     def _show(self) -> None:
         status = self.status()

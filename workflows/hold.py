@@ -1,16 +1,17 @@
 """`LLMHold`: calls do not ask what it holds. It knows those that wait, and lets them go on when it ends."""
 
-import asyncio
 from typing import Final
 
 from temporalio import workflow
-from temporalio.exceptions import FailureError
 
 with workflow.unsafe.imports_passed_through():
     from datetime import timedelta
 
-    from durable_llm.contract.holds import HoldStart, Released
-    from durable_llm.contract.names import HOLD_QUERY, HOLD_WORKFLOW, RELEASE_SIGNAL, RESUME_SIGNAL, WAIT_SIGNAL
+    from durable_llm.contract.control import Told
+    from durable_llm.contract.holds import HoldStart
+    from durable_llm.contract.names import HOLD_QUERY, HOLD_WORKFLOW, RELEASE_SIGNAL, WAIT_SIGNAL
+
+    from .waking import wake
 
 _AT_ONCE: Final = 100
 _BETWEEN: Final = timedelta(seconds=1)
@@ -25,7 +26,7 @@ class LLMHold:
     def __init__(self, start: HoldStart) -> None:
         self._hold = start.hold
         self._waiting = dict.fromkeys(start.call_ids)
-        self._released: Released | None = None
+        self._released: Told | None = None
 
     @workflow.signal(name=WAIT_SIGNAL)
     def wait(self, call_id: str) -> None:
@@ -34,7 +35,7 @@ class LLMHold:
         self._show()
 
     @workflow.signal(name=RELEASE_SIGNAL)
-    def release(self, released: Released) -> None:
+    def release(self, released: Told) -> None:
         """End the hold."""
         self._released = released
 
@@ -55,7 +56,7 @@ class LLMHold:
                 timeout_summary="the end of the hold",
             )
         except TimeoutError:
-            self._released = Released(why="its time was over")
+            self._released = Told(why="its time was over")
         if self._released is None:
             workflow.continue_as_new(HoldStart(hold=self._hold, call_ids=list(self._waiting)))
         while self._waiting:
@@ -66,10 +67,7 @@ class LLMHold:
         call_ids = list(self._waiting)[:_AT_ONCE]
         for call_id in call_ids:  # before the signals: one may ask again before this hold has ended, and wait again
             del self._waiting[call_id]
-        signals = [workflow.get_external_workflow_handle(call_id).signal(RESUME_SIGNAL) for call_id in call_ids]
-        for outcome in await asyncio.gather(*signals, return_exceptions=True):
-            if isinstance(outcome, BaseException) and not isinstance(outcome, FailureError):
-                raise outcome
+        await wake(call_ids)
         self._show()
         if self._waiting:
             await workflow.sleep(_BETWEEN)

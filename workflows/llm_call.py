@@ -192,7 +192,7 @@ class LLMCall(Steered):
         if delay is not None:
             await self._wait(decision, delay)
         if decision.until_woken:
-            await self._until_woken(facts.text)
+            await self._until_woken(f"paused: {facts.text}")
         if decision.action == Action.PARK:
             await self._park(decision)
 
@@ -290,21 +290,19 @@ class LLMCall(Steered):
             self._ledger.waits((workflow.now() - began).total_seconds())
         self._wait_ends = None
 
-    async def _until_woken(self, why: str) -> None:
+    async def _until_woken(self, activity: str) -> None:
         """Wait without a timer, for room in a budget or for an operator."""
         began = workflow.now()
-        self._doing(f"paused: {why}")
+        self._doing(activity)
         await workflow.wait_condition(lambda: self._woken)
         self._ledger.waits((workflow.now() - began).total_seconds())
 
     async def _park(self, decision: Decision) -> None:
         """Wait for an operator to resume the call; it spends nothing, and ends at its deadline."""
-        began = workflow.now()
         self._parked, self._woken = True, False
         self._show(outcome=CallOutcome.PARKED.value)
-        self._doing(f"parked until an operator resumes it or {self._deadline:%Y-%m-%d %H:%M:%S} UTC: {decision.reason}")
-        await workflow.wait_condition(lambda: self._woken)
-        self._ledger.waits((workflow.now() - began).total_seconds())
+        until = f"an operator resumes it or {self._deadline:%Y-%m-%d %H:%M:%S} UTC"
+        await self._until_woken(f"parked until {until}: {decision.reason}")
 
     async def _until_resumed(self) -> None:
         """Wait for an operator who has paused the call."""

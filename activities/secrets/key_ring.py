@@ -125,7 +125,7 @@ class KeyRing:
             raise LocalFaultError(LocalFault.KEY_NOT_ALLOWED, str(error)) from None
         listed = name if source == key_reference.ENVIRONMENT else f"{source}{name}"
         self._check(listed, targets, own_of)
-        value = self._environment.get(name) if source == key_reference.ENVIRONMENT else self._read_file(name)
+        value = self._value(listed)
         if not value:
             missing = (
                 f"the variable {name} is not set"

@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from typing import Annotated, Any
 
 import typer
+from rich.console import RenderableType
 
 from durable_llm.cli.call_options import SubmitOptions
 from durable_llm.cli.listing import Filters, found_by
@@ -20,6 +21,7 @@ from durable_llm.cli.tables import call_view, calls_table
 from durable_llm.cli.temporal_options import QueueOptions, TemporalOptions
 from durable_llm.cli.wait import Wait, WaitOptions, interrupted
 from durable_llm.client.checks import fresh_call_id
+from durable_llm.client.handle import CallHandle
 from durable_llm.client.new_call import CallOptions
 from durable_llm.client.prompt import Messages
 from durable_llm.client.spending import spent_by_attempts
@@ -99,12 +101,18 @@ async def show(
         handle = dispatcher.attach(call_id)
         if follow:
             await followed(handle)
-        status, attempts = await handle.status(), await handle.attempts()
+        seen, view = await look_at(handle)
+    output.give(seen, view)
+
+
+async def look_at(handle: CallHandle) -> tuple[dict[str, Any], RenderableType]:
+    """Where a call stands and every attempt of it, for a script and for people."""
+    status, attempts = await handle.status(), await handle.attempts()
     spent = spent_by_attempts(attempts)
     complete = spent.cost_complete and len(attempts) >= status.attempts
     totals = {"attempts": status.attempts, "total_cost": spent.cost, "cost_complete": complete}
-    output.give(
-        {"call_id": call_id, "status": status, "attempts": attempts, "totals": totals},
+    return (
+        {"call_id": handle.call_id, "status": status, "attempts": attempts, "totals": totals},
         call_view(status, attempts, spent.cost, complete=complete),
     )
 

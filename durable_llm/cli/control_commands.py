@@ -24,7 +24,7 @@ from durable_llm.client.dispatcher import Dispatcher
 from durable_llm.client.handle import CallHandle
 from durable_llm.client.many import at_once
 from durable_llm.contract.names import TASK_QUEUE
-from durable_llm.errors import CallNotFoundError, DispatcherUnavailableError, InvalidRequestError
+from durable_llm.errors import CallNotFoundError, InvalidRequestError
 
 _AT_ONCE: Final = 50
 
@@ -167,8 +167,6 @@ async def _act(action: str, call_ids: list[str], dispatcher: Dispatcher, output:
     async def one(call_id: str) -> tuple[str, InvalidRequestError | CallNotFoundError | None]:
         try:
             await act(dispatcher.attach(call_id))
-        except DispatcherUnavailableError:
-            raise
         except (InvalidRequestError, CallNotFoundError) as error:
             if len(call_ids) == 1:
                 raise

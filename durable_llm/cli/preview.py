@@ -1,14 +1,13 @@
 """A call's answer on a terminal while it is written. What is withdrawn disappears, and a line says why."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
+from durable_llm.background import running
 from durable_llm.cli.output import error_console, plain
 from durable_llm.client.handle import CallHandle
 from durable_llm.client.stream_events import AttemptStarted, AttemptWithdrawn, ReasoningDelta, StreamEvent, Waiting
@@ -18,15 +17,9 @@ _BESIDE_TEXT: Final = 3
 """Lines of the terminal that the text leaves free."""
 
 
-@asynccontextmanager
-async def preview(handle: CallHandle) -> AsyncIterator[None]:
+def preview(handle: CallHandle) -> AbstractAsyncContextManager[None]:
     """Show the answer for as long as the context lasts. It is gone from the terminal afterwards."""
-    following = asyncio.create_task(_show(handle))
-    try:
-        yield
-    finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+    return running(_show(handle))
 
 
 async def followed(handle: CallHandle) -> None:

@@ -6,7 +6,7 @@ import webbrowser
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
@@ -15,22 +15,21 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from durable_llm.cli.call_commands import CallId
+from durable_llm.cli.call_commands import CallId, look_at
 from durable_llm.cli.listing import Filters
 from durable_llm.cli.output import Output, live_console
 from durable_llm.cli.parse import duration
-from durable_llm.cli.tables import call_view, fleet_tables, stats_tables
+from durable_llm.cli.tables import fleet_tables, stats_tables
 from durable_llm.cli.temporal_options import TaskQueue, TemporalOptions
 from durable_llm.client.dispatcher import Dispatcher
 from durable_llm.client.listing import CALLS, CallRow
-from durable_llm.client.spending import spent_by_attempts
 from durable_llm.client.stats import stats_of
 from durable_llm.contract.categories import UNFINISHED
 from durable_llm.contract.holds import Hold
 from durable_llm.contract.names import TASK_QUEUE
 
 _MOST: Final = 10_000
-_LATELY: Final = "1h"
+_LATELY: Final = timedelta(hours=1)
 
 _Look = Callable[[], Awaitable[tuple[dict[str, Any], RenderableType, bool]]]
 """What is seen now: as data, for people, and whether there will be nothing more."""
@@ -95,16 +94,12 @@ async def _refreshed(look: _Look, seconds: float) -> None:
 
 
 async def _one(dispatcher: Dispatcher, call_id: str) -> tuple[dict[str, Any], RenderableType, bool]:
-    handle = dispatcher.attach(call_id)
-    status, attempts = await handle.status(), await handle.attempts()
-    spent = spent_by_attempts(attempts)
-    complete = spent.cost_complete and len(attempts) >= status.attempts
-    view = call_view(status, attempts, spent.cost, complete=complete)
-    return {"call_id": call_id, "status": status, "attempts": attempts}, view, status.outcome not in UNFINISHED
+    seen, view = await look_at(dispatcher.attach(call_id))
+    return seen, view, seen["status"].outcome not in UNFINISHED
 
 
 async def _fleet(dispatcher: Dispatcher) -> tuple[dict[str, Any], RenderableType, bool]:
-    lately = (datetime.now(UTC) - duration("", _LATELY)).isoformat()
+    lately = (datetime.now(UTC) - _LATELY).isoformat()
     running, ended, holds = await asyncio.gather(
         dispatcher.find(f"{CALLS} AND ExecutionStatus = 'Running'", _MOST),
         dispatcher.find(f"{CALLS} AND CloseTime >= '{lately}'", _MOST),

@@ -6,11 +6,11 @@ import socket
 import uuid
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from temporalio.client import (
-    Client,
+    WorkflowExecutionDescription,
     WorkflowExecutionStatus,
     WorkflowHandle,
     WorkflowUpdateFailedError,
@@ -19,9 +19,9 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from durable_llm.client.connection import Rpcs, check_workflow_type, until_answered
+from durable_llm.client.connection import Rpcs, until_answered
 from durable_llm.client.new_call import ConfigLike, to_config
-from durable_llm.contract.control import Told, ToldToEnd, ToldToReplace, ToldToSkip
+from durable_llm.contract.control import WHO_CHARS, Told, ToldToEnd, ToldToReplace, ToldToSkip
 from durable_llm.contract.names import (
     END_UPDATE,
     PAUSE_UPDATE,
@@ -32,6 +32,8 @@ from durable_llm.contract.names import (
 )
 from durable_llm.contract.wire import describe_validation_error
 from durable_llm.errors import InvalidRequestError
+
+_T = TypeVar("_T", bound=BaseModel)
 
 ANSWERS_WITHIN: Final = timedelta(seconds=10)
 """How long a worker may take to take an update."""
@@ -45,8 +47,11 @@ class Steering:
     """
 
     call_id: str
-    _client: Client
     _rpcs: Rpcs
+    _workflow: WorkflowHandle[Any, Any]
+
+    async def _describe(self) -> WorkflowExecutionDescription:
+        raise NotImplementedError
 
     async def retry(self, *, why: str, by: str | None = None) -> None:
         """Ask now instead of after the wait. A parked call starts its chain again.
@@ -108,23 +113,18 @@ class Steering:
         await self._steer(END_UPDATE, ToldToEnd, why, by, text=text)
 
     async def _steer(self, update: str, kind: type[Told], why: str, by: str | None, **more: Any) -> None:
-        try:
-            told = kind(by=this_user() if by is None else by, why=why, **more)
-        except ValidationError as error:
-            raise InvalidRequestError(f"{update}: {describe_validation_error(error)}") from None
+        told = told_by(kind, update, why=why, by=by, **more)
         send = functools.partial(self._update, update, told, str(uuid.uuid4()))
         await self._rpcs.run(
             until_answered(send), call_id=self.call_id, wait=ANSWERS_WITHIN, unanswered=lambda: "the call's worker"
         )
 
     async def _update(self, update: str, told: Told, update_id: str) -> None:
-        workflow: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(self.call_id)
-        description = await workflow.describe()
-        check_workflow_type(description)
+        description = await self._describe()
         if description.status is not WorkflowExecutionStatus.RUNNING:
             raise self._refused("it has ended")
         try:
-            await workflow.execute_update(update, told, id=update_id)
+            await self._workflow.execute_update(update, told, id=update_id)
         except WorkflowUpdateFailedError as error:
             raise self._refused(error.cause.message if isinstance(error.cause, ApplicationError) else "") from None
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:  # the SDK's word for a cancellation of ours too
@@ -138,9 +138,28 @@ class Steering:
         return InvalidRequestError(f"call {self.call_id!r}: {why}", call_id=self.call_id)
 
 
-def this_user() -> str:
-    """The user and host of this process, as far as they have names."""
+def told_by(kind: type[_T], action: str, *, why: str, by: str | None, **more: Any) -> _T:
+    """What somebody tells.
+
+    Args:
+        kind: Its model, with `by` and `why`.
+        action: Its name, for error texts.
+        why: The reason.
+        by: Who. None: this process's user and host, as far as they have names.
+        more: The model's other fields.
+
+    Raises:
+        InvalidRequestError: a field cannot be used.
+    """
     try:
-        return f"{getpass.getuser()}@{socket.gethostname()}"[:100]
+        return kind(by=_this_user() if by is None else by, why=why, **more)
+    except ValidationError as error:
+        raise InvalidRequestError(f"{action}: {describe_validation_error(error)}") from None
+
+
+def _this_user() -> str:
+    host = socket.gethostname()
+    try:
+        return f"{getpass.getuser()}@{host}"[:WHO_CHARS]
     except (OSError, KeyError):  # a container's user may have no name
-        return socket.gethostname()[:100]
+        return host[:WHO_CHARS]

@@ -3,17 +3,16 @@
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from pydantic import ValidationError
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from durable_llm.client.control import this_user
+from durable_llm.client.control import told_by
 from durable_llm.client.listing import quoted
-from durable_llm.contract.holds import MEMO_HOLD, Hold, HoldStart, Released, hold_id
+from durable_llm.contract.control import Told
+from durable_llm.contract.holds import MEMO_HOLD, Hold, HoldStart, hold_id
 from durable_llm.contract.names import HOLD_WORKFLOW, RELEASE_SIGNAL
-from durable_llm.contract.wire import describe_validation_error
 from durable_llm.errors import InvalidRequestError
 
 _MOST: Final = 200
@@ -30,14 +29,8 @@ async def start_hold(
         RPCError: from the server, unchanged.
     """
     now = datetime.now(UTC)
-    try:
-        Released(by=by or "", why=why)  # the limits of their lengths
-        hold = Hold(
-            models=models, api_key=api_key, by=this_user() if by is None else by, why=why, since=now,
-            until=None if lasts is None else now + lasts,
-        )  # fmt: skip
-    except ValidationError as error:
-        raise InvalidRequestError(f"hold: {describe_validation_error(error)}") from None
+    until = None if lasts is None else now + lasts
+    hold = told_by(Hold, "hold", why=why, by=by, models=models, api_key=api_key, since=now, until=until)
     try:
         await client.start_workflow(
             HOLD_WORKFLOW, HoldStart(hold=hold), id=hold_id(task_queue, models, api_key), task_queue=task_queue,
@@ -57,10 +50,7 @@ async def release_hold(
         InvalidRequestError: it is not held, or what is given is too long.
         RPCError: from the server, unchanged.
     """
-    try:
-        released = Released(by=this_user() if by is None else by, why=why)
-    except ValidationError as error:
-        raise InvalidRequestError(f"release: {describe_validation_error(error)}") from None
+    released = told_by(Told, "release", why=why, by=by)
     handle = client.get_workflow_handle(hold_id(task_queue, models, api_key))
     try:
         await handle.signal(RELEASE_SIGNAL, released)

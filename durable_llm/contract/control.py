@@ -7,17 +7,19 @@ from pydantic import Field
 from durable_llm.contract.config import ModelSpec
 from durable_llm.contract.wire import Strict
 
-REASON_CHARS: Final = 500
+WHO_CHARS: Final = 100
 MOST_MODELS: Final = 50
 
 
-class Told(Strict):
-    """Who tells the call, and why; both are kept in its ledger."""
+Who = Annotated[str, Field(max_length=WHO_CHARS)]
+Why = Annotated[str, Field(max_length=500)]
 
-    by: Annotated[str, Field(max_length=100)] = ""
-    """Who."""
-    why: Annotated[str, Field(max_length=REASON_CHARS)] = ""
-    """Why."""
+
+class Told(Strict):
+    """Who tells it, and why; both are kept."""
+
+    by: Who = ""
+    why: Why = ""
 
 
 class ToldToSkip(Told):

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from durable_llm.contract.config import ModelSpecOnWire
-from durable_llm.contract.control import Told
+from durable_llm.contract.control import Who, Why
 from durable_llm.contract.wire import Wire
 
 MEMO_HOLD: Final = "hold"
@@ -21,8 +21,8 @@ class Hold(Wire):
     """A provider ("openai"), a model ("openai/gpt-4o"), or a pattern with "*" ("openai/gpt-4o*")."""
     api_key: str | None = None
     """Only the account of this reference in the specs ("os.environ/NAME"). None: every account."""
-    by: str = ""
-    why: str = ""
+    by: Who = ""
+    why: Why = ""
     since: datetime
     until: datetime | None = None
     """When it ends by itself. None: when it is released."""
@@ -46,10 +46,6 @@ class HoldStart(Wire):
     hold: Hold
     call_ids: list[str] = Field(default_factory=list)
     """Calls that wait for its end."""
-
-
-class Released(Told):
-    """Who releases it, and why."""
 
 
 def hold_id(task_queue: str, models: str, api_key: str | None) -> str:

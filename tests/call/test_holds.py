@@ -52,6 +52,14 @@ async def listed(dispatcher: Dispatcher, count: int) -> list[Hold]:
     return found
 
 
+async def held_queue(client: Client, models: str, **options: Any) -> str:
+    """A task queue on which something is held."""
+    early = Dispatcher(client, task_queue=f"test-{uuid.uuid4()}")
+    await early.hold(models, **options, **WHO)
+    await listed(early, 1)
+    return early.task_queue
+
+
 async def is_held(handle: CallHandle) -> Any:
     """Wait until the call waits for the end of a hold."""
     while not (status := await handle.status()).activity.startswith("paused: "):
@@ -61,10 +69,7 @@ async def is_held(handle: CallHandle) -> Any:
 
 async def test_a_held_call_sends_nothing_and_goes_on_when_it_is_released(server_env: WorkflowEnvironment) -> None:
     """Its ledger says who holds what and why; it spends no retry; another provider's call waits for nothing."""
-    task_queue = f"test-{uuid.uuid4()}"
-    early = Dispatcher(server_env.client, task_queue=task_queue)
-    await early.hold("openai", **WHO)
-    await listed(early, 1)
+    task_queue = await held_queue(server_env.client, "openai")
     async with playing(ANSWER) as wire, worker(server_env.client, task_queue) as dispatcher:
         held = await dispatcher.submit(at(wire, MODEL), "Hi.")
         status = await is_held(held)
@@ -84,10 +89,8 @@ async def test_a_held_call_sends_nothing_and_goes_on_when_it_is_released(server_
 
 async def test_a_hold_ends_by_itself_after_its_time(server_env: WorkflowEnvironment) -> None:
     """Nobody has to remember it."""
-    task_queue = f"test-{uuid.uuid4()}"
-    early = Dispatcher(server_env.client, task_queue=task_queue)
-    await early.hold(MODEL, lasts=timedelta(seconds=4), **WHO)
-    [hold] = await listed(early, 1)
+    task_queue = await held_queue(server_env.client, MODEL, lasts=timedelta(seconds=4))
+    [hold] = await Dispatcher(server_env.client, task_queue=task_queue).holds()
     async with playing(ANSWER) as wire, worker(server_env.client, task_queue) as dispatcher:
         result = await dispatcher.call(at(wire, MODEL), "Hi.")
         await listed(dispatcher, 0)
@@ -116,10 +119,7 @@ async def test_a_worker_learns_of_a_hold_and_of_its_release_while_it_runs(server
 
 async def test_an_operator_lets_held_calls_go_on_to_their_next_model(server_env: WorkflowEnvironment) -> None:
     """By `skip`; the hold stays."""
-    task_queue = f"test-{uuid.uuid4()}"
-    early = Dispatcher(server_env.client, task_queue=task_queue)
-    await early.hold("openai", **WHO)
-    await listed(early, 1)
+    task_queue = await held_queue(server_env.client, "openai")
     async with playing(ANSWER) as wire, worker(server_env.client, task_queue) as dispatcher:
         handle = await dispatcher.submit(at(wire, MODEL, OTHER), "Hi.")
         await is_held(handle)
@@ -131,10 +131,7 @@ async def test_an_operator_lets_held_calls_go_on_to_their_next_model(server_env:
 
 async def test_many_held_calls_all_go_on(server_env: WorkflowEnvironment) -> None:
     """More than go on at once, and calls that have ended meanwhile are passed over."""
-    task_queue = f"test-{uuid.uuid4()}"
-    early = Dispatcher(server_env.client, task_queue=task_queue)
-    await early.hold("openai", **WHO)
-    await listed(early, 1)
+    task_queue = await held_queue(server_env.client, "openai")
     async with playing(ANSWER) as wire, worker(server_env.client, task_queue) as dispatcher:
         handles = [await dispatcher.submit(at(wire, MODEL), f"Hi {number}.") for number in range(130)]
         for handle in handles:

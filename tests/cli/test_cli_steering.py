@@ -4,8 +4,8 @@ import asyncio
 
 from durable_llm import LLMConfig, ModelSpec, Policy
 from durable_llm.cli.exits import Exit
-from durable_llm.client.handle import CallHandle
 from tests.conftest import SetStage, Stage
+from tests.support.calls import until_parked
 from tests.support.cli import Ended, at, run
 from tests.support.scripted import answer, fresh_id, http_error, never
 
@@ -94,12 +94,6 @@ async def test_a_parked_call_is_listed_replaced_resumed_and_shown(on_server: Set
     assert (replaced.out, resumed.out) == ("replace: 1 of 1 calls\n", "resume: 1 of 1 calls\n")
     assert [entry.model for entry in result.attempts] == ["openai/a", "openai/c"]
     assert "after attempt 1: replace by ann: openai is down" in shown.out
-
-
-async def until_parked(handle: CallHandle) -> None:
-    """Wait until the call is parked."""
-    while (await handle.status()).outcome != "parked":
-        await asyncio.sleep(0.02)
 
 
 async def test_a_wait_is_ended_and_a_call_answered_from_the_command_line(on_server: SetStage) -> None:

@@ -18,6 +18,7 @@ from durable_llm.client.listing import CallRow
 from durable_llm.client.stats import figures_of, stats_of
 from tests.conftest import SetStage
 from tests.support import ROOT
+from tests.support.calls import until_parked
 from tests.support.cli import PROGRAM, at, run
 from tests.support.scripted import answer, fresh_id, http_error, never
 
@@ -70,8 +71,7 @@ async def test_the_command_line_shows_the_fleet_the_figures_and_one_call(on_serv
     async with on_server(answer("7"), http_error(401), never) as stage:
         await stage.dispatcher.call(chain, "Hi.", session=session)
         parked = await stage.dispatcher.submit(chain, "Hi.", session=session, policy=policy)
-        while (await parked.status()).outcome != "parked":
-            await asyncio.sleep(0.02)
+        await until_parked(parked)
         running = await stage.dispatcher.submit(chain, "Hi.", session=session)
         model = chain.models[0].name
         while True:  # Temporal's list is a moment late

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from durable_llm import Dispatcher, DurableLLMError, LLMConfig, ModelSpec, Policy
 from tests.harness.parts.provider import Behavior, Provider
+from tests.support.calls import until_parked
 from workers.dev.children import Child
 from workers.dev.server import DevServer, ServerOptions
 
@@ -84,8 +85,7 @@ async def steer_calls(dispatcher: Dispatcher, api_base: str) -> str:
         handle = await dispatcher.submit(
             spec("openai/gpt-4o", api_base), "Summarise.", call_id=f"night/{number}", session="night", policy=parks
         )
-        while (await handle.status()).outcome != "parked":
-            await asyncio.sleep(0.1)
+        await until_parked(handle)
     steered = dispatcher.attach(STEERED)
     await steered.replace(spec("openai/gpt-4o-mini", api_base), by="ann", why="the key of gpt-4o was revoked")
     await steered.resume(by="ann", why="it has another model now")

@@ -17,9 +17,9 @@ import yaml
 from temporalio.testing import WorkflowEnvironment
 
 from durable_llm import Dispatcher, LLMConfig, ModelSpec, Policy
-from durable_llm.client.handle import CallHandle
 from durable_llm.errors import AllModelsExhaustedError
 from tests.support import ROOT
+from tests.support.calls import until_parked
 from tests.support.processes import SERVES, worker
 from tests.support.wire import playing
 from workers.dev.ports import free_port
@@ -152,9 +152,3 @@ async def test_a_real_scrape_fills_each_series_of_the_alerts_and_the_dashboard(
                     await asyncio.sleep(0.1)
         await parked.cancel()
     assert len(names) >= 8, names
-
-
-async def until_parked(handle: CallHandle) -> None:
-    """Wait until the call is parked."""
-    while (await handle.status()).outcome != "parked":
-        await asyncio.sleep(0.05)

@@ -17,7 +17,6 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any, Final
 
-from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
 from durable_llm import Dispatcher, LLMConfig, ModelSpec, Policy
@@ -25,9 +24,8 @@ from durable_llm.client.handle import CallHandle
 from durable_llm.contract import search_attributes
 from durable_llm.encryption.codec import data_converter
 from tests.support import ROOT
-from tests.support.processes import ANSWER, SERVES
+from tests.support.processes import ANSWER, SERVES, worker
 from tests.support.wire import Wire, playing
-from workers.dev.children import Child
 from workers.dev.server import find_temporal
 
 CALLS: Final = 400
@@ -116,19 +114,6 @@ async def _until(dispatcher: Dispatcher, query: str, count: int) -> None:
         await asyncio.sleep(0.5)
 
 
-async def _worker(client: Client) -> Child:
-    ready = asyncio.Event()
-    worker = await Child.start(
-        "worker", [sys.executable, "-m", "workers"], on_line=lambda line: ready.set() if "worker ready" in line else None,
-        env={
-            "TEMPORAL_ADDRESS": client.service_client.config.target_host, "DURABLE_LLM_TASK_QUEUE": QUEUE,
-            "DURABLE_LLM_API_BASE_HOSTS": "127.0.0.1", "DURABLE_LLM_LOG_LEVEL": "ERROR", "PYTHONPATH": str(ROOT),
-        },
-    )  # fmt: skip
-    await ready.wait()
-    return worker
-
-
 async def _night(
     operator: Transcript, dispatcher: Dispatcher, provider: Provider, other: Wire, url: str
 ) -> list[CallHandle]:
@@ -169,7 +154,7 @@ async def run(*, write: bool = False) -> int:
             search_attributes=search_attributes.ALL, dev_server_log_level="never",
         ))  # fmt: skip
         for _ in range(2):
-            stack.push_async_callback((await _worker(env.client)).stop)
+            await stack.enter_async_context(worker(env, QUEUE, DURABLE_LLM_LOG_LEVEL="ERROR"))
         down = await stack.enter_async_context(playing({"by_request": provider.serve}))
         other = await stack.enter_async_context(playing({**SERVES, "body": ANTHROPIC}))
         dispatcher = await stack.enter_async_context(Dispatcher(env.client, task_queue=QUEUE))

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from durable_llm.client.handle import CallHandle
 from tests.support.wire import Wire
 
 
@@ -46,3 +47,9 @@ def completion(content: str | None = None, *calls: tuple[str, str], finish: str 
         "choices": [{"index": 0, "message": {"role": "assistant", "content": content, **message}, "finish_reason": finish}],
         "usage": {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15},
     }  # fmt: skip
+
+
+async def until_parked(handle: CallHandle) -> None:
+    """Wait until the call is parked."""
+    while (await handle.status()).outcome != "parked":
+        await asyncio.sleep(0.02)

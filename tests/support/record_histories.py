@@ -27,6 +27,7 @@ from durable_llm.contract.facts import FailureFacts, LocalFault, Sent
 from durable_llm.contract.names import RESUME_SIGNAL, WORKER_SHUTDOWN, WORKFLOW
 from durable_llm.contract.request import CallRequest, Prompt
 from tests.conftest import Stage, binary, stage
+from tests.support.calls import until_parked
 from tests.support.scripted import Step, answer, http_error, never
 from workflows.policy.versions import CURRENT
 
@@ -165,8 +166,7 @@ async def parked(stage: Stage) -> str:
     """Submit, and let an operator resume the call once it is parked."""
     policy = Policy(on_exhausted="park", patience=timedelta(0))
     handle = await stage.dispatcher.submit(chain(2), "Name a prime.", policy=policy)
-    while (await handle.status()).outcome != "parked":
-        await asyncio.sleep(0.05)
+    await until_parked(handle)
     await handle.resume(by="ann", why="the key is paid for")
     return await ended(handle)
 

@@ -12,6 +12,7 @@ from activities.attempt import ProviderAttempts
 from durable_llm import LLMConfig, ModelSpec, Policy
 from tests.conftest import SetStage
 from tests.support.attempts import ReachableServer, environment, order, ring, says
+from tests.support.calls import until_parked
 from tests.support.scripted import http_error
 from tests.support.wire import playing
 from workers.logs import CleanFormatter, JsonFormatter
@@ -94,8 +95,7 @@ async def test_each_decision_and_each_intervention_is_one_record(
         while (await handle.status()).next_attempt_at is None:
             await asyncio.sleep(0.02)
         await handle.retry(by="ann", why="it is back")
-        while (await handle.status()).outcome != "parked":
-            await asyncio.sleep(0.02)
+        await until_parked(handle)
         await handle.cancel()
     logged = [record for record in caplog.records if record.name == "durable_llm.calls"]
     records = list({record.getMessage(): record for record in logged}.values())  # Temporal may repeat a workflow task

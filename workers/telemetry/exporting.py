@@ -97,10 +97,10 @@ def exporting() -> Iterator[Sequence[Plugin]]:
         _flush(flushes)
 
 
-def unfinished_gauge() -> Callable[[str, int], None]:
-    """Sets how many calls have an outcome that is no end. Without the packages it does nothing."""
-    if not _supported():
-        return lambda _outcome, _count: None
+def unfinished_gauge() -> Callable[[str, int], None] | None:
+    """Sets how many calls have an outcome that is no end. None: this worker serves no metrics of its own."""
+    if "prometheus" not in wanted(os.environ) or not _supported():
+        return None
     from . import instruments  # noqa: PLC0415  # needs the optional packages
 
     return instruments.unfinished_gauge()

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from durable_llm.contract.categories import Action, CallOutcome, Category
-from durable_llm.contract.facts import FailureFacts
+from durable_llm.contract.facts import FailureFacts, LocalFault, Sent
 from durable_llm.contract.policy import MAX_ATTEMPTS_CEILING, Policy
 from workflows.policy.decide import Progress
 from workflows.policy.steering import rechained, resumed, skipped
@@ -52,3 +52,18 @@ def test_other_models_bring_their_own_retries_and_no_past() -> None:
     after = rechained(before, 2, [9])
     assert (after.budgets, after.spec_index, after.tries) == ((1, 2, 9), 1, 1)
     assert (after.failures, after.retry_after, after.skipped) == ({0: Category.AUTH}, {0: 1.0}, frozenset({0}))
+
+
+def test_what_is_held_spends_no_attempt_until_the_history_is_full() -> None:
+    """A call with one attempt still has it when it is released, however often it is held; a full history ends it."""
+    once = Policy(max_attempts=1, patience=timedelta(0))
+    held = FailureFacts(local_fault=LocalFault.HELD, request_sent=Sent.NO)
+    for version in VERSIONS.values():
+        progress = Progress(budgets=(0,))
+        for number in range(1, MAX_ATTEMPTS_CEILING):
+            decision = version.decide(held, progress, once, DAY)
+            assert (decision.action, decision.until_woken, decision.waits) == (Action.WAIT, True, False)
+            progress = decision.progress
+            assert (progress.attempts, progress.attempts - progress.attempts_before) == (number, 0)
+            assert (progress.spec_index, progress.tries, progress.retries) == (0, 0, 0)
+        assert version.decide(held, progress, once, DAY).action == Action.FAIL

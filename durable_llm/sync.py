@@ -191,6 +191,7 @@ class CallHandle(_Delegate[async_handle.CallHandle]):
     replace = _blocking(async_handle.CallHandle.replace)
     pause = _blocking(async_handle.CallHandle.pause)
     resume = _blocking(async_handle.CallHandle.resume)
+    extend = _blocking(async_handle.CallHandle.extend)
     end = _blocking(async_handle.CallHandle.end)
 
     def stream(self, after: Position | None = None) -> CallStream:

@@ -30,10 +30,10 @@ with workflow.unsafe.imports_passed_through():
     from durable_llm.client.handle import call_error, with_parsed
     from durable_llm.client.new_call import CallOptions, ConfigLike, NewCall, chat_prompt, new_call, to_config
     from durable_llm.client.prompt import Messages
-    from durable_llm.client.submission import EXECUTION_GRACE, memo_of, search_attributes_of, summary_of
+    from durable_llm.client.submission import memo_of, search_attributes_of, summary_of
     from durable_llm.contract.names import STORE_FUNCTION, STORE_MARK, WORKFLOW
     from durable_llm.contract.nexus import DurableLLMService, NexusCall
-    from durable_llm.contract.request import INLINE_PROMPT_BYTES
+    from durable_llm.contract.request import DEADLINE_GRACE, INLINE_PROMPT_BYTES
     from durable_llm.contract.result import LLMResult
     from durable_llm.errors import CallConflictError, InvalidRequestError
 
@@ -115,7 +115,7 @@ async def _child(new: NewCall, task_queue: str | None, left: timedelta, stores: 
         result_type=LLMResult,
         parent_close_policy=workflow.ParentClosePolicy.ABANDON,  # a paid call is not thrown away
         id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-        execution_timeout=left + EXECUTION_GRACE,
+        run_timeout=left + DEADLINE_GRACE,
         memo=memo_of(new),
         search_attributes=search_attributes_of(new.request),
         static_summary=summary_of(new),
@@ -131,7 +131,7 @@ async def _operation(new: NewCall, endpoint: str, left: timedelta) -> LLMResult:
         metadata=dict(new.metadata), share=new.share,
     )  # fmt: skip
     return await client.execute_operation(
-        DurableLLMService.call, given, schedule_to_close_timeout=left + EXECUTION_GRACE * 2, summary=summary_of(new)
+        DurableLLMService.call, given, schedule_to_close_timeout=left + DEADLINE_GRACE * 2, summary=summary_of(new)
     )
 
 

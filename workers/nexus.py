@@ -8,7 +8,6 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from durable_llm.client.submission import (
-    EXECUTION_GRACE,
     check_same_request,
     memo_of,
     search_attributes_of,
@@ -16,6 +15,7 @@ from durable_llm.client.submission import (
 )
 from durable_llm.contract.names import WORKFLOW
 from durable_llm.contract.nexus import DurableLLMService, NexusCall
+from durable_llm.contract.request import DEADLINE_GRACE
 from durable_llm.contract.result import LLMResult
 from durable_llm.errors import CallConflictError
 
@@ -45,7 +45,7 @@ class NexusHandler:
                 result_type=LLMResult,
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                execution_timeout=time_left(given.request) + EXECUTION_GRACE,
+                run_timeout=time_left(given.request) + DEADLINE_GRACE,
                 memo=memo_of(given),
                 search_attributes=search_attributes_of(given.request),
                 priority=given.share.for_temporal,

@@ -5,6 +5,7 @@ that is accepted is kept in the ledger with who and why. Each takes one object, 
 """
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -14,23 +15,25 @@ from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from durable_llm.contract.categories import CallOutcome
-    from durable_llm.contract.control import Told, ToldToEnd, ToldToReplace, ToldToSkip
+    from durable_llm.contract.control import Told, ToldToEnd, ToldToExtend, ToldToReplace, ToldToSkip
     from durable_llm.contract.names import (
         END_UPDATE,
+        EXTEND_UPDATE,
+        NOT_BEGUN,
         PAUSE_UPDATE,
         REPLACE_UPDATE,
         RESUME_UPDATE,
         RETRY_UPDATE,
         SKIP_UPDATE,
     )
-    from durable_llm.contract.request import CHAT, MAX_REQUEST_BYTES, CallRequest
+    from durable_llm.contract.request import CHAT, MAX_DEADLINE_S, MAX_REQUEST_BYTES, CallRequest
     from durable_llm.contract.result import Answer, Choice
     from durable_llm.contract.wire import describe_validation_error
 
     from .decision_log import log_intervention
     from .ledger import CallLedger
     from .policy.decide import Progress
-    from .policy.steering import rechained, resumed, skipped
+    from .policy.steering import extended, rechained, resumed, skipped
     from .request import ABSENT
 
 _T = TypeVar("_T", bound=Told)
@@ -43,6 +46,7 @@ class Steered:
     _request: CallRequest | None = None
     """None until the call has begun."""
     _progress: Progress
+    _deadline: datetime
 
     def __init__(self) -> None:
         self._asking: asyncio.Task[object] | None = None
@@ -52,7 +56,10 @@ class Steered:
         self._woken = False
         """Whether the current wait is over."""
         self._paused = False
-        self._parked = False
+        self._parked: str | None = None
+        """Why the call is parked. None: it is not."""
+        self._moves = False
+        """Whether the deadline was extended: then the next attempt begins in another run, which ends later."""
         self._given: Answer | None = None
         self._needs_all_messages: set[int] = set()
         """Models that no longer have the response to continue from."""
@@ -147,6 +154,27 @@ class Steered:
         if not (self._paused or self._parked):
             raise _refused("the call is neither paused nor parked: 'retry' ends a wait")
 
+    @workflow.update(name=EXTEND_UPDATE)
+    def extend(self, told: RawValue = ABSENT) -> None:
+        """Give the call a later deadline. An attempt that is under way keeps the limit that it began with."""
+        read = _read(told, ToldToExtend)
+        self._tell(EXTEND_UPDATE, read)
+        self._progress = extended(self._progress, (read.deadline - self._deadline).total_seconds())
+        self._deadline = read.deadline.astimezone(UTC)
+        self._moves = True
+
+    @extend.validator
+    def _may_extend(self, told: RawValue = ABSENT) -> None:
+        deadline = _read(told, ToldToExtend).deadline
+        self._begun()
+        info = workflow.info()
+        if info.execution_timeout and info.workflow_start_time + info.execution_timeout < deadline:
+            raise _refused("its client set a limit that Temporal cannot extend: submit the request again with a new id")
+        if deadline <= self._deadline:
+            raise _refused(f"its deadline is {self._deadline:%Y-%m-%d %H:%M:%S} UTC: name a later moment")
+        if deadline - workflow.now() > (longest := timedelta(seconds=MAX_DEADLINE_S)):
+            raise _refused(f"deadline: at most {longest.days} days from now")
+
     @workflow.update(name=END_UPDATE)
     def end(self, told: RawValue = ABSENT) -> None:
         """End the call with an answer that the operator gives. An attempt that is under way is given up."""
@@ -171,13 +199,13 @@ class Steered:
     def _begun(self) -> CallRequest:
         """The request of a call that has begun."""
         if self._request is None:
-            raise _refused("the call is only starting: try again")
+            raise _refused("the call is only starting: try again", NOT_BEGUN)
         return self._request
 
     def _go_on(self) -> None:
         """End the current wait."""
         if self._parked:
-            self._parked = False
+            self._parked = None
             self._progress = resumed(self._progress)
             self._show(outcome=CallOutcome.RUNNING.value)
         self._woken = True
@@ -209,5 +237,5 @@ def _read(raw: RawValue, kind: type[_T]) -> _T:
         raise _refused(f"its argument cannot be decoded: {type(error).__name__}") from None
 
 
-def _refused(why: str) -> ApplicationError:
-    return ApplicationError(why, type="Refused", non_retryable=True)
+def _refused(why: str, kind: str = "Refused") -> ApplicationError:
+    return ApplicationError(why, type=kind, non_retryable=True)

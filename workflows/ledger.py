@@ -16,18 +16,30 @@ from .policy.decide import Decision
 class CallLedger:
     """All attempts of one call, and the sums over them."""
 
-    def __init__(self, on_closed: Callable[[Attempt], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        on_closed: Callable[[Attempt], None] = lambda _: None,
+        before: Ledger | None = None,
+        unknown_costs: int = 0,
+    ) -> None:
+        """A ledger that goes on where `before`, the one of the call's previous run, ended."""
+        before = before or Ledger()
         self._on_closed = on_closed
-        self.entries: list[Attempt] = []
-        self.interventions: list[Intervention] = []
-        self._by_category: Counter[str] = Counter()
-        self._cost = 0.0
-        self._unknown_costs = 0
+        self.entries = list(before.attempts)
+        self.interventions = list(before.interventions)
+        self._by_category = Counter(before.attempts_by_category)
+        self._cost = before.total_cost
+        self.unknown_costs = unknown_costs
 
     @property
     def last(self) -> Attempt | None:
         """The newest entry, open or closed."""
         return self.entries[-1] if self.entries else None
+
+    @property
+    def count(self) -> int:
+        """How many attempts the call has made. A ledger that goes on has not all entries of those before it."""
+        return self.last.number if self.last else 0
 
     def open(
         self, *, model: str, spec_index: int, try_number: int, now: datetime, resumes: str | None = None
@@ -36,9 +48,9 @@ class CallLedger:
 
         With `resumes` it follows the response of the attempt before it; its own cost then covers that attempt's.
         """
-        self._unknown_costs -= resumes is not None
+        self.unknown_costs -= resumes is not None
         entry = Attempt(
-            number=len(self.entries) + 1, model=model, spec_index=spec_index, try_number=try_number, started_at=now,
+            number=self.count + 1, model=model, spec_index=spec_index, try_number=try_number, started_at=now,
             response_id=resumes,
         )  # fmt: skip
         self.entries.append(entry)
@@ -60,8 +72,13 @@ class CallLedger:
             delay_reason=decision.reason,
         )  # fmt: skip
 
+    @property
+    def waited_s(self) -> float:
+        """Seconds that the call has waited since its last attempt."""
+        return (self.last.delay_s if self.last else None) or 0.0
+
     def waits(self, seconds: float) -> None:
-        """Record the wait after the last attempt."""
+        """Record the whole wait after the last attempt."""
         self.entries[-1] = bounded(self.entries[-1].model_copy(update={"delay_s": round(seconds, 3)}))
 
     def cancelled(self, why: str, now: datetime, decision: Action | None = None) -> None:
@@ -72,17 +89,17 @@ class CallLedger:
 
     def told(self, action: str, told: Told, now: datetime) -> None:
         """Record what an operator told the call."""
-        entry = Intervention(at=now, action=action, by=told.by, why=told.why, after_attempt=len(self.entries))
+        entry = Intervention(at=now, action=action, by=told.by, why=told.why, after_attempt=self.count)
         self.interventions = [*self.interventions, entry][-LAST_INTERVENTIONS:]
 
     def report(self) -> Ledger:
         """The ledger for the call's result or error."""
         return Ledger(
             attempts=bounded_entries(self.entries),
-            attempts_total=len(self.entries),
+            attempts_total=self.count,
             attempts_by_category=dict(self._by_category),
             total_cost=self._cost,
-            cost_complete=not self._unknown_costs,
+            cost_complete=not self.unknown_costs,
             interventions=self.interventions,
         )
 
@@ -93,6 +110,6 @@ class CallLedger:
         if fields.get("quota") is None:  # nobody reports the quota of an attempt that was lost
             fields.pop("quota", None)
         self._cost += cost or 0.0
-        self._unknown_costs += cost is None
+        self.unknown_costs += cost is None
         self.entries[-1] = bounded(entry.model_copy(update={**fields, "cost": cost}))
         self._on_closed(self.entries[-1])

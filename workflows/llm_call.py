@@ -8,10 +8,10 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final, NoReturn
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from temporalio import workflow
 from temporalio.common import RawValue, SearchAttributeKey
 from temporalio.contrib.workflow_streams import WorkflowStream
@@ -19,19 +19,21 @@ from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from durable_llm.contract import search_attributes
+    from durable_llm.contract.carried import Carried, Wait
     from durable_llm.contract.categories import Action, CallOutcome, Category
     from durable_llm.contract.facts import FailureFacts
     from durable_llm.contract.ledger import Attempt, bounded_entries, clip, wait_summary
     from durable_llm.contract.names import (
         ATTEMPT_ENDED_FUNCTION,
         ATTEMPTS_QUERY,
+        EXTEND_VERSION,
         PAUSE_UPDATE,
         RESUME_SIGNAL,
         STATUS_QUERY,
         WORKFLOW,
     )
     from durable_llm.contract.quotas import of_quota_queue
-    from durable_llm.contract.request import CHAT, AttemptOrder, CallRequest
+    from durable_llm.contract.request import CHAT, DEADLINE_GRACE, AttemptOrder, CallRequest
     from durable_llm.contract.result import Answer, CallFailure, CallStatus, LLMResult
     from durable_llm.errors import ending_for
 
@@ -54,6 +56,11 @@ _SEARCH_ATTRIBUTES: Final[Mapping[str, SearchAttributeKey[Any]]] = {
     "cost": search_attributes.COST_USD,
 }
 
+_HANDOVER: Final = DEADLINE_GRACE / 2
+"""How long after its first deadline an extended call waits for an attempt, whose own limit is that deadline."""
+
+_PROGRESS: Final = TypeAdapter(Progress)
+
 _LONGEST_STREAMED_HISTORY: Final = 20_000
 """Events after which attempts publish no more. Pieces may be events, and Temporal ends a workflow at 51,200."""
 
@@ -68,7 +75,8 @@ class LLMCall(Steered):
         super().__init__()
         self._ledger = CallLedger(on_closed=_tell_telemetry)
         self._activity = "starting"
-        self._wait_ends: datetime | None = None
+        self._waiting: Wait | None = None
+        """The wait between two attempts."""
         self._shown: dict[str, object] = {}
         WorkflowStream()  # takes what attempts publish, where Temporal is the place for streams
 
@@ -82,6 +90,8 @@ class LLMCall(Steered):
         """
         self._request = read_request(request, prompt)
         self._progress = Progress(budgets=tuple(spec.max_retries for spec in self._request.models))
+        if self._request.carried is not None:
+            self._take_over(self._request.carried)
         self._prompt = prompt
         self._deadline = deadline_of(self._request)
         self._policy_version = stamped_version(workflow.patched)
@@ -103,10 +113,10 @@ class LLMCall(Steered):
         last = self._ledger.last
         return CallStatus(
             outcome=self._outcome,
-            attempts=len(self._ledger.entries),
+            attempts=self._ledger.count,
             model=last.model if last else None,
             activity=self._activity,
-            next_attempt_at=self._wait_ends,
+            next_attempt_at=self._waiting.ends if self._waiting else None,
             waits=self._asking is None,
             interventions=self._ledger.interventions,
         )
@@ -122,22 +132,37 @@ class LLMCall(Steered):
         remaining = await self._time_left()
         walk = asyncio.create_task(self._walk_chain())
         try:
-            await workflow.wait_condition(
-                lambda: walk.done() or self._given is not None, timeout=remaining, timeout_summary="the call's deadline"
-            )
-        except TimeoutError:
-            if not walk.done():  # an answer that arrived at the same moment was paid for, and counts
-                await self._give_up(walk, "deadline")
-                self._fail_at_deadline()
+            await self._ends(walk, remaining, "the call's deadline")
+            if self._moves and self._given is None and not walk.done():
+                await self._ends(walk, _HANDOVER, "the attempt's end; the deadline is extended")
         except asyncio.CancelledError:
             if not walk.done():
                 await self._give_up(walk, "cancelled")
                 self._show_end(CallOutcome.CANCELLED)
                 raise
-        if self._given is not None and not walk.done():
-            await self._give_up(walk, "ended by an operator")
-            return self._ended(self._given)
+        if not walk.done():  # an answer that arrived at the same moment was paid for, and counts
+            if self._given is not None:
+                await self._give_up(walk, "ended by an operator")
+                return self._ended(self._given)
+            await self._stop_at_deadline(walk)
         return await walk
+
+    async def _stop_at_deadline(self, walk: asyncio.Task[LLMResult]) -> NoReturn:
+        """End the call, or this run of it if the deadline was extended."""
+        if self._moves:
+            await self._give_up(walk, "deadline extended")
+            attempts, tries = self._progress.attempts + 1, self._progress.tries + 1
+            self._progress = replace(self._progress, attempts=attempts, tries=tries)
+            self._continue(resume=None)
+        await self._give_up(walk, "deadline")
+        self._fail_at_deadline()
+
+    async def _ends(self, walk: asyncio.Task[LLMResult], within: timedelta, summary: str) -> None:
+        """Wait until the walk ends or an operator gives the answer, or for so long."""
+        with suppress(TimeoutError):
+            await workflow.wait_condition(
+                lambda: walk.done() or self._given is not None, timeout=within, timeout_summary=summary
+            )
 
     async def _time_left(self) -> timedelta:
         """Time until the deadline. If the first worker came after the deadline, the call ends before any attempt."""
@@ -162,13 +187,15 @@ class LLMCall(Steered):
 
     async def _walk_chain(self) -> LLMResult:
         """Attempt, decide, wait, until an answer or until the policy ends the call."""
-        resume: str | None = None
+        resume = await self._go_on_waiting()
         while True:
             index = self._progress.spec_index
             if self._paused:
                 await self._until_resumed()
             if self._progress.spec_index != index:  # another model does not know the response
                 resume = None
+            if self._moves:
+                self._continue(resume)
             outcome = await self._attempt(resume)
             if isinstance(outcome, Answer):
                 self._ledger.answered(outcome, workflow.now())
@@ -190,11 +217,11 @@ class LLMCall(Steered):
         if decision.action == Action.FAIL:
             self._fail_by_policy(decision, facts)
         if delay is not None:
-            await self._wait(decision, delay)
+            await self._wait(Wait(ends=workflow.now() + timedelta(seconds=delay), reason=decision.reason))
         if decision.until_woken:
             await self._until_woken(f"paused: {facts.text}")
         if decision.action == Action.PARK:
-            await self._park(decision)
+            await self._park(decision.reason)
 
     async def _attempt(self, resume: str | None) -> Answer | FailureFacts | None:
         """One attempt on the current model; None if an operator made the call skip it.
@@ -269,7 +296,7 @@ class LLMCall(Steered):
         if decision.category == Category.MISCONFIGURED:
             workflow.logger.warning("%s: %s", workflow.info().workflow_id, facts.headline())
         following = self._request.models[decision.progress.spec_index].name
-        self._show(model=following, category=str(decision.category), attempts=len(self._ledger.entries))
+        self._show(model=following, category=str(decision.category), attempts=self._ledger.count)
         return decision
 
     def _draw(self, decision: Decision) -> float:
@@ -278,37 +305,81 @@ class LLMCall(Steered):
         drawn = decision.floor_s + workflow.random().uniform(0, decision.spread_s)
         return max(min(drawn, remaining), 0.001)
 
-    async def _wait(self, decision: Decision, delay: float) -> None:
-        """Wait on a durable timer, unless an operator ends the wait."""
-        self._ledger.waits(delay)
-        self._doing(f"waiting {delay:.1f} s: {decision.reason}")
-        began, self._wait_ends = workflow.now(), workflow.now() + timedelta(seconds=delay)
-        self._woken = False
+    async def _wait(self, wait: Wait) -> None:
+        """Wait on a durable timer, unless an operator ends the wait or extends the deadline."""
+        began, before = workflow.now(), self._ledger.waited_s
+        delay = max((wait.ends - began).total_seconds(), 0.001)
+        self._ledger.waits(before + delay)
+        self._doing(f"waiting {delay:.1f} s: {wait.reason}")
+        self._waiting, self._woken = wait, False
         with suppress(TimeoutError):
-            summary = wait_summary(delay, decision.reason)
-            await workflow.wait_condition(lambda: self._woken, timeout=delay, timeout_summary=summary)
-            self._ledger.waits((workflow.now() - began).total_seconds())
-        self._wait_ends = None
+            summary = wait_summary(delay, wait.reason)
+            await workflow.wait_condition(lambda: self._woken or self._moves, timeout=delay, timeout_summary=summary)
+            self._ledger.waits(before + (workflow.now() - began).total_seconds())
+        if self._woken or not self._moves:
+            self._waiting = None
 
     async def _until_woken(self, activity: str) -> None:
         """Wait without a timer, for room in a budget or for an operator."""
-        began = workflow.now()
+        began, before = workflow.now(), self._ledger.waited_s
         self._doing(activity)
-        await workflow.wait_condition(lambda: self._woken)
-        self._ledger.waits((workflow.now() - began).total_seconds())
+        await workflow.wait_condition(lambda: self._woken or self._moves)
+        self._ledger.waits(before + (workflow.now() - began).total_seconds())
 
-    async def _park(self, decision: Decision) -> None:
+    async def _park(self, reason: str) -> None:
         """Wait for an operator to resume the call; it spends nothing, and ends at its deadline."""
-        self._parked, self._woken = True, False
+        self._parked, self._woken = reason, False
         self._show(outcome=CallOutcome.PARKED.value)
         until = f"an operator resumes it or {self._deadline:%Y-%m-%d %H:%M:%S} UTC"
-        await self._until_woken(f"parked until {until}: {decision.reason}")
+        await self._until_woken(f"parked until {until}: {reason}")
 
     async def _until_resumed(self) -> None:
         """Wait for an operator who has paused the call."""
         pause = next(told for told in reversed(self._ledger.interventions) if told.action == PAUSE_UPDATE)
         self._doing(f"paused by {pause.by or 'an operator'}: {pause.why or 'no reason given'}")
-        await workflow.wait_condition(lambda: not self._paused)
+        await workflow.wait_condition(lambda: not self._paused or self._moves)
+
+    def _continue(self, resume: str | None) -> NoReturn:
+        """Go on in a run that lasts until the extended deadline.
+
+        Args:
+            resume: The id of the response that the next attempt follows.
+        """
+        carried = Carried(
+            ledger=self._ledger.report(), unknown_costs=self._ledger.unknown_costs,
+            progress=_PROGRESS.dump_python(self._progress, mode="json"),
+            paused=self._paused, parked=self._parked, wait=self._waiting, resume=resume,
+            needs_all_messages=sorted(self._needs_all_messages),
+        )  # fmt: skip
+        request = self._request.model_copy(
+            update={
+                "schema_version": EXTEND_VERSION, "deadline_after_s": None, "deadline_at": self._deadline,
+                "carried": carried,
+            }
+        )  # fmt: skip
+        workflow.continue_as_new(
+            args=[request, self._prompt],
+            run_timeout=self._deadline - workflow.now() + DEADLINE_GRACE,
+            search_attributes=workflow.info().typed_search_attributes,
+        )
+
+    def _take_over(self, carried: Carried) -> None:
+        """Be where the call's previous run was."""
+        self._ledger = CallLedger(on_closed=_tell_telemetry, before=carried.ledger, unknown_costs=carried.unknown_costs)
+        self._progress = _PROGRESS.validate_python(carried.progress)
+        self._paused = carried.paused
+        self._needs_all_messages = set(carried.needs_all_messages)
+
+    async def _go_on_waiting(self) -> str | None:
+        """Wait as the call's previous run did. Returns the id of the response that the next attempt follows."""
+        carried = self._request.carried
+        if carried is None:
+            return None
+        if carried.parked is not None:
+            await self._park(carried.parked)
+        elif carried.wait is not None:
+            await self._wait(carried.wait)
+        return carried.resume
 
     def _ended(self, answer: Answer) -> LLMResult:
         index = self._progress.spec_index

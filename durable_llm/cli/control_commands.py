@@ -1,7 +1,7 @@
-"""The commands that steer calls in flight: `retry`, `skip`, `replace`, `pause`, `resume`, `end`; `hold` and `release`.
+"""The commands that steer calls in flight.
 
-The first five take ids, or filters for many calls. With filters they only show what they would do, until they are told
---yes.
+`retry`, `skip`, `replace`, `pause`, `resume` and `extend` take ids, or filters for many calls. With filters they only
+show what they would do, until they are told --yes. `end` takes one id; `hold` and `release` take models.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine
@@ -17,6 +17,7 @@ from durable_llm.cli.call_commands import CallId
 from durable_llm.cli.exits import Exit
 from durable_llm.cli.listing import Filters, found_by
 from durable_llm.cli.output import Output, plain
+from durable_llm.cli.parse import deadline as deadline_of
 from durable_llm.cli.parse import duration
 from durable_llm.cli.tables import calls_table, holds_table
 from durable_llm.cli.temporal_options import TaskQueue, TemporalOptions
@@ -95,6 +96,17 @@ def resume(
 ) -> Coroutine[Any, Any, int | None]:
     """Let paused calls go on, and parked ones start their chain again."""
     return _each("resume", which, filters, temporal, output, lambda handle: handle.resume(**reason.told))
+
+
+def extend(
+    which: Which, filters: Filters, reason: Reason, temporal: TemporalOptions, output: Output,
+    deadline: Annotated[
+        str, typer.Option(help="Time from now, or a moment like 2030-01-31T12:00Z.", metavar="DURATION|MOMENT")
+    ],
+) -> Coroutine[Any, Any, int | None]:  # fmt: skip
+    """Give calls a later deadline."""
+    until = deadline_of("--deadline", deadline)
+    return _each("extend", which, filters, temporal, output, lambda handle: handle.extend(until, **reason.told))
 
 
 async def end(

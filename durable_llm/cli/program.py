@@ -20,7 +20,7 @@ import typer
 
 from durable_llm.cli.batch_command import batch
 from durable_llm.cli.call_commands import call, cancel, list_calls, result, show, submit
-from durable_llm.cli.control_commands import end, hold, holds, pause, release, replace, resume, retry, skip
+from durable_llm.cli.control_commands import end, extend, hold, holds, pause, release, replace, resume, retry, skip
 from durable_llm.cli.embed_command import embed
 from durable_llm.cli.exits import EPILOG, Exit, report
 from durable_llm.cli.option_groups import grouped
@@ -56,6 +56,7 @@ COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "replace": replace,
     "pause": pause,
     "resume": resume,
+    "extend": extend,
     "end": end,
     "hold": hold,
     "release": release,

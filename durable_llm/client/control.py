@@ -1,11 +1,12 @@
 """What an operator tells a call in flight, as updates of its workflow."""
 
+import asyncio
 import functools
 import getpass
 import socket
 import uuid
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -19,11 +20,14 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from durable_llm.client.checks import Deadline, split_deadline
 from durable_llm.client.connection import Rpcs, until_answered
 from durable_llm.client.new_call import ConfigLike, to_config
-from durable_llm.contract.control import WHO_CHARS, Told, ToldToEnd, ToldToReplace, ToldToSkip
+from durable_llm.contract.control import WHO_CHARS, Told, ToldToEnd, ToldToExtend, ToldToReplace, ToldToSkip
 from durable_llm.contract.names import (
     END_UPDATE,
+    EXTEND_UPDATE,
+    NOT_BEGUN,
     PAUSE_UPDATE,
     REPLACE_UPDATE,
     RESUME_UPDATE,
@@ -37,6 +41,10 @@ _T = TypeVar("_T", bound=BaseModel)
 
 ANSWERS_WITHIN: Final = timedelta(seconds=10)
 """How long a worker may take to take an update."""
+
+
+_AGAIN_S: Final = 0.1
+"""Seconds until an update is sent again to a call that has not begun."""
 
 
 class Steering:
@@ -102,6 +110,18 @@ class Steering:
         """
         await self._steer(RESUME_UPDATE, Told, why, by)
 
+    async def extend(self, deadline: Deadline, *, why: str, by: str | None = None) -> None:
+        """Give the call a later deadline. An attempt under way keeps the limit that it began with.
+
+        Args:
+            deadline: Time from now, or a moment with a time zone.
+            why: The reason.
+            by: Who. None: this process's user and host.
+        """
+        after_s, at = split_deadline(deadline)
+        moment = at or datetime.now(UTC) + timedelta(seconds=after_s or 0.0)
+        await self._steer(EXTEND_UPDATE, ToldToExtend, why, by, deadline=moment)
+
     async def end(self, text: str, *, why: str, by: str | None = None) -> None:
         """End the call with this answer. An attempt that is under way is given up. Nothing checks the answer.
 
@@ -126,13 +146,20 @@ class Steering:
         try:
             await self._workflow.execute_update(update, told, id=update_id)
         except WorkflowUpdateFailedError as error:
-            raise self._refused(error.cause.message if isinstance(error.cause, ApplicationError) else "") from None
+            cause = error.cause if isinstance(error.cause, ApplicationError) else ApplicationError("")
+            if cause.type != NOT_BEGUN:
+                raise self._refused(cause.message) from None
+            await asyncio.sleep(_AGAIN_S)
+            await self._update(update, told, update_id)
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:  # the SDK's word for a cancellation of ours too
             raise error.__cause__ or error from None
         except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:  # it was there a moment ago
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            latest = await self._describe()
+            if latest.run_id == description.run_id:  # it was there a moment ago
                 raise self._refused("it has ended") from None
-            raise
+            await self._update(update, told, update_id)  # it goes on in another run
 
     def _refused(self, why: str) -> InvalidRequestError:
         return InvalidRequestError(f"call {self.call_id!r}: {why}", call_id=self.call_id)

@@ -99,6 +99,7 @@ class CallHandle(Steering):
         self._watch = watch
         self._streams = streams
         self._on_end = on_end
+        self._last_channel: tuple[str, Channel] | None = None
         self._workflow: WorkflowHandle[Any, LLMResult] = client.get_workflow_handle(call_id, result_type=LLMResult)
 
     def __repr__(self) -> str:
@@ -162,7 +163,11 @@ class CallHandle(Steering):
         return StreamedCall(self.result, self.attempts, self._channel)
 
     async def _channel(self) -> Channel:
-        return self._streams.channel(self._client, self.call_id, (await self._described()).run_id)
+        """The channel of the call's latest run; the same one as before if that is the same."""
+        run_id = (await self._described()).run_id
+        if self._last_channel is None or self._last_channel[0] != run_id:
+            self._last_channel = run_id, self._streams.channel(self._client, self.call_id, run_id)
+        return self._last_channel[1]
 
     async def attempts(self) -> list[Attempt]:
         """The ledger so far, within two seconds, with or without a worker.

@@ -22,7 +22,7 @@ from durable_llm.contract.categories import Category, Outcome
 from durable_llm.contract.facts import FailureFacts
 from durable_llm.contract.ledger import Attempt, Ledger, bounded, bounded_entries, reason_of
 from durable_llm.contract.names import ATTEMPT_ACTIVITY
-from durable_llm.contract.request import AttemptOrder
+from durable_llm.contract.request import AttemptOrder, CallRequest
 from durable_llm.contract.result import Answer, LLMResult
 
 _M = TypeVar("_M")
@@ -91,6 +91,8 @@ class CallHistory:
         match kind:
             case "workflow_execution_started":
                 self.started = event
+                if attributes.continued_execution_run_id:
+                    await self._continued(attributes.input.payloads[0])
             case "marker_recorded":
                 details = attributes.details.values()
                 self.markers += [payload.data for payloads in details for payload in payloads.payloads]
@@ -117,11 +119,10 @@ class CallHistory:
                 took = _moment(event.event_time) - (attempt.entry.started_at or _moment(event.event_time))
                 cancelled = {"outcome": Outcome.CANCELLED, "category": Category.CANCELLED}  # its cost stays unknown
                 attempt.update({**cancelled, "duration_s": round(took.total_seconds(), 3)})
-            case "timer_started" if self.attempts:  # the deadline's timer starts before any attempt
+            case "timer_started" if self.attempts or self.written:  # the deadline's timer starts before any attempt
                 summary = event.user_metadata.summary
                 reason = reason_of(await self._decode(summary, str)) if summary.data else None
-                waited = attributes.start_to_fire_timeout.ToTimedelta().total_seconds()
-                self._last.update({"delay_s": waited, "delay_reason": reason})
+                self._waits(attributes.start_to_fire_timeout.ToTimedelta().total_seconds(), reason)
             case forced if forced in _ENDED_BY_FORCE and self.attempts and self._last.entry.outcome is None:
                 self._last.update({"outcome": _ENDED_BY_FORCE[forced]})
 
@@ -150,6 +151,21 @@ class CallHistory:
     @property
     def _last(self) -> RecordedAttempt:
         return self.attempts[max(self.attempts)]
+
+    def _waits(self, seconds: float, reason: str | None) -> None:
+        """Record a wait after the last attempt, or the rest of one that began in the call's previous run."""
+        if self.attempts:
+            self._last.update({"delay_s": seconds, "delay_reason": reason})
+        elif reason:  # the deadline's timer has none
+            last = self.written[max(self.written)]
+            seconds = round((last.delay_s or 0.0) + seconds, 3)
+            self.written[last.number] = last.model_copy(update={"delay_s": seconds})
+
+    async def _continued(self, payload: Payload) -> None:
+        """Take the ledger of the call's previous runs."""
+        request = await self._decode(payload, CallRequest)
+        if request.carried is not None:
+            self.written = {entry.number: entry for entry in request.carried.ledger.attempts}
 
     async def _scheduled(self, event: HistoryEvent, payload: Payload) -> None:
         order = await self._decode(payload, AttemptOrder)

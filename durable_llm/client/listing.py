@@ -53,8 +53,8 @@ class CallRow(Wire):
     ended_at: datetime | None
 
 
-CALLS: Final = f"WorkflowType = '{WORKFLOW}'"
-"""The query for all calls; conditions are added with AND."""
+CALLS: Final = f"WorkflowType = '{WORKFLOW}' AND ExecutionStatus != 'ContinuedAsNew'"
+"""The query for all calls, each by its latest run; conditions are added with AND."""
 
 
 def quoted(text: str) -> str:

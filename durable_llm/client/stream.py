@@ -49,7 +49,7 @@ class StreamedCall:
     Args:
         result: Awaits the call's result.
         attempts: Reads the call's ledger.
-        channel: Opens what its workers publish.
+        channel: Opens what the workers of its latest run publish; the same object while that is the same run.
     """
 
     def __init__(
@@ -116,15 +116,15 @@ class CallStream:
             raise InvalidRequestError("a stream is read once; call stream() again, with after= to go on")
         self._was_read = True
         call = await self._open()
-        channel = await call.channel()
+        self._channel = await call.channel()
         result = asyncio.ensure_future(call.result())
         try:
             while not result.done():
-                for event in await self._news(call, channel, result):
+                for event in await self._news(call, self._channel, result):
                     yield event
             with suppress(TimeoutError):
                 async with asyncio.timeout(LAST_LOOK_S):
-                    batches = await self._look(channel, 0)
+                    batches = await self._look(self._channel, 0)
                     for event in await self._read(call, batches):
                         yield event
             for event in self._end(result):
@@ -152,7 +152,15 @@ class CallStream:
             return []
         self._ended, self._ledger_pause_s = False, min(self._ledger_pause_s * 2, LONGEST_LEDGER_S)
         self._ledger_at = time.monotonic() + self._ledger_pause_s
+        await self._follow(call)
         return list(self._by_ledger(await _ledger(call)))
+
+    async def _follow(self, call: StreamedCall) -> None:
+        """Read in the call's latest run: a call whose deadline is extended goes on in another one."""
+        with suppress(DurableLLMError):
+            channel = await call.channel()
+            if channel is not self._channel:
+                self._channel, self._place = channel, (self._attempt, 0)
 
     async def _look(self, channel: Channel, wait_s: float) -> tuple[Sequence[Batch], Place]:
         """What was published since the last look. Nothing where it cannot be read: it comes with the result."""

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.common import (
@@ -24,16 +24,13 @@ from durable_llm.contract.categories import CallOutcome
 from durable_llm.contract.content import ContentReference
 from durable_llm.contract.names import MEMO_FINGERPRINT, MEMO_METADATA, WORKFLOW
 from durable_llm.contract.nexus import NexusCall
-from durable_llm.contract.request import CallRequest, Prompt
+from durable_llm.contract.request import DEADLINE_GRACE, CallRequest, Prompt
 from durable_llm.errors import CallConflictError, DispatcherUnavailableError
 from durable_llm.store.content import put_content, to_content
 from durable_llm.store.errors import StoreError, StoreUnavailableError
 from durable_llm.store.store import Store
 
 logger = logging.getLogger("durable_llm")
-
-EXECUTION_GRACE: Final = timedelta(seconds=60)
-"""Temporal's execution timeout comes this much after the deadline, if the workflow's own timer cannot end the call."""
 
 _FAILED = {
     WorkflowExecutionStatus.FAILED,
@@ -107,7 +104,7 @@ class Submission:
                 args=[call.request, prompt],
                 id=call.call_id,
                 task_queue=self._task_queue,
-                execution_timeout=time_left(call.request) + EXECUTION_GRACE,
+                run_timeout=time_left(call.request) + DEADLINE_GRACE,
                 id_reuse_policy=reuse,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                 memo=memo_of(call),

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from durable_llm.contract.config import ModelSpec
 from durable_llm.contract.wire import Strict
@@ -34,6 +34,13 @@ class ToldToReplace(Told):
 
     models: Annotated[list[ModelSpec], Field(min_length=1, max_length=MOST_MODELS)]
     """What to ask after the current model; of a parked call, instead of all models."""
+
+
+class ToldToExtend(Told):
+    """Give the call more time."""
+
+    deadline: AwareDatetime
+    """When the call ends in any case, with its time zone."""
 
 
 class ToldToEnd(Told):

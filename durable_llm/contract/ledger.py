@@ -123,7 +123,7 @@ class Intervention(Wire):
 
     at: datetime
     action: str
-    """Name of the update: "retry", "skip", "replace", "pause", "resume" or "end"."""
+    """Name of the update: "retry", "skip", "replace", "pause", "resume", "extend" or "end"."""
     by: str = ""
     why: str = ""
     after_attempt: int = 0

@@ -45,6 +45,10 @@ REPLACE_UPDATE: Final = "replace"
 PAUSE_UPDATE: Final = "pause"
 RESUME_UPDATE: Final = "resume"
 END_UPDATE: Final = "end"
+EXTEND_UPDATE: Final = "extend"
+
+NOT_BEGUN: Final = "NotBegun"
+"""ApplicationError type of a refused update that came before the first task of the call, or of its next run."""
 
 HEARTBEAT_TIMEOUT_FUNCTION: Final = "durable_llm_heartbeat_timeout"
 """Extern function of a worker that returns how long an attempt may go without a heartbeat."""
@@ -95,6 +99,9 @@ BUDGET_VERSION: Final = 5
 PARK_VERSION: Final = 6
 """Since then a policy may park a call."""
 
-SCHEMA_VERSION: Final = PARK_VERSION
+EXTEND_VERSION: Final = 7
+"""Since then a call carries its ledger into another run."""
+
+SCHEMA_VERSION: Final = EXTEND_VERSION
 """The newest version that this code knows. It is raised when older workers would get a request wrong by ignoring a new
 field. A request names the version that it needs, so a request without anything new still runs on older workers."""

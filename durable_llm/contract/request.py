@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field
 
 from durable_llm.contract.budgets import BudgetOnWire
+from durable_llm.contract.carried import Carried
 from durable_llm.contract.config import ModelSpecOnWire
 from durable_llm.contract.facts import LocalFault
 from durable_llm.contract.ledger import Attempt
@@ -50,6 +51,11 @@ MAX_SPEC_BYTES: Final = 16_000
 """Each attempt's order carries its model's spec; a thousand of them must fit one history."""
 
 MAX_DEADLINE_S: Final = 366 * 86_400.0
+
+DEADLINE_GRACE: Final = timedelta(seconds=60)
+"""Temporal ends a run this much after the deadline, if the workflow's own timer cannot. It is the run's timeout, not
+the execution's, so that a call whose deadline is extended can continue as new with a later one."""
+
 MAX_ANSWER_BYTES: Final = 1_600_000
 """An answer of this size fits a Temporal payload together with a full ledger."""
 
@@ -74,6 +80,8 @@ class CallRequest(Wire):
     """What the call's money is taken from."""
     operation: str = CHAT
     """What the models are asked for, in a word of the GenAI conventions: "chat" or "embeddings"."""
+    carried: Carried | None = None
+    """What the call did before its deadline was extended. None: this is its first run."""
 
 
 class Prompt(Wire):

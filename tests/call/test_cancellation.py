@@ -113,12 +113,12 @@ async def test_the_deadline_holds_without_any_worker(server_env: WorkflowEnviron
     dispatcher = Dispatcher(server_env.client, task_queue=f"nobody-{uuid.uuid4()}")
     handle = await dispatcher.submit(MODEL, "Name a prime.", deadline=timedelta(minutes=10))
     description = await server_env.client.get_workflow_handle(handle.call_id).describe()
-    net = description.raw_description.execution_config.workflow_execution_timeout
+    net = description.raw_description.execution_config.workflow_run_timeout
     assert net.ToTimedelta() == timedelta(minutes=11)
     await handle.cancel()
     ends_now = timedelta(seconds=0.5)
     await server_env.client.start_workflow(
-        WORKFLOW, id=(call_id := str(uuid.uuid4())), task_queue="nobody", execution_timeout=ends_now
+        WORKFLOW, id=(call_id := str(uuid.uuid4())), task_queue="nobody", run_timeout=ends_now
     )
     with pytest.raises(DeadlineExceededError, match="while no worker was there"):
         await dispatcher.attach(call_id).result()

@@ -15,6 +15,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError
 
+from durable_llm.contract.carried import Wait
 from durable_llm.contract.categories import Action, CallOutcome, Category
 from durable_llm.contract.facts import FailureFacts
 from durable_llm.contract.names import WORKFLOW
@@ -92,9 +93,9 @@ def test_each_kind_of_failure_and_each_way_on_occurs_in_a_saved_history(field: s
 
 
 def test_each_ending_occurs_in_a_saved_history() -> None:
-    """Answered, each of the workflow's own errors, cancelled, and terminated."""
+    """Answered, each of the workflow's own errors, cancelled, terminated, and continued in another run."""
     endings = {_ending(json.loads(path.read_text())["events"][-1]) for path in HISTORIES}
-    assert endings == {*CALL_ENDINGS, "answered", "cancelled", "terminated"}
+    assert endings == {*CALL_ENDINGS, "answered", "cancelled", "terminated", "continued"}
 
 
 def _said(path: Path, field: str) -> Iterator[str]:
@@ -116,6 +117,8 @@ def _ending(event: dict) -> str:
             return "cancelled"
         case {"workflowExecutionTerminatedEventAttributes": _}:
             return "terminated"
+        case {"workflowExecutionContinuedAsNewEventAttributes": _}:
+            return "continued"
     return event["eventType"]
 
 
@@ -127,12 +130,12 @@ class Changed(LLMCall):
         return await LLMCall.run(self, request, prompt)
 
 
-async def _without_waiting(self: LLMCall, decision: Decision, delay: float) -> None:
-    self._ledger.waits(delay)
+async def _without_waiting(self: LLMCall, wait: Wait) -> None:
+    self._ledger.waits((wait.ends - workflow.now()).total_seconds())
 
 
-async def _for_twice_as_long(self: LLMCall, decision: Decision, delay: float) -> None:
-    await LLMCall._wait(self, decision, delay * 2)
+async def _for_twice_as_long(self: LLMCall, wait: Wait) -> None:
+    await LLMCall._wait(self, wait.model_copy(update={"ends": wait.ends + (wait.ends - workflow.now())}))
 
 
 async def _after_a_moment(self: LLMCall, resume: str | None) -> Answer | FailureFacts | None:

@@ -32,7 +32,7 @@ COMMANDS = [
         "version",
     ),
     *("watch", "stats", "open"),
-    *("retry", "skip", "replace", "pause", "resume", "end", "hold", "release", "holds"),
+    *("retry", "skip", "replace", "pause", "resume", "extend", "end", "hold", "release", "holds"),
     *("worker", "serve", "token", "dev", "codec-server", "sweep-store", "replay", "reclassify"),
 ]
 

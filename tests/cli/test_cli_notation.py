@@ -191,7 +191,7 @@ def test_a_query_holds_its_values_as_text() -> None:
     """A quote in a value ends nothing."""
     query = Filters(session="o'brien' OR 'a'='a", model="a\\b", outcome=Ending.EXHAUSTED).query()
     assert query == (
-        "WorkflowType = 'LLMCall' AND LLMModel = 'a\\b' AND LLMSession = 'o''brien'' OR ''a''=''a' "
+        "WorkflowType = 'LLMCall' AND ExecutionStatus != 'ContinuedAsNew' AND LLMModel = 'a\\b' AND LLMSession = 'o''brien'' OR ''a''=''a' "
         "AND LLMOutcome = 'exhausted'"
     )
     for session in ("a\\", "a\\' OR LLMOutcome = 'answered"):

@@ -1,4 +1,4 @@
-"""`durable-llm retry`, `skip`, `replace`, `pause`, `resume` and `end`: one call, many, and a look before it is done."""
+"""The commands that steer calls: one call, many, and a look before it is done."""
 
 import asyncio
 
@@ -107,6 +107,23 @@ async def test_a_wait_is_ended_and_a_call_answered_from_the_command_line(on_serv
         result = await stage.dispatcher.attach(call_id).result()
     assert (retried.status, ended.json) == (Exit.OK, {"call_id": call_id, "done": "end"})
     assert result.text == "7"
+
+
+async def test_calls_get_more_time(on_server: SetStage) -> None:
+    """A time from now or a moment; another notation is refused before anything is sent."""
+    async with on_server(ASKED_TO_WAIT) as stage:
+        [call_id] = await waiting_calls(stage, fresh_id(), 1)
+        extended = await run("extend", call_id, "--deadline", "2d", *WHY, **at(stage))
+        shorter = await run("extend", call_id, "--deadline", "1h", *WHY, **at(stage))
+        unreadable = await run("extend", call_id, "--deadline", "tomorrow", *WHY, **at(stage))
+        shown = await run("show", call_id, **at(stage))
+        await stage.dispatcher.attach(call_id).cancel()
+    assert (extended.status, extended.out) == (Exit.OK, "extend: 1 of 1 calls\n")
+    assert shorter.status == Exit.USAGE
+    assert "name a later moment" in shorter.err
+    assert unreadable.status == Exit.USAGE
+    assert "--deadline: expected a duration" in unreadable.err
+    assert "after attempt 1: extend by ann: openai is down" in shown.out
 
 
 async def test_calls_are_named_by_ids_or_by_filters(on_server: SetStage) -> None:

@@ -28,6 +28,7 @@ from durable_llm import (
 )
 from durable_llm.client.stream import CallStream
 from durable_llm.streams import open_streams
+from tests.support.calls import until_parked
 from tests.support.encryption import client_with
 from tests.support.scripted import fresh_id
 from tests.support.wire import Wire, playing
@@ -136,6 +137,32 @@ async def test_a_cut_attempt_is_withdrawn(server_env: WorkflowEnvironment, tmp_p
     assert withdrawn[0].decision == "retry"
     assert [event.attempt for event in events if isinstance(event, AttemptStarted)] == [1, 2]
     assert events[-1].result.text == stream.text == text_of(events) == "The right answer."
+
+
+@pytest.mark.parametrize("place", ["file", "temporal"])
+async def test_a_reader_follows_an_extended_call_into_its_next_run(
+    server_env: WorkflowEnvironment, tmp_path: Path, place: str
+) -> None:
+    """It sees the text while it is written there, as in the first run."""
+    seen = asyncio.Event()
+    case = {
+        "http_status": 401,
+        "body": "{}",
+        "then": streams(("data", chunk(content="Two ")), ("wait", seen), *says("is a prime.")),
+    }
+    at = open_streams(tmp_path.as_uri() if place == "file" else "")
+    async with playing(case) as wire, working(server_env.client, streams=at) as dispatcher:
+        handle = await dispatcher.submit(
+            spec(wire), "Name a prime.", stream=True, policy=ONCE.model_copy(update={"on_exhausted": "park"})
+        )
+        reading = asyncio.create_task(events_of(stream := handle.stream(), seen))
+        await until_parked(handle)
+        await handle.extend(timedelta(days=2), why="it takes longer")
+        await handle.resume(why="the key is paid for")
+        events = await reading
+    assert isinstance(events[-1], Done)
+    assert stream.text == text_of(events) == "Two is a prime."
+    assert [event.attempt for event in events if isinstance(event, AttemptStarted)][-1] == 2
 
 
 async def test_settled_text_is_never_taken_back(server_env: WorkflowEnvironment, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from durable_llm.contract.categories import Action, CallOutcome, Category
 from durable_llm.contract.facts import FailureFacts, LocalFault, Sent
 from durable_llm.contract.policy import MAX_ATTEMPTS_CEILING, Policy
 from workflows.policy.decide import Progress
-from workflows.policy.steering import rechained, resumed, skipped
+from workflows.policy.steering import extended, rechained, resumed, skipped
 from workflows.policy.versions import VERSIONS
 
 DAY = 86_400.0
@@ -34,6 +34,19 @@ def test_a_resumed_call_has_all_its_retries_and_attempts() -> None:
     first = VERSIONS[2].decide(DENIED, again, policy, DAY)
     assert first.action == Action.NEXT
     assert VERSIONS[2].decide(DENIED, first.progress, policy, DAY).rule == "max_attempts"
+
+
+def test_a_later_deadline_makes_nobody_more_patient() -> None:
+    """Patience is counted in the time that is left, so it moves with the deadline."""
+    busy = FailureFacts(http_status=503)
+    policy = Policy(patience=timedelta(minutes=10))
+    waiting = VERSIONS[2].decide(busy, Progress(budgets=(0,)), policy, DAY).progress
+    assert extended(Progress(budgets=(0,)), DAY).patience_began_s is None
+    later = DAY - 599.0
+    same = VERSIONS[2].decide(busy, waiting, policy, later)
+    moved = VERSIONS[2].decide(busy, extended(waiting, DAY), policy, later + DAY)
+    assert (moved.action, moved.reason) == (same.action, same.reason)
+    assert VERSIONS[2].decide(busy, waiting, policy, later + DAY).action == Action.WAIT != same.action
 
 
 def test_a_skip_leaves_out_what_does_not_clear() -> None:

@@ -171,6 +171,41 @@ async def parked(stage: Stage) -> str:
     return await ended(handle)
 
 
+async def extended(stage: Stage) -> str:
+    """Submit, and extend the deadline in a wait, of a paused call, and in the middle of an attempt that fails."""
+    handle = await stage.dispatcher.submit(PAIR, "Name a prime.")
+    for days in (2, 3):
+        while (await handle.status()).next_attempt_at is None:
+            await asyncio.sleep(0.05)
+        await handle.extend(timedelta(days=days), by="ann", why="it takes longer")
+        await handle.pause(by="ann", why="to look")
+        await handle.extend(timedelta(days=days, hours=1), by="ann", why="and longer")
+        await handle.resume(by="ann", why="looked")
+    await handle.retry(by="ann", why="it is back")
+    await attempting(stage, 2)
+    await handle.extend(timedelta(days=4), by="ann", why="and longer")
+    return await ended(handle)
+
+
+async def extended_while_parked(stage: Stage) -> str:
+    """Submit, extend the deadline of the parked call, and resume it."""
+    policy = Policy(on_exhausted="park", patience=timedelta(0))
+    handle = await stage.dispatcher.submit(chain(1), "Name a prime.", policy=policy)
+    await until_parked(handle)
+    await handle.extend(timedelta(days=2), by="ann", why="it takes longer")
+    await until_parked(handle)
+    await handle.resume(by="ann", why="the key is paid for")
+    return await ended(handle)
+
+
+async def extended_over_an_attempt(stage: Stage) -> str:
+    """Submit, and extend the deadline in an attempt that does not end at the first one."""
+    handle = await stage.dispatcher.submit(ONE, "Name a prime.", deadline=timedelta(seconds=3))
+    await attempting(stage, 1)
+    await handle.extend(timedelta(days=2), by="ann", why="it takes longer")
+    return await ended(handle)
+
+
 async def given_an_answer(stage: Stage) -> str:
     """Submit, and end the call with an answer in the middle of an attempt."""
     handle = await stage.dispatcher.submit(PAIR, "Name a prime.")
@@ -207,6 +242,12 @@ async def unsupported(stage: Stage) -> str:
 def chain(length: int, **options: object) -> LLMConfig:
     """Models with short names, so that the files stay small."""
     return LLMConfig(models=[ModelSpec(name=f"openai/m{number}", **options) for number in range(length)])
+
+
+async def failing_late(_: object) -> FailureFacts:
+    """A failure that leaves time to tell the call something before."""
+    await asyncio.sleep(2)
+    return http_error(401)
 
 
 SCENES: dict[str, Scene] = {
@@ -262,6 +303,9 @@ SCENES: dict[str, Scene] = {
     "held": Scene(held, [HELD, answer()]),
     "steered": Scene(steered, [never, http_error(429, retry_after_s=30.0), never, answer()]),
     "parked": Scene(parked, [http_error(401), http_error(404), answer()]),
+    "extended": Scene(extended, [http_error(429, retry_after_s=30.0), failing_late, answer()]),
+    "extended-while-parked": Scene(extended_while_parked, [http_error(401), answer()]),
+    "extended-over-an-attempt": Scene(extended_over_an_attempt, [never, answer()]),
     "given-an-answer": Scene(given_an_answer, [never]),
     "no-search-attributes": Scene(submit(search_attributes=False), [http_error(401), answer()]),
 }  # fmt: skip
@@ -302,14 +346,18 @@ async def record(names: list[str]) -> None:
 
 
 async def write(name: str, scene: Scene, env: WorkflowEnvironment) -> None:
-    """Play one scene and write its history."""
+    """Play one scene and write the history of each of its runs."""
     async with stage(env.client, *scene.steps) as ready:
         async with env.time_skipping_unlocked() if scene.skips_time else nullcontext():
             call_id = await scene.drive(ready)
-        history = await env.client.get_workflow_handle(call_id).fetch_history()
-    compact = json.dumps(history.to_json_dict(), separators=(",", ":"))
-    (FOLDER / f"v{CURRENT}-{name}.json").write_text(anonymous(compact) + "\n")
-    print(f"v{CURRENT}-{name}: {len(history.events)} events")
+        runs = [await env.client.get_workflow_handle(call_id).fetch_history()]
+        while before := runs[0].events[0].workflow_execution_started_event_attributes.continued_execution_run_id:
+            runs.insert(0, await env.client.get_workflow_handle(call_id, run_id=before).fetch_history())
+    for number, history in enumerate(runs, 1):
+        stem = f"v{CURRENT}-{name}" + (f"-run-{number}" if number > 1 else "")
+        compact = json.dumps(history.to_json_dict(), separators=(",", ":"))
+        (FOLDER / f"{stem}.json").write_text(anonymous(compact) + "\n")
+        print(f"{stem}: {len(history.events)} events")
 
 
 if __name__ == "__main__":

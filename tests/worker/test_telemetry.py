@@ -10,6 +10,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -128,6 +129,33 @@ async def test_one_trace_from_the_job_through_the_call_to_each_attempt(
     assert all(span.client for span in attempts)
     assert not call.client
     assert call.attributes["gen_ai.conversation.id"] == "s-1"
+
+
+@pytest.mark.parametrize("cached", [100, 0])
+async def test_an_extended_call_has_a_span_for_each_run(
+    server_env: WorkflowEnvironment, exported: Exported, cached: int
+) -> None:
+    """Each is the child of the one before, with its own attempts, and the call is counted once."""
+    limited = http_error(429, retry_after_s=50.0)
+    async with traced(server_env, exported, limited, answer(), max_cached_workflows=cached) as ready:
+        handle = await ready.dispatcher.submit(chain(), PROMPT)
+        while (await handle.status()).next_attempt_at is None:
+            await asyncio.sleep(0.02)
+        await handle.extend(timedelta(days=2), why="it takes longer")
+        await handle.retry(why="it is back")
+        await handle.result()
+
+        def arrived() -> list[Received]:
+            spans = exported.receiver.of_call(handle.call_id)
+            return spans if len(spans) == 4 else []
+
+        spans = await asyncio.to_thread(wait_for, arrived)
+    calls = [span for span in spans if not span.client]
+    first, last = sorted(calls, key=lambda span: span.attributes["durable_llm.outcome"] == "answered")
+    assert (first.attributes["durable_llm.outcome"], last.attributes["durable_llm.outcome"]) == ("running", "answered")
+    assert (last.trace_id, last.parent_id) == (first.trace_id, first.span_id)
+    parents = {span.attributes["durable_llm.attempt.number"]: span.parent_id for span in spans if span.client}
+    assert parents == {1: first.span_id, 2: last.span_id}
 
 
 async def test_a_call_without_a_job_span_is_a_trace_of_its_own(

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -154,6 +155,8 @@ def _stages(call: RecordedCall) -> Iterable[tuple[RecordedFailure, Progress, flo
     """
     version = VERSIONS.get(call.policy_version, VERSIONS[CURRENT])
     progress = Progress(budgets=tuple(spec.max_retries for spec in call.request.models))
+    if call.request.carried is not None:
+        progress = TypeAdapter(Progress).validate_python(call.request.carried.progress)
     for failure in call.failures:
         progress = _at(progress, failure.order)
         remaining_s = (call.deadline - failure.decided_at).total_seconds()

@@ -62,9 +62,19 @@ class CallSpans(WorkflowInboundInterceptor):
                 with telemetry_errors_logged():
                     self._end(span, *_ending_attributes(error))
             raise
+        except workflow.ContinueAsNewError:
+            with telemetry_errors_logged():
+                self._end_run(span)
+            raise
         with telemetry_errors_logged():
             self._end(span, _result_attributes(result), None)
         return result
+
+    def _end_run(self, span: Span) -> None:
+        """End the span of a run that another one follows; the call is counted at its end."""
+        if not workflow.unsafe.is_replaying_history_events():
+            span.set_attribute(Attribute.OUTCOME, CallOutcome.RUNNING.value)
+            span.end()
 
     def _end(self, span: Span, attributes: Attributes, status: Status | None) -> None:
         if workflow.unsafe.is_replaying_history_events():  # also during an eviction

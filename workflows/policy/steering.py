@@ -17,6 +17,12 @@ def resumed(progress: Progress) -> Progress:
     return Progress(budgets=progress.budgets, attempts=progress.attempts, attempts_before=progress.attempts)
 
 
+def extended(progress: Progress, by_s: float) -> Progress:
+    """With a deadline that is this many seconds later. The policy's patience is as long as before."""
+    began_s = progress.patience_began_s
+    return progress if began_s is None else replace(progress, patience_began_s=began_s + by_s)
+
+
 def rechained(progress: Progress, kept: int, budgets: Sequence[int]) -> Progress:
     """With other models behind the first `kept` ones.
 

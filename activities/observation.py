@@ -4,10 +4,10 @@ The attempt learns its provider, its host and a large prompt while it runs. It r
 spans. Without an observer nothing is recorded.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from durable_llm.contract.request import Prompt
 
@@ -22,6 +22,8 @@ class Observation:
     """litellm's name of the provider."""
     prompt: Prompt | None = None
     exchange: Exchange | None = None
+    trace: Mapping[str, str] = field(default_factory=dict)
+    """Trace context of the attempt's span, as headers."""
     secrets: Callable[[], Collection[str]] | None = None
     """Returns the credential values that the worker knows, which must not be exported. Called at the end, because the
     attempt may read a secret file. None: the attempt ended before it read any, so no text of it may be shown."""
@@ -36,12 +38,17 @@ _current: ContextVar[Observation | None] = ContextVar("observation", default=Non
 
 
 def record_observation(
-    *, provider: str, prompt: Prompt, exchange: Exchange, secrets: Callable[[], Collection[str]]
+    *, provider: str, prompt: Prompt, exchange: Exchange, secrets: Callable[[], Collection[str]], own_host: bool
 ) -> None:
-    """Record what the running attempt has learned, if it is observed."""
+    """Record what the running attempt has learned, if it is observed.
+
+    Its request takes the trace context along if it goes to a host that the operator listed (`own_host`): a provider
+    gets nothing that its answer does not need.
+    """
     seen = _current.get()
     if seen is not None:
         seen.provider, seen.prompt, seen.exchange, seen.secrets = provider, prompt, exchange, secrets
+        exchange.trace = seen.trace if own_host else {}
 
 
 @contextmanager

@@ -8,7 +8,7 @@ to another host.
 import base64
 import binascii
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -57,6 +57,8 @@ class Exchange:
     """Fragments of the prompt's images and files that the request must contain."""
     forbidden: Collection[str] = field(default=(), repr=False)
     """Credentials of this worker that the request must not carry."""
+    trace: Mapping[str, str] = field(default_factory=dict)
+    """Trace context that the request takes along, as headers."""
     sent: Sent = Sent.NO
     requests: int = 0
     """Requests that may be billed: at most one."""

@@ -47,6 +47,8 @@ class ObservedTransport(httpx.AsyncBaseTransport):
         if exchange is None:
             raise RefusedError("requests are sent by attempts only", request=request)
         exchange.admit(request)
+        for name, value in exchange.trace.items():
+            request.headers.setdefault(name, value)  # a caller's own stays
         request.headers["accept-encoding"] = "identity"  # the record must be readable, and bodies are small
         request.extensions = {**request.extensions, "timeout": _TIMEOUTS}
         self._trace()

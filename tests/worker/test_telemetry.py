@@ -19,6 +19,8 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Plugin, Replayer, Worker
 
+from activities.observation import observing, record_observation
+from activities.wire.exchange import Exchange
 from durable_llm import Dispatcher, DurableLLMError, LLMConfig, ModelSpec
 from durable_llm.client.trace_context import TraceContext, active_trace
 from durable_llm.contract.facts import FailureFacts, LocalFault
@@ -479,7 +481,10 @@ async def test_saved_histories_replay_with_telemetry_and_export_nothing(exported
 
 
 async def test_a_real_worker_exports_at_its_end_and_neither_texts_nor_keys(server_env: WorkflowEnvironment) -> None:
-    """What waits in batches is sent before the process leaves; texts only where switched on, keys nowhere."""
+    """What waits in batches is sent before the process leaves; texts only where switched on, keys nowhere.
+
+    The request to a host that the operator listed has the attempt's trace context.
+    """
     quiet, open_ = await asyncio.gather(
         _one_call_on_a_real_worker(server_env, "quiet"),
         _one_call_on_a_real_worker(server_env, "open", **{telemetry.CONTENT_VARIABLE: "true"}),
@@ -503,6 +508,18 @@ async def test_a_real_worker_exports_at_its_end_and_neither_texts_nor_keys(serve
     [said] = json.loads(attempt.attributes["gen_ai.output.messages"])
     assert said["parts"] == [{"type": "text", "content": "forty-two winters"}]
     assert said["finish_reason"] == "stop"
+
+
+def test_a_provider_at_its_own_address_gets_no_trace_context() -> None:
+    """It would learn which requests belong together, and needs nothing of it."""
+    exchanges = {True: Exchange(), False: Exchange()}
+    with observing() as seen:
+        seen.trace = {"traceparent": "00-1-2-01"}
+        for own_host, exchange in exchanges.items():
+            record_observation(
+                provider="openai", prompt=Prompt(messages=[]), exchange=exchange, secrets=list, own_host=own_host
+            )
+    assert (exchanges[True].trace, exchanges[False].trace) == (seen.trace, {})
 
 
 async def _one_call_on_a_real_worker(env: WorkflowEnvironment, task_queue: str, **variables: str) -> Receiver:
@@ -531,6 +548,8 @@ async def _one_call_on_a_real_worker(env: WorkflowEnvironment, task_queue: str, 
             status, printed = await outcome(process)
             assert status == 0, printed
             assert KEY.encode() in b"".join(wire.requests)
+            [attempt] = [span for span in receiver.spans if span.client]
+            assert f"traceparent: 00-{attempt.trace_id}-{attempt.span_id}-01".encode() in wire.requests[0]
     return receiver
 
 

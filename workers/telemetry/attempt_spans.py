@@ -15,6 +15,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
+from durable_llm.client.trace_context import active_trace
 from durable_llm.contract.categories import Category, Outcome
 from durable_llm.contract.facts import FailureFacts
 from durable_llm.contract.names import ATTEMPT_ACTIVITY, ATTEMPT_FAILED
@@ -50,6 +51,7 @@ class AttemptSpans(ActivityInboundInterceptor):
             if span is None:
                 return await attempt
             with trace.use_span(span.span, record_exception=False, set_status_on_exception=False):
+                seen.trace = active_trace()
                 return await span.over(attempt)
 
     def _started(self, input: ExecuteActivityInput, seen: Observation) -> "_AttemptSpan | None":  # noqa: A002  # as above

@@ -9,6 +9,8 @@ from typing import Any
 
 from durable_llm.contract.key_reference import redact_literal_keys
 
+from .settings import LogSettings
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -51,21 +53,21 @@ class JsonFormatter(CleanFormatter):
         return json.dumps(told, default=str)
 
 
-def show_logs(level: str, *, as_json: bool = False) -> CleanFormatter:
-    """Write our and Temporal's log records from `level` on to stderr.
+def show_logs(settings: LogSettings) -> CleanFormatter:
+    """Write our and Temporal's log records to stderr.
 
     Other libraries only log warnings: debug records of HTTP libraries hold prompts.
 
     Args:
-        level: The lowest level that is written.
-        as_json: Whether each record is a JSON object, for a program that reads them.
+        settings: From which level on, and how.
 
     Returns:
         The formatter. Its `clean` removes what looks like a key; a worker sets one that knows its keys.
     """
-    formatter, handler = JsonFormatter() if as_json else CleanFormatter(), logging.StreamHandler()
+    formatter = JsonFormatter() if settings.log_format == "json" else CleanFormatter()
+    handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for name in ("durable_llm", "temporalio"):
-        logging.getLogger(name).setLevel(level)
+        logging.getLogger(name).setLevel(settings.log_level)
     return formatter

@@ -27,10 +27,21 @@ class SettingsError(InvalidRequestError):
     """A setting cannot be used; the text names the variable and says what to write."""
 
 
-class WorkerSettings(BaseSettings):
-    """Settings of one worker process."""
+class LogSettings(BaseSettings):
+    """How a worker or a server logs."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = Field(
+        "INFO", description="Lowest level of log records that are written to stderr."
+    )
+    log_format: Literal["console", "json"] = Field(
+        "console", description="How they are written: as lines for people, or each as a JSON object."
+    )
+
+
+class WorkerSettings(LogSettings):
+    """Settings of one worker process."""
 
     task_queue: Annotated[str, Field(min_length=1, max_length=200)] = Field(
         TASK_QUEUE, description="Task queue that this worker polls; clients submit to the same one."
@@ -112,12 +123,6 @@ class WorkerSettings(BaseSettings):
     http_port: Annotated[int, Field(ge=0, le=65_535)] | None = Field(
         None, description="Port of /livez, /readyz and /metrics; 0: any free one. Empty: none."
     )
-    log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = Field(
-        "INFO", description="Lowest level of log records that are written to stderr."
-    )
-    log_format: Literal["console", "json"] = Field(
-        "console", description="How they are written: as lines for people, or each as a JSON object."
-    )
 
     @field_validator("http_port", mode="before")
     @classmethod
@@ -153,6 +158,18 @@ def load_settings() -> WorkerSettings:
         absent, given = ("BUILD_ID", "DEPLOYMENT_NAME") if settings.deployment_name else ("DEPLOYMENT_NAME", "BUILD_ID")
         raise SettingsError(f"{PREFIX}{absent}: expected beside {PREFIX}{given}; a version has a name and a build")
     return settings
+
+
+def load_log_settings() -> LogSettings:
+    """How to log, from the environment.
+
+    Raises:
+        SettingsError: one line for each variable that cannot be used.
+    """
+    try:
+        return LogSettings()
+    except ValidationError as error:
+        raise unusable(error) from None
 
 
 def store_of(settings: WorkerSettings) -> Store | None:

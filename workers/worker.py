@@ -87,7 +87,7 @@ async def run_worker(announce: Callable[[str], None]) -> None:
         DurableLLMError: no server, or no such namespace.
     """
     settings = load_settings()
-    logs = show_logs(settings.log_level, as_json=settings.log_format == "json")
+    logs = show_logs(settings)
     listener = None if settings.http_port is None else listening(settings.http_host, settings.http_port, HTTP_PORT)
     sdk_metrics = serve_sdk_metrics() if listener else None
     attempts = build_attempts(settings, os.environ)  # before connecting: a wrong setting is reported at once

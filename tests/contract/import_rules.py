@@ -90,7 +90,7 @@ ARROWS: Final[Mapping[str, set[str]]] = {
     "workers.health": set(),
     "workers.holds": {"durable_llm.background", "durable_llm.client"},
     "workers.http": {"workers.settings"},
-    "workers.logs": {"durable_llm.contract"},
+    "workers.logs": {"workers.settings"},
     "workers.nexus": {"durable_llm.client"},
     "workers.plugin": {
         "workers.holds",
@@ -111,7 +111,7 @@ ARROWS: Final[Mapping[str, set[str]]] = {
     },
     "workers.settings": {"durable_llm.encryption", "durable_llm.store", "durable_llm.streams"},
     "workers.sweep_store": {"workers.settings"},
-    "workers.telemetry": {"workers.rooms"},
+    "workers.telemetry": {"durable_llm.client", "workers.rooms"},
     "workers.unfinished": {"durable_llm.client"},
     "workers.versioning": {"workers.settings"},
     "workers.watchdog": set(),

@@ -66,6 +66,7 @@ async def test_a_token_is_made_and_opens_the_front(on_server: SetStage, tmp_path
         ({"DURABLE_LLM_FRONT_PORT": "many"}, "DURABLE_LLM_FRONT_PORT"),
         ({"DURABLE_LLM_FRONT_TOKENS": "/nonesuch"}, "cannot read /nonesuch"),
         ({"DURABLE_LLM_CHAINS": "/nonesuch"}, "DURABLE_LLM_CHAINS"),
+        ({"DURABLE_LLM_LOG_FORMAT": "xml"}, "DURABLE_LLM_LOG_FORMAT"),
     ],
 )
 async def test_a_front_that_cannot_be_used_does_not_start(env: dict[str, str], says: str) -> None:

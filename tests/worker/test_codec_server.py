@@ -1,6 +1,7 @@
 """The codec server as a process, over real HTTP: who is let in, what comes back, and what is never said."""
 
 import asyncio
+import json
 import re
 import signal
 from collections.abc import AsyncIterator
@@ -31,7 +32,12 @@ TOKEN = "open-sesame-0123456789"
 UI, ELSEWHERE = "http://127.0.0.1:8233", "http://127.0.0.1:8000"
 BEARER = {"authorization": f"Bearer {TOKEN}"}
 PLAIN = Payload(metadata={"encoding": b"json/plain"}, data=b'"prOmpt-canary"')
-ENVIRONMENT = {**keys("2026-11", "2026-05"), f"{CODEC_PREFIX}TOKEN": TOKEN, f"{CODEC_PREFIX}PORT": "0"}
+ENVIRONMENT = {
+    **keys("2026-11", "2026-05"),
+    f"{CODEC_PREFIX}TOKEN": TOKEN,
+    f"{CODEC_PREFIX}PORT": "0",
+    "DURABLE_LLM_LOG_FORMAT": "json",
+}
 
 
 class Running:
@@ -285,7 +291,8 @@ async def test_it_stops_on_sigterm_and_has_logged_no_secret(server: Running, htt
     server.process.send_signal(signal.SIGTERM)
     status, printed = await outcome(server.process)
     assert status == 0
-    assert "a login with a wrong token" in printed
+    records = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    assert "a login with a wrong token" in {record["message"] for record in records}
     assert "encrypted with the key 'lost', which this process does not have" in printed
     secrets = (TOKEN, "wrong-wrong", key("2026-11"), "canary", session[20:60])
     assert not [secret for secret in secrets if secret in printed]

@@ -18,6 +18,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from durable_llm import Dispatcher, LLMConfig, ModelSpec, Policy
 from durable_llm.errors import AllModelsExhaustedError
+from tests.front.serving import serving
 from tests.support import ROOT
 from tests.support.calls import until_parked
 from tests.support.processes import SERVES, worker
@@ -82,13 +83,14 @@ def test_what_the_dashboard_asks_is_what_prometheus_understands(tmp_path: Path) 
 
 
 @contextmanager
-def prometheus(tmp_path: Path, target: str) -> Iterator[str]:
-    """Debian's Prometheus with the deployment's configuration, scraping one worker every half second."""
+def prometheus(tmp_path: Path, **targets: str) -> Iterator[str]:
+    """Debian's Prometheus with the deployment's configuration, scraping these jobs every half second."""
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
     config["rule_files"] = [str(PROMETHEUS / "rules.yml")]
     config["scrape_configs"] = [
-        {"job_name": "durable-llm-worker", "static_configs": [{"targets": [target]}]},
+        {"job_name": f"durable-llm-{name}", "static_configs": [{"targets": [target]}]}
+        for name, target in targets.items()
     ]
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
     port = free_port()
@@ -118,7 +120,7 @@ async def asked(url: str, query: str) -> list[Any]:
 async def test_a_real_scrape_fills_each_series_of_the_alerts_and_the_dashboard(
     server_env: WorkflowEnvironment, tmp_path: Path
 ) -> None:
-    """A worker that answers, fails and parks calls has them all, under these names and with these labels."""
+    """A worker that answers, fails and parks calls, and a front, have them all, under these names and with these labels."""
     queue, port = f"scraped-{uuid.uuid4().hex[:8]}", str(free_port())
     names = {
         name
@@ -130,6 +132,7 @@ async def test_a_real_scrape_fills_each_series_of_the_alerts_and_the_dashboard(
         playing({**SERVES, "then": {"http_status": 401, "headers": {}, "body": {"error": {"message": "no"}}}}) as wire,
         worker(server_env, queue, DURABLE_LLM_HTTP_PORT=port),
         Dispatcher(server_env.client, task_queue=queue) as dispatcher,
+        serving(dispatcher) as front,
     ):  # fmt: skip
         chain = LLMConfig(models=[ModelSpec(name="openai/gpt-4o-mini", api_base=wire.url)])
         await dispatcher.call(chain, "Hi.")
@@ -137,7 +140,8 @@ async def test_a_real_scrape_fills_each_series_of_the_alerts_and_the_dashboard(
             await dispatcher.call(chain, "Hi.")
         parked = await dispatcher.submit(chain, "Hi.", policy=Policy(on_exhausted="park"))
         await until_parked(parked)
-        with prometheus(tmp_path, f"127.0.0.1:{port}") as url:
+        await front.http.get("/v1/models")
+        with prometheus(tmp_path, worker=f"127.0.0.1:{port}", front=front.address.removeprefix("http://")) as url:
             for name in sorted(names):
                 while not await asked(url, name):
                     await asyncio.sleep(0.1)

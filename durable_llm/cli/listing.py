@@ -1,5 +1,6 @@
 """Filters of a list of calls, by their search attributes."""
 
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Annotated, Final
@@ -45,7 +46,7 @@ class Filters:
 
     @property
     def only_waiting(self) -> bool:
-        """Whether each call that the query finds has to be asked whether it waits: Temporal's list does not know it."""
+        """Whether each call that the query finds has to be asked whether it waits."""
         return self.outcome is Ending.WAITING
 
     def clauses(self) -> list[str]:
@@ -73,6 +74,12 @@ async def found_by(
     rows = await dispatcher.find(query, limit)
     if not filters.only_waiting:
         return rows
+
+    return await waiting_of(dispatcher, rows)
+
+
+async def waiting_of(dispatcher: Dispatcher, rows: Sequence[CallRow]) -> list[CallRow]:
+    """Those calls of which no request is under way. Each is asked: Temporal's list does not know it."""
 
     async def waits(row: CallRow) -> bool:
         return (await dispatcher.attach(row.call_id).status()).waits

@@ -30,6 +30,7 @@ _NUMBERS: Final = {
     "p50",
     "p95",
     "running",
+    "waiting",
     "paused",
     "parked",
     "after a failure",
@@ -123,7 +124,7 @@ def fleet_tables(
     by_model: Mapping[str, Mapping[str, int]], failures: Mapping[str, int], holds: Sequence[Hold]
 ) -> Iterable[Table]:
     """Calls in flight by model and state, by the category of their last failure, and what is held."""
-    states = ("running", "paused", "parked", "after a failure")
+    states = ("running", "waiting", "paused", "parked", "after a failure")
     rows = (
         [Text(plain(model)), *(Text(str(counts.get(state, 0))) for state in states)]
         for model, counts in by_model.items()

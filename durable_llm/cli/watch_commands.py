@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from durable_llm.cli.call_commands import CallId, look_at
-from durable_llm.cli.listing import Filters
+from durable_llm.cli.listing import Filters, waiting_of
 from durable_llm.cli.output import Output, live_console
 from durable_llm.cli.parse import duration
 from durable_llm.cli.tables import fleet_tables, stats_tables
@@ -24,11 +24,14 @@ from durable_llm.cli.temporal_options import TaskQueue, TemporalOptions
 from durable_llm.client.dispatcher import Dispatcher
 from durable_llm.client.listing import CALLS, CallRow
 from durable_llm.client.stats import stats_of
-from durable_llm.contract.categories import UNFINISHED
+from durable_llm.contract.categories import UNFINISHED, CallOutcome
 from durable_llm.contract.holds import Hold
 from durable_llm.contract.names import TASK_QUEUE
 
 _MOST: Final = 10_000
+_MOST_ASKED: Final = 200
+"""Calls that one look asks whether they wait; a worker answers each in a few milliseconds."""
+
 _LATELY: Final = timedelta(hours=1)
 
 _Look = Callable[[], Awaitable[tuple[dict[str, Any], RenderableType, bool]]]
@@ -40,26 +43,37 @@ class Fleet:
     """Calls in flight, and what was lately spent."""
 
     by_model: dict[str, dict[str, int]] = field(default_factory=dict)
-    """How many calls of each model are running, paused or parked, and how many of them had a failure."""
+    """How many calls of each model are running, paused or parked; how many had a failure; and how many of the running
+    ones wait after it, for time, for money or for a hold."""
     failures: dict[str, int] = field(default_factory=dict)
     """Calls in flight by the category of their last failure."""
     spent_usd: float = 0.0
     """The known cost of calls that ended in the last hour."""
     complete: bool = True
     """False: there are more than 10,000 calls, and some were not counted."""
+    all_asked: bool = True
+    """False: more than 200 running calls had a failure, and only the newest 200 were asked whether they wait."""
 
 
-def fleet_of(running: list[CallRow], ended: list[CallRow]) -> Fleet:
-    """The view of calls in flight and of those that ended in the last hour."""
+def may_wait(running: list[CallRow]) -> list[CallRow]:
+    """The running calls that may wait: a call waits after a failure."""
+    return [row for row in running if row.category is not None and row.outcome == CallOutcome.RUNNING]
+
+
+def fleet_of(running: list[CallRow], waiting: list[CallRow], ended: list[CallRow]) -> Fleet:
+    """The view of calls in flight, of those that wait, and of those that ended in the last hour."""
     by_model: dict[str, Counter[str]] = defaultdict(Counter)
     for row in running:
         by_model[row.model or "unknown"][row.outcome or "running"] += 1
         by_model[row.model or "unknown"]["after a failure"] += row.category is not None
+    for row in waiting:
+        by_model[row.model or "unknown"]["waiting"] += 1
     return Fleet(
         by_model={model: dict(counts) for model, counts in sorted(by_model.items())},
         failures=dict(Counter(row.category for row in running if row.category is not None).most_common()),
         spent_usd=sum(row.cost or 0.0 for row in ended),
         complete=max(len(running), len(ended)) < _MOST,
+        all_asked=len(may_wait(running)) <= _MOST_ASKED,
     )
 
 
@@ -105,7 +119,8 @@ async def _fleet(dispatcher: Dispatcher) -> tuple[dict[str, Any], RenderableType
         dispatcher.find(f"{CALLS} AND CloseTime >= '{lately}'", _MOST),
         dispatcher.holds(),
     )
-    fleet = fleet_of(running, ended)
+    waiting = await waiting_of(dispatcher, may_wait(running)[:_MOST_ASKED])
+    fleet = fleet_of(running, waiting, ended)
     return {**asdict(fleet), "holds": holds}, fleet_view(fleet, holds), False
 
 
@@ -113,7 +128,8 @@ def fleet_view(fleet: Fleet, holds: list[Hold]) -> Group:
     """The fleet for people."""
     total = sum(count for counts in fleet.by_model.values() for state, count in counts.items() if state in UNFINISHED)
     more = "" if fleet.complete else f"; more than {_MOST:,} calls, not all are counted"
-    head = f"{datetime.now().astimezone():%H:%M:%S}: {total} calls in flight{more}"
+    asked = "" if fleet.all_asked else f"; {_MOST_ASKED} of those after a failure were asked whether they wait"
+    head = f"{datetime.now().astimezone():%H:%M:%S}: {total} calls in flight{more}{asked}"
     return Group(
         Text(head, style="bold"), *fleet_tables(fleet.by_model, fleet.failures, holds),
         Text(f"spent in the last hour: ${fleet.spent_usd:,.2f} known"),

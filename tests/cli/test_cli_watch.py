@@ -13,7 +13,7 @@ import pytest
 
 from durable_llm import LLMConfig, ModelSpec, Policy
 from durable_llm.cli.exits import Exit
-from durable_llm.cli.watch_commands import fleet_of
+from durable_llm.cli.watch_commands import fleet_of, may_wait
 from durable_llm.client.listing import CallRow
 from durable_llm.client.stats import figures_of, stats_of
 from tests.conftest import SetStage
@@ -57,43 +57,45 @@ def test_the_fleet_is_counted_by_model_and_state() -> None:
     running = [row(outcome=outcome, ended_at=None, category=category) for outcome, category in (
         ("running", None), ("running", "overloaded"), ("paused", None), ("parked", "auth"),
     )]  # fmt: skip
-    fleet = fleet_of(running, [row(cost=1.25), row(cost=None)])
-    assert fleet.by_model == {"openai/a": {"running": 2, "after a failure": 2, "paused": 1, "parked": 1}}
+    assert may_wait(running) == [running[1]]  # the others have not failed, or wait for an operator
+    fleet = fleet_of(running, [running[1]], [row(cost=1.25), row(cost=None)])
+    assert fleet.by_model == {"openai/a": {"running": 2, "waiting": 1, "after a failure": 2, "paused": 1, "parked": 1}}
     assert fleet.failures == {"overloaded": 1, "auth": 1}
-    assert (fleet.spent_usd, fleet.complete) == (1.25, True)
-    assert not fleet_of(running * 2500, []).complete
+    assert (fleet.spent_usd, fleet.complete, fleet.all_asked) == (1.25, True, True)
+    more = fleet_of(running * 2500, [], [])
+    assert (more.complete, more.all_asked) == (False, False)
 
 
 async def test_the_command_line_shows_the_fleet_the_figures_and_one_call(on_server: SetStage) -> None:
     """Once, off a terminal; as JSON and for people."""
     session, policy = fresh_id(), Policy(on_exhausted="park")
     chain = LLMConfig(models=[ModelSpec(name=f"openai/{session[:8]}")])
-    async with on_server(answer("7"), http_error(401), never) as stage:
+    async with on_server(answer("7"), http_error(401), http_error(429, retry_after_s=50.0), never) as stage:
         await stage.dispatcher.call(chain, "Hi.", session=session)
         parked = await stage.dispatcher.submit(chain, "Hi.", session=session, policy=policy)
         await until_parked(parked)
-        running = await stage.dispatcher.submit(chain, "Hi.", session=session)
+        waiting, running = [await stage.dispatcher.submit(chain, "Hi.", session=session) for _ in range(2)]
         model = chain.models[0].name
         while True:  # Temporal's list is a moment late
             fleet = await run("watch", "--json", **at(stage))
             seen = fleet.json["by_model"].get(model, {})
-            if (seen.get("running"), seen.get("parked")) == (1, 1):
+            if (seen.get("running"), seen.get("waiting"), seen.get("parked")) == (2, 1, 1):
                 break
         table, one, figures, words = await asyncio.gather(
             run("watch", **at(stage)), run("watch", parked.call_id, "--json", **at(stage)),
             run("stats", "--session", session, "--since", "1h", "--json", **at(stage)),
             run("stats", "--session", session, **at(stage)),
         )  # fmt: skip
-        await asyncio.gather(parked.cancel(), running.cancel())
+        await asyncio.gather(parked.cancel(), waiting.cancel(), running.cancel())
     assert fleet.json["failures"]["auth"] >= 1
     assert model in table.out
     assert "calls in flight" in table.out
     assert one.json["status"]["outcome"] == "parked"
     assert {name: each["calls"] for name, each in figures.json["by_outcome"].items()} == {
-        "answered": 1, "parked": 1, "running": 1,
+        "answered": 1, "parked": 1, "running": 2,
     }  # fmt: skip
     assert figures.json["by_outcome"]["answered"]["cost"] == pytest.approx(0.01)
-    assert "3 calls" in words.out
+    assert "4 calls" in words.out
 
 
 async def test_open_prints_where_the_ui_has_the_call(on_server: SetStage) -> None:

@@ -1,8 +1,9 @@
 """`make drill`: an operator's night. 400 calls are in flight and the primary provider fails for two minutes.
 
-The operator looks at the fleet, skips the primary for half of the calls, finds the other half parked, holds the account,
-resumes them, and releases the account when the provider is back. Each command is typed as an operator types it, and the
-transcript of it goes into docs/operations.md with --write. The status is 1 if a call was lost or answered twice.
+The operator looks at the fleet, skips the primary for half of the calls, finds the other half parked, extends their
+deadline, holds the account, resumes them, and releases the account when the provider is back. Each command is typed as
+an operator types it, and the transcript of it goes into docs/operations.md with --write. The status is 1 if a call was
+lost or answered twice.
 """
 
 import asyncio
@@ -133,6 +134,8 @@ async def _night(
     operator.say("the others have only this model: they are parked, and nothing of them is lost")
     await operator.type("durable-llm list --outcome parked --limit 2")
     await operator.type("durable-llm show nightly/0")
+    operator.say("their deadline is extended, in case that openai needs the weekend")
+    await operator.type("durable-llm extend --outcome parked --deadline 3d --why 'openai is down' --by ann --yes")
     operator.say("no more of them may ask before the provider says that it is back")
     await operator.type(f"durable-llm hold openai --why 'until openai says it is back' --by ann --task-queue {QUEUE}")
     await asyncio.sleep(3)  # a worker looks every two seconds

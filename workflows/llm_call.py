@@ -94,7 +94,8 @@ class LLMCall(Steered):
             self._take_over(self._request.carried)
         self._prompt = prompt
         self._deadline = deadline_of(self._request)
-        self._policy_version = stamped_version(workflow.patched)
+        carried = self._request.carried
+        self._policy_version = carried.policy_version if carried else stamped_version(workflow.patched)
         return await self._within_deadline()
 
     @workflow.signal(name=RESUME_SIGNAL)
@@ -335,8 +336,9 @@ class LLMCall(Steered):
 
     async def _until_resumed(self) -> None:
         """Wait for an operator who has paused the call."""
-        pause = next(told for told in reversed(self._ledger.interventions) if told.action == PAUSE_UPDATE)
-        self._doing(f"paused by {pause.by or 'an operator'}: {pause.why or 'no reason given'}")
+        pauses = [told for told in self._ledger.interventions if told.action == PAUSE_UPDATE]
+        by, why = (pauses[-1].by, pauses[-1].why) if pauses else ("", "")  # the ledger has the last 50
+        self._doing(f"paused by {by or 'an operator'}: {why or 'no reason given'}")
         await workflow.wait_condition(lambda: not self._paused or self._moves)
 
     def _continue(self, resume: str | None) -> NoReturn:
@@ -347,7 +349,7 @@ class LLMCall(Steered):
         """
         carried = Carried(
             ledger=self._ledger.report(), unknown_costs=self._ledger.unknown_costs,
-            progress=_PROGRESS.dump_python(self._progress, mode="json"),
+            progress=_PROGRESS.dump_python(self._progress, mode="json"), policy_version=self._policy_version,
             paused=self._paused, parked=self._parked, wait=self._waiting, resume=resume,
             needs_all_messages=sorted(self._needs_all_messages),
         )  # fmt: skip

@@ -42,7 +42,6 @@ _T = TypeVar("_T", bound=BaseModel)
 ANSWERS_WITHIN: Final = timedelta(seconds=10)
 """How long a worker may take to take an update."""
 
-
 _AGAIN_S: Final = 0.1
 """Seconds until an update is sent again to a call that has not begun."""
 

@@ -28,6 +28,7 @@ class Carried(Wire):
     """Attempts whose cost is unknown."""
     progress: dict[str, Any]
     """Where it is in its chain, as the policy keeps it."""
+    policy_version: int
     paused: bool = False
     parked: str | None = None
     """Why it is parked. None: it is not."""

@@ -5,6 +5,7 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,28 @@ async def test_what_is_wrong_fails_the_workflow_before_anything_is_sent(server_e
                 await asking.ask(call)
             assert says in str(failed.value.cause)
     assert not asking.provider.orders
+
+
+@pytest.mark.parametrize("over", ["child", "endpoint"])
+async def test_a_workflow_waits_for_a_call_whose_deadline_is_extended(
+    server_env: WorkflowEnvironment, over: str
+) -> None:
+    """It gets the answer of the call's last run."""
+    async with agents(server_env, http_error(429, retry_after_s=50.0), answer("2")) as asking:
+        call = {"prompt": "Name a prime.", "call_id": (call_id := fresh_id())}
+        if over == "endpoint":
+            await server_env.create_nexus_endpoint(endpoint := f"llm-{uuid.uuid4()}", asking.queue)
+            call["endpoint"] = endpoint
+        handle = await asking.start(call)
+        while not asking.provider.orders:
+            await asyncio.sleep(0.05)
+        asked = Dispatcher(asking.client, task_queue=asking.queue).attach(call_id)
+        while (await asked.status()).next_attempt_at is None:
+            await asyncio.sleep(0.05)
+        await asked.extend(timedelta(days=2), why="it takes longer")
+        await asked.retry(why="it is back")
+        assert await handle.result() == ["2"]
+        assert len(await asked.attempts()) == 2
 
 
 async def test_cancellation_passes_down_and_a_close_does_not(server_env: WorkflowEnvironment) -> None:

@@ -125,7 +125,7 @@ async def read_call(history: WorkflowHistory, converter: DataConverter) -> Recor
         call_id=started.workflow_id or history.workflow_id,
         request=request,
         deadline=deadline if deadline.tzinfo else deadline.replace(tzinfo=UTC),
-        policy_version=versions[-1] if versions else FIRST,
+        policy_version=request.carried.policy_version if request.carried else versions[-1] if versions else FIRST,
         failures=failures,
     )
 

@@ -133,18 +133,25 @@ async def test_a_waiting_reader_is_woken(server_env: WorkflowEnvironment, url: s
             assert found == [str(number)]
 
 
+async def first_texts(channel: Channel) -> list[str]:
+    """The first texts of a channel. A place that is not listening yet may return none before the wait is over."""
+    while not (words := (await texts(channel, wait_s=60))[0]):
+        pass
+    return words
+
+
 @pytest.mark.parametrize("url", ["redis", "postgres"], indirect=True)
 async def test_many_readers_wait_at_once(server_env: WorkflowEnvironment, url: str) -> None:
     """Readers that wait do not take connections from each other, or from those who publish."""
     async with opened(url) as place:
         channels = [place.channel(server_env.client, fresh_id(), "r") for _ in range(150)]
-        waiting = [asyncio.create_task(texts(channel, wait_s=60)) for channel in channels]
+        waiting = [asyncio.create_task(first_texts(channel)) for channel in channels]
         await asyncio.sleep(0.5)
         for number, channel in enumerate(channels):
             await channel.append(1, 1, text(str(number)))
         async with asyncio.timeout(30):
             found = await asyncio.gather(*waiting)
-    assert [words for words, _ in found] == [[str(number)] for number in range(150)]
+    assert found == [[str(number)] for number in range(150)]
 
 
 @pytest.mark.parametrize("url", ["directory", "postgres"], indirect=True)

@@ -90,12 +90,12 @@ class LLMCall(Steered):
         """
         self._request = read_request(request, prompt)
         self._progress = Progress(budgets=tuple(spec.max_retries for spec in self._request.models))
-        if self._request.carried is not None:
-            self._take_over(self._request.carried)
         self._prompt = prompt
         self._deadline = deadline_of(self._request)
-        carried = self._request.carried
-        self._policy_version = carried.policy_version if carried else stamped_version(workflow.patched)
+        if self._request.carried is None:
+            self._policy_version = stamped_version(workflow.patched)
+        else:
+            self._take_over(self._request.carried)
         return await self._within_deadline()
 
     @workflow.signal(name=RESUME_SIGNAL)
@@ -369,19 +369,20 @@ class LLMCall(Steered):
         """Be where the call's previous run was."""
         self._ledger = CallLedger(on_closed=_tell_telemetry, before=carried.ledger, unknown_costs=carried.unknown_costs)
         self._progress = _PROGRESS.validate_python(carried.progress)
+        self._policy_version = carried.policy_version
         self._paused = carried.paused
         self._needs_all_messages = set(carried.needs_all_messages)
 
     async def _go_on_waiting(self) -> str | None:
         """Wait as the call's previous run did. Returns the id of the response that the next attempt follows."""
-        carried = self._request.carried
+        carried, index = self._request.carried, self._progress.spec_index
         if carried is None:
             return None
         if carried.parked is not None:
             await self._park(carried.parked)
         elif carried.wait is not None:
             await self._wait(carried.wait)
-        return carried.resume
+        return carried.resume if self._progress.spec_index == index else None
 
     def _ended(self, answer: Answer) -> LLMResult:
         index = self._progress.spec_index

@@ -171,6 +171,27 @@ async def test_a_wait_goes_on_where_it_was(skipping_env: WorkflowEnvironment) ->
     assert abs((result.attempts[1].started_at - announced).total_seconds()) < 10
 
 
+@pytest.mark.parametrize("skips", [False, True])
+async def test_a_response_that_a_worker_left_is_followed_in_the_next_run(
+    skipping_env: WorkflowEnvironment, skips: bool
+) -> None:
+    """By its own model only: after a skip, the next model begins one of its own."""
+    left = FailureFacts(local_fault=LocalFault.UNDECIPHERED, request_sent=Sent.NO, response_id="resp_1")
+    models = chain("a", "b", responses_api=True, background=True)
+    async with stage(skipping_env.client, *[left] * 4, answer(response_id="resp_1")) as ready:
+        handle = await ready.dispatcher.submit(models, "Name a prime.")
+        for number in range(1, 5):  # each wait is twice as long as the one before
+            await until(handle, lambda status, n=number: status.attempts == n and status.next_attempt_at)
+            if number < 4:
+                await skipping_env.sleep(2**number + 2)
+        await extend(handle, await skipping_env.get_current_time() + timedelta(days=2))
+        await waits(handle)
+        await (handle.skip if skips else handle.retry)(**WHO)
+        await handle.result()
+    last = ready.provider.orders[-1]
+    assert (last.spec.name, last.resume) == (("openai/b", None) if skips else ("openai/a", "resp_1"))
+
+
 @pytest.mark.parametrize("order", ["extended first", "paused first"])
 async def test_a_paused_call_stays_paused(on_server: SetStage, order: str) -> None:
     """Whichever was told first; it is resumed in its new run."""
@@ -214,7 +235,7 @@ async def test_a_call_is_extended_as_often_as_needed(on_server: SetStage) -> Non
 async def test_everything_that_finds_a_call_finds_it_once_in_its_new_run(
     on_server: SetStage, server_env: WorkflowEnvironment
 ) -> None:
-    """Id, session, labels, summary, priority and search attributes stay; the list has one row."""
+    """Id, session, labels, priority and search attributes stay; the list has one row."""
     async with on_server(LIMITED, answer()) as stage:
         asked = {"call_id": fresh_id(), "session": fresh_id(), "priority": 2, "metadata": {"team": "search"}}
         handle = await stage.dispatcher.submit(chain("a"), "Name a prime.", **asked)

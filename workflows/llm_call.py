@@ -22,7 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from durable_llm.contract.carried import Carried, Wait
     from durable_llm.contract.categories import Action, CallOutcome, Category
     from durable_llm.contract.facts import FailureFacts
-    from durable_llm.contract.ledger import Attempt, bounded_entries, clip, wait_summary
+    from durable_llm.contract.ledger import Attempt, bounded_entries, clip, shortened, wait_summary
     from durable_llm.contract.names import (
         ATTEMPT_ENDED_FUNCTION,
         ATTEMPTS_QUERY,
@@ -33,7 +33,7 @@ with workflow.unsafe.imports_passed_through():
         WORKFLOW,
     )
     from durable_llm.contract.quotas import of_quota_queue
-    from durable_llm.contract.request import CHAT, DEADLINE_GRACE, AttemptOrder, CallRequest
+    from durable_llm.contract.request import CHAT, DEADLINE_GRACE, MAX_INPUT_BYTES, AttemptOrder, CallRequest
     from durable_llm.contract.result import Answer, CallFailure, CallStatus, LLMResult
     from durable_llm.errors import ending_for
 
@@ -347,8 +347,9 @@ class LLMCall(Steered):
         Args:
             resume: The id of the response that the next attempt follows.
         """
+        size = len(self._prompt.payload.data) + len(self._request.model_dump_json(exclude={"carried"}).encode())
         carried = Carried(
-            ledger=self._ledger.report(), unknown_costs=self._ledger.unknown_costs,
+            ledger=shortened(self._ledger.report(), MAX_INPUT_BYTES - size), unknown_costs=self._ledger.unknown_costs,
             progress=_PROGRESS.dump_python(self._progress, mode="json"), policy_version=self._policy_version,
             paused=self._paused, parked=self._parked, wait=self._waiting, resume=resume,
             needs_all_messages=sorted(self._needs_all_messages),

@@ -153,6 +153,17 @@ def bounded_entries(entries: Sequence[Attempt]) -> list[Attempt]:
     return [*entries[:FIRST_ENTRIES], *entries[-LAST_ENTRIES:]]
 
 
+def shortened(ledger: Ledger, size: int) -> Ledger:
+    """`ledger` without as many of its middle entries as must go for its JSON to take about `size` bytes."""
+    entries = list(ledger.attempts)
+    sizes = [len(entry.model_dump_json().encode()) + 1 for entry in entries]
+    surplus = len(ledger.model_dump_json().encode()) - size
+    while entries and surplus > 0:
+        del entries[len(entries) // 2]
+        surplus -= sizes.pop(len(sizes) // 2)
+    return ledger.model_copy(update={"attempts": entries})
+
+
 def usd(cost: float | None) -> str:
     """An amount in USD for people, "?" if it is unknown."""
     if cost is None:

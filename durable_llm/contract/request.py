@@ -31,6 +31,9 @@ from durable_llm.contract.wire import Wire
 CHAT: Final = "chat"
 EMBEDDINGS: Final = "embeddings"
 
+MAX_INPUT_BYTES: Final = 2_000_000
+"""Request and prompt of a run together. Temporal refuses 2 MiB, and encryption adds a little."""
+
 INLINE_PROMPT_BYTES: Final = 4096
 """Prompts up to this size travel with each attempt's order, which is cheaper than reading the history."""
 

@@ -297,6 +297,28 @@ async def test_the_prompt_is_there_in_the_next_run(server_env: WorkflowEnvironme
     assert all(request.count(b"Name a prime.") == 60_000 for request in wire.requests)
 
 
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_a_full_ledger_beside_a_large_prompt_is_shortened(
+    server_env: WorkflowEnvironment, encrypted: bool
+) -> None:
+    """Temporal takes 2 MiB for a run's input. The first and the last entries stay, and the totals count all."""
+    client = await client_with(server_env, "2026-11") if encrypted else server_env.client
+    busy = [http_error(503, text="busy " * 400)] * 200
+    quick = Policy(backoff_initial=timedelta(milliseconds=1), backoff_cap=timedelta(milliseconds=1), max_attempts=1000)
+    async with stage(client, *busy, LIMITED, answer()) as ready:
+        models = ModelSpec(name="openai/a", max_retries=300)
+        handle = await ready.dispatcher.submit(models, "x" * 1_890_000, policy=quick)
+        await until(handle, lambda status: status.attempts == 201 and status.next_attempt_at)
+        await extend(handle, timedelta(days=2))
+        await waits(handle)
+        await handle.retry(**WHO)
+        result = await handle.result()
+    numbers = [entry.number for entry in result.attempts]
+    assert (numbers[0], numbers[-3:], result.attempts_total) == (1, [200, 201, 202], 202)
+    assert 50 < len(numbers) < 150
+    assert result.attempts_by_category == {"overloaded": 200, "rate_limited": 1}
+
+
 async def test_a_cancelled_call_ends_in_its_new_run(on_server: SetStage) -> None:
     """The handle that waits follows it there."""
     async with on_server(LIMITED) as stage:

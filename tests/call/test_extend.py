@@ -303,20 +303,22 @@ async def test_a_full_ledger_beside_a_large_prompt_is_shortened(
 ) -> None:
     """Temporal takes 2 MiB for a run's input. The first and the last entries stay, and the totals count all."""
     client = await client_with(server_env, "2026-11") if encrypted else server_env.client
-    busy = [http_error(503, text="busy " * 400)] * 200
-    quick = Policy(backoff_initial=timedelta(milliseconds=1), backoff_cap=timedelta(milliseconds=1), max_attempts=1000)
-    async with stage(client, *busy, LIMITED, answer()) as ready:
-        models = ModelSpec(name="openai/a", max_retries=300)
-        handle = await ready.dispatcher.submit(models, "x" * 1_890_000, policy=quick)
-        await until(handle, lambda status: status.attempts == 201 and status.next_attempt_at)
+    refused = [http_error(401, text="no such key " * 200)] * 200
+    models = chain(*(f"m{number}" for number in range(50)))
+    async with stage(client, *refused, answer()) as ready:
+        handle = await ready.dispatcher.submit(models, "x" * 1_890_000, policy=PARKS)
+        for attempts in (50, 100, 150, 200):
+            await until(handle, lambda status, n=attempts: status.attempts == n and status.outcome == "parked")
+            if attempts < 200:
+                await handle.resume(**WHO)
         await extend(handle, timedelta(days=2))
-        await waits(handle)
-        await handle.retry(**WHO)
+        await until_parked(handle)
+        await handle.resume(**WHO)
         result = await handle.result()
     numbers = [entry.number for entry in result.attempts]
-    assert (numbers[0], numbers[-3:], result.attempts_total) == (1, [200, 201, 202], 202)
-    assert 50 < len(numbers) < 150
-    assert result.attempts_by_category == {"overloaded": 200, "rate_limited": 1}
+    assert (numbers[0], numbers[-3:], result.attempts_total) == (1, [199, 200, 201], 201)
+    assert 20 < len(numbers) < 150
+    assert result.attempts_by_category == {"auth": 200}
 
 
 async def test_a_cancelled_call_ends_in_its_new_run(on_server: SetStage) -> None:

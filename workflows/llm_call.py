@@ -22,12 +22,11 @@ with workflow.unsafe.imports_passed_through():
     from durable_llm.contract.carried import Carried, Wait
     from durable_llm.contract.categories import Action, CallOutcome, Category
     from durable_llm.contract.facts import FailureFacts
-    from durable_llm.contract.ledger import Attempt, bounded_entries, clip, shortened, wait_summary
+    from durable_llm.contract.ledger import Attempt, bounded_entries, clip, shortened
     from durable_llm.contract.names import (
         ATTEMPT_ENDED_FUNCTION,
         ATTEMPTS_QUERY,
         EXTEND_VERSION,
-        PAUSE_UPDATE,
         RESUME_SIGNAL,
         STATUS_QUERY,
         WORKFLOW,
@@ -38,7 +37,6 @@ with workflow.unsafe.imports_passed_through():
     from durable_llm.errors import ending_for
 
     from .attempts import quota_queue_of, run_attempt
-    from .control import Steered
     from .decision_log import log_decision
     from .details import current_details
     from .ledger import CallLedger
@@ -47,6 +45,7 @@ with workflow.unsafe.imports_passed_through():
     from .policy.steering import skipped
     from .policy.versions import VERSIONS, stamped_version
     from .request import ABSENT, deadline_of, read_request
+    from .waits import Waits
 
 _SEARCH_ATTRIBUTES: Final[Mapping[str, SearchAttributeKey[Any]]] = {
     "outcome": search_attributes.OUTCOME,
@@ -66,7 +65,7 @@ _LONGEST_STREAMED_HISTORY: Final = 20_000
 
 
 @workflow.defn(name=WORKFLOW, failure_exception_types=[ValidationError])
-class LLMCall(Steered):
+class LLMCall(Waits):
     """One durable call."""
 
     _request: CallRequest
@@ -74,9 +73,6 @@ class LLMCall(Steered):
     def __init__(self) -> None:
         super().__init__()
         self._ledger = CallLedger(on_closed=_tell_telemetry)
-        self._activity = "starting"
-        self._waiting: Wait | None = None
-        """The wait between two attempts."""
         self._shown: dict[str, object] = {}
         WorkflowStream()  # takes what attempts publish, where Temporal is the place for streams
 
@@ -188,7 +184,8 @@ class LLMCall(Steered):
 
     async def _walk_chain(self) -> LLMResult:
         """Attempt, decide, wait, until an answer or until the policy ends the call."""
-        resume = await self._go_on_waiting()
+        carried = self._request.carried
+        resume = None if carried is None else await self._go_on_waiting(carried)
         while True:
             index = self._progress.spec_index
             if self._paused:
@@ -306,41 +303,6 @@ class LLMCall(Steered):
         drawn = decision.floor_s + workflow.random().uniform(0, decision.spread_s)
         return max(min(drawn, remaining), 0.001)
 
-    async def _wait(self, wait: Wait) -> None:
-        """Wait on a durable timer, unless an operator ends the wait or extends the deadline."""
-        began, before = workflow.now(), self._ledger.waited_s
-        delay = max((wait.ends - began).total_seconds(), 0.001)
-        self._ledger.waits(before + delay)
-        self._doing(f"waiting {delay:.1f} s: {wait.reason}")
-        self._waiting, self._woken = wait, False
-        with suppress(TimeoutError):
-            summary = wait_summary(delay, wait.reason)
-            await workflow.wait_condition(lambda: self._woken or self._moves, timeout=delay, timeout_summary=summary)
-            self._ledger.waits(before + (workflow.now() - began).total_seconds())
-        if self._woken or not self._moves:
-            self._waiting = None
-
-    async def _until_woken(self, activity: str) -> None:
-        """Wait without a timer, for room in a budget or for an operator."""
-        began, before = workflow.now(), self._ledger.waited_s
-        self._doing(activity)
-        await workflow.wait_condition(lambda: self._woken or self._moves)
-        self._ledger.waits(before + (workflow.now() - began).total_seconds())
-
-    async def _park(self, reason: str) -> None:
-        """Wait for an operator to resume the call; it spends nothing, and ends at its deadline."""
-        self._parked, self._woken = reason, False
-        self._show(outcome=CallOutcome.PARKED.value)
-        until = f"an operator resumes it or {self._deadline:%Y-%m-%d %H:%M:%S} UTC"
-        await self._until_woken(f"parked until {until}: {reason}")
-
-    async def _until_resumed(self) -> None:
-        """Wait for an operator who has paused the call."""
-        pauses = [told for told in self._ledger.interventions if told.action == PAUSE_UPDATE]
-        by, why = (pauses[-1].by, pauses[-1].why) if pauses else ("", "")  # the ledger has the last 50
-        self._doing(f"paused by {by or 'an operator'}: {why or 'no reason given'}")
-        await workflow.wait_condition(lambda: not self._paused or self._moves)
-
     def _continue(self, resume: str | None) -> NoReturn:
         """Go on in a run that lasts until the extended deadline.
 
@@ -374,17 +336,6 @@ class LLMCall(Steered):
         self._paused = carried.paused
         self._needs_all_messages = set(carried.needs_all_messages)
 
-    async def _go_on_waiting(self) -> str | None:
-        """Wait as the call's previous run did. Returns the id of the response that the next attempt follows."""
-        carried, index = self._request.carried, self._progress.spec_index
-        if carried is None:
-            return None
-        if carried.parked is not None:
-            await self._park(carried.parked)
-        elif carried.wait is not None:
-            await self._wait(carried.wait)
-        return carried.resume if self._progress.spec_index == index else None
-
     def _ended(self, answer: Answer) -> LLMResult:
         index = self._progress.spec_index
         self._show_end(CallOutcome.ANSWERED, model=self._request.models[index].name)
@@ -415,11 +366,6 @@ class LLMCall(Steered):
         )
         kind = ending_for(outcome, facts.local_fault).error
         raise ApplicationError(message, details, type=kind.__name__, non_retryable=True)
-
-    def _doing(self, activity: str) -> None:
-        """Say what the call is doing, in its status and in the UI."""
-        self._activity = activity
-        self._shows_again()
 
     def _shows_again(self) -> None:
         """Show in the UI what the call is doing, and its ledger."""

@@ -149,6 +149,28 @@ async def test_who_paused_a_call_is_shown_whatever_was_told_later(on_server: Set
     assert [entry.model for entry in result.attempts] == ["openai/a", "openai/b"]
 
 
+async def test_a_pause_holds_when_the_ledger_no_longer_tells_of_it(on_server: SetStage) -> None:
+    """The ledger keeps the last 50 interventions; a paused call needs none of them."""
+    gate = asyncio.Event()
+
+    async def fails_then(_: object) -> Any:
+        await gate.wait()
+        return http_error(401)
+
+    async with on_server(fails_then, answer()) as stage:
+        handle = await stage.dispatcher.submit(chain("a", "b"), "Name a prime.")
+        await attempting(stage, 1)
+        await handle.pause(**WHO)
+        for number in range(50):
+            await handle.replace(f"openai/b{number}", **WHO)
+        gate.set()
+        status = await until(handle, lambda status: status.waits)
+        assert (status.outcome, status.activity) == ("paused", "paused by an operator: no reason given")
+        await handle.resume(**WHO)
+        result = await handle.result()
+    assert [entry.model for entry in result.attempts] == ["openai/a", "openai/b49"]
+
+
 async def test_a_skip_during_a_pause_forgets_the_response_that_another_model_began(on_server: SetStage) -> None:
     """A lost attempt's background response is followed by its own model only."""
     gate = asyncio.Event()

@@ -6,7 +6,7 @@ configuration). A worker checks all of them before it starts.
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -21,6 +21,8 @@ from durable_llm.store import STORE_VARIABLE, Store, StoreSettingError, open_sto
 from durable_llm.streams import Streams, open_streams
 
 PREFIX = "DURABLE_LLM_"
+
+_S = TypeVar("_S", bound=BaseSettings)
 
 
 class SettingsError(InvalidRequestError):
@@ -146,10 +148,7 @@ def load_settings() -> WorkerSettings:
     Raises:
         SettingsError: one line for each variable that cannot be used. No value is repeated.
     """
-    try:
-        settings = WorkerSettings()
-    except ValidationError as error:
-        raise unusable(error) from None
+    settings = from_environment(WorkerSettings)
     try:
         data_converter()
     except InvalidRequestError as error:
@@ -158,18 +157,6 @@ def load_settings() -> WorkerSettings:
         absent, given = ("BUILD_ID", "DEPLOYMENT_NAME") if settings.deployment_name else ("DEPLOYMENT_NAME", "BUILD_ID")
         raise SettingsError(f"{PREFIX}{absent}: expected beside {PREFIX}{given}; a version has a name and a build")
     return settings
-
-
-def load_log_settings() -> LogSettings:
-    """How to log, from the environment.
-
-    Raises:
-        SettingsError: one line for each variable that cannot be used.
-    """
-    try:
-        return LogSettings()
-    except ValidationError as error:
-        raise unusable(error) from None
 
 
 def store_of(settings: WorkerSettings) -> Store | None:
@@ -227,7 +214,16 @@ def quotas_of(settings: WorkerSettings) -> Quotas:
         raise SettingsError(str(error)) from None
 
 
-def unusable(error: ValidationError, prefix: str = PREFIX) -> SettingsError:
-    """One line for each variable that cannot be used. No value is repeated."""
-    details = error.errors(include_url=False, include_input=False)
-    return SettingsError("\n".join(f"{prefix}{str(detail['loc'][0]).upper()}: {detail['msg']}" for detail in details))
+def from_environment(kind: type[_S]) -> _S:
+    """Settings of this kind from the environment.
+
+    Raises:
+        SettingsError: one line for each variable that cannot be used. No value is repeated.
+    """
+    try:
+        return kind()
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+        names = [f"{kind.model_config['env_prefix']}{str(detail['loc'][0]).upper()}" for detail in details]
+        lines = [f"{name}: {detail['msg']}" for name, detail in zip(names, details, strict=True)]
+        raise SettingsError("\n".join(lines)) from None

@@ -27,7 +27,7 @@ from durable_llm.errors import DecryptionError
 
 from ..http import absorb_signals, listening
 from ..logs import show_logs
-from ..settings import load_log_settings
+from ..settings import LogSettings, from_environment
 from .access import COOKIE, Access
 from .login import LOGIN_HEADERS, logged_in_page, login_page
 from .settings import load_codec_settings
@@ -151,7 +151,7 @@ async def run_codec_server(announce: Callable[[str], None]) -> None:
         SettingsError: a setting cannot be used, or the address is in use.
     """
     settings, keys = load_codec_settings()
-    show_logs(load_log_settings())
+    show_logs(from_environment(LogSettings))
     origins = settings.origins
     app = codec_app(EncryptionCodec(keys), Access(settings.secret_token, origins), origins)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))

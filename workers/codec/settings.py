@@ -4,14 +4,14 @@ import os
 import re
 from typing import Annotated, Final
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from durable_llm.encryption.keys import KEYS_VARIABLE, load_keys
 from durable_llm.encryption.secret_settings import secret_setting
 from durable_llm.errors import InvalidRequestError
 
-from ..settings import PREFIX, SettingsError, unusable
+from ..settings import PREFIX, SettingsError, from_environment
 
 CODEC_PREFIX: Final = f"{PREFIX}CODEC_"
 TOKEN_VARIABLE: Final = f"{CODEC_PREFIX}TOKEN"
@@ -59,11 +59,9 @@ def load_codec_settings() -> tuple[CodecSettings, dict[str, bytes]]:
     Raises:
         SettingsError: a setting is missing or cannot be used; names the variable, never its value.
     """
+    settings = from_environment(CodecSettings)
     try:
-        settings, keys = CodecSettings(), load_keys(os.environ)
-        token = settings.secret_token
-    except ValidationError as error:
-        raise unusable(error, CODEC_PREFIX) from None
+        keys, token = load_keys(os.environ), settings.secret_token
     except (InvalidRequestError, ValueError) as error:
         raise SettingsError(str(error)) from None
     if not keys:

@@ -14,7 +14,7 @@ from durable_llm.client.tokens import Token, read_tokens
 
 from ..http import absorb_signals, listening
 from ..logs import show_logs
-from ..settings import load_log_settings
+from ..settings import LogSettings, from_environment
 from .access import Chains
 from .app import make_app
 from .batches.endpoints import BatchEndpoints
@@ -42,7 +42,7 @@ async def run_front(connecting: Connecting, announce: Callable[[str], None]) -> 
     settings = load_front_settings()
     tokens = None if settings.tokens is None else read_tokens(settings.tokens)
     chains = Chains(models=settings.models)
-    show_logs(load_log_settings())
+    show_logs(from_environment(LogSettings))
     async with connecting as dispatcher:
         front = Front(dispatcher, chains, tokens)
         files = Files(dispatcher.store, dispatcher.client.data_converter)

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ..settings import PREFIX, SettingsError, unusable
+from ..settings import PREFIX, SettingsError, from_environment
 
 FRONT_PREFIX: Final = f"{PREFIX}FRONT_"
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
@@ -44,10 +44,7 @@ def load_front_settings() -> FrontSettings:
     Raises:
         SettingsError: a setting cannot be used, or strangers could reach a front without tokens.
     """
-    try:
-        settings = FrontSettings()
-    except ValidationError as error:
-        raise unusable(error, FRONT_PREFIX) from None
+    settings = from_environment(FrontSettings)
     if settings.tokens is None and settings.host not in _LOOPBACK:
         raise SettingsError(
             f"{FRONT_PREFIX}HOST: {settings.host!r} is not loopback, and {FRONT_PREFIX}TOKENS is not set; make a file "

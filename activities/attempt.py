@@ -281,12 +281,10 @@ class ProviderAttempts:
         provider = check_spec(spec, self._also_allowed)
         if publisher is not None:
             publisher.scrubber = scrubber
-        record_observation(
-            provider=provider, prompt=prompt, exchange=exchange, secrets=self._keys.secrets,
-            own_host=spec.api_base is not None,
-        )  # fmt: skip
+        exchange.only_host = spec.api_base
+        record_observation(provider=provider, prompt=prompt, exchange=exchange, secrets=self._keys.secrets)
         credentials = self._keys.resolve(provider, spec.api_base, spec.api_key)
-        exchange.only_host, exchange.forbidden = spec.api_base, credentials.forbidden
+        exchange.forbidden = credentials.forbidden
         if prompt.texts is not None:
             response = await embed(spec, provider, prompt, credentials.api_key, exchange)
             return await read_embeddings(response, spec, provider, prompt, exchange, scrubber)

@@ -38,17 +38,17 @@ _current: ContextVar[Observation | None] = ContextVar("observation", default=Non
 
 
 def record_observation(
-    *, provider: str, prompt: Prompt, exchange: Exchange, secrets: Callable[[], Collection[str]], own_host: bool
+    *, provider: str, prompt: Prompt, exchange: Exchange, secrets: Callable[[], Collection[str]]
 ) -> None:
     """Record what the running attempt has learned, if it is observed.
 
-    Its request takes the trace context along if it goes to a host that the operator listed (`own_host`): a provider
-    gets nothing that its answer does not need.
+    Its request takes the trace context along if it goes to a host that the operator listed: a provider gets nothing
+    that its answer does not need.
     """
     seen = _current.get()
     if seen is not None:
         seen.provider, seen.prompt, seen.exchange, seen.secrets = provider, prompt, exchange, secrets
-        exchange.trace = seen.trace if own_host else {}
+        exchange.trace = {} if exchange.only_host is None else seen.trace
 
 
 @contextmanager

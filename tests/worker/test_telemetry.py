@@ -512,14 +512,12 @@ async def test_a_real_worker_exports_at_its_end_and_neither_texts_nor_keys(serve
 
 def test_a_provider_at_its_own_address_gets_no_trace_context() -> None:
     """It would learn which requests belong together, and needs nothing of it."""
-    exchanges = {True: Exchange(), False: Exchange()}
+    own, provider = Exchange(only_host="http://llm.internal"), Exchange()
     with observing() as seen:
         seen.trace = {"traceparent": "00-1-2-01"}
-        for own_host, exchange in exchanges.items():
-            record_observation(
-                provider="openai", prompt=Prompt(messages=[]), exchange=exchange, secrets=list, own_host=own_host
-            )
-    assert (exchanges[True].trace, exchanges[False].trace) == (seen.trace, {})
+        for exchange in (own, provider):
+            record_observation(provider="openai", prompt=Prompt(messages=[]), exchange=exchange, secrets=list)
+    assert (own.trace, provider.trace) == (seen.trace, {})
 
 
 async def _one_call_on_a_real_worker(env: WorkflowEnvironment, task_queue: str, **variables: str) -> Receiver:

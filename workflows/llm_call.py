@@ -7,11 +7,10 @@ the only random numbers are Temporal's, and the random numbers only change how l
 import asyncio
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final, NoReturn
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from temporalio import workflow
 from temporalio.common import RawValue, SearchAttributeKey
 from temporalio.contrib.workflow_streams import WorkflowStream
@@ -41,8 +40,8 @@ with workflow.unsafe.imports_passed_through():
     from .details import current_details
     from .ledger import CallLedger
     from .policy.batch import batch_time
-    from .policy.decide import Decision, Progress
-    from .policy.steering import skipped
+    from .policy.decide import PROGRESS_ON_WIRE, Decision, Progress
+    from .policy.steering import given_up, skipped
     from .policy.versions import VERSIONS, stamped_version
     from .request import ABSENT, deadline_of, read_request
     from .waits import Waits
@@ -57,8 +56,6 @@ _SEARCH_ATTRIBUTES: Final[Mapping[str, SearchAttributeKey[Any]]] = {
 
 _HANDOVER: Final = DEADLINE_GRACE / 2
 """How long after its first deadline an extended call waits for an attempt, whose own limit is that deadline."""
-
-_PROGRESS: Final = TypeAdapter(Progress)
 
 _LONGEST_STREAMED_HISTORY: Final = 20_000
 """Events after which attempts publish no more. Pieces may be events, and Temporal ends a workflow at 51,200."""
@@ -148,8 +145,7 @@ class LLMCall(Waits):
         """End the call, or this run of it if the deadline was extended."""
         if self._moves:
             await self._give_up(walk, "deadline extended")
-            attempts, tries = self._progress.attempts + 1, self._progress.tries + 1
-            self._progress = replace(self._progress, attempts=attempts, tries=tries)
+            self._progress = given_up(self._progress)
             self._continue(resume=None)
         await self._give_up(walk, "deadline")
         self._fail_at_deadline()
@@ -272,15 +268,15 @@ class LLMCall(Waits):
             outcome: Answer | FailureFacts | None = await asking
         except (ActivityError, asyncio.CancelledError):
             walk = asyncio.current_task()
-            given_up = walk is not None and walk.cancelling() > 0  # by the deadline or a cancellation
-            if given_up or not self._skipping:
+            stopped = walk is not None and walk.cancelling() > 0  # by the deadline or a cancellation
+            if stopped or not self._skipping:
                 raise
             outcome = None
         finally:
             self._asking = None
         if self._skipping and not isinstance(outcome, Answer):
             self._ledger.cancelled("skipped", workflow.now(), Action.NEXT)
-            self._progress = skipped(replace(self._progress, attempts=self._progress.attempts + 1))
+            self._progress = skipped(given_up(self._progress))
             outcome = None
         self._skipping = False
         return outcome
@@ -312,7 +308,7 @@ class LLMCall(Waits):
         size = len(self._prompt.payload.data) + len(self._request.model_dump_json(exclude={"carried"}).encode())
         carried = Carried(
             ledger=shortened(self._ledger.report(), MAX_INPUT_BYTES - size), unknown_costs=self._ledger.unknown_costs,
-            progress=_PROGRESS.dump_python(self._progress, mode="json"), policy_version=self._policy_version,
+            progress=PROGRESS_ON_WIRE.dump_python(self._progress, mode="json"), policy_version=self._policy_version,
             paused=self._paused, parked=self._parked, wait=self._waiting, resume=resume,
             needs_all_messages=sorted(self._needs_all_messages),
         )  # fmt: skip
@@ -331,7 +327,7 @@ class LLMCall(Waits):
     def _take_over(self, carried: Carried) -> None:
         """Be where the call's previous run was."""
         self._ledger = CallLedger(on_closed=_tell_telemetry, before=carried.ledger, unknown_costs=carried.unknown_costs)
-        self._progress = _PROGRESS.validate_python(carried.progress)
+        self._progress = PROGRESS_ON_WIRE.validate_python(carried.progress)
         self._policy_version = carried.policy_version
         self._paused = carried.paused
         self._needs_all_messages = set(carried.needs_all_messages)

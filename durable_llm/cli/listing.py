@@ -72,10 +72,7 @@ async def found_by(
     """
     query = f"{filters.query()} AND {_RUNS}" if only_running else filters.query()
     rows = await dispatcher.find(query, limit)
-    if not filters.only_waiting:
-        return rows
-
-    return await waiting_of(dispatcher, rows)
+    return await waiting_of(dispatcher, rows) if filters.only_waiting else rows
 
 
 async def waiting_of(dispatcher: Dispatcher, rows: Sequence[CallRow]) -> list[CallRow]:

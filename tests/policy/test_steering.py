@@ -6,7 +6,7 @@ from durable_llm.contract.categories import Action, CallOutcome, Category
 from durable_llm.contract.facts import FailureFacts, LocalFault, Sent
 from durable_llm.contract.policy import MAX_ATTEMPTS_CEILING, Policy
 from workflows.policy.decide import Progress
-from workflows.policy.steering import extended, rechained, resumed, skipped
+from workflows.policy.steering import extended, given_up, rechained, resumed, skipped
 from workflows.policy.versions import VERSIONS
 
 DAY = 86_400.0
@@ -47,6 +47,12 @@ def test_a_later_deadline_makes_nobody_more_patient() -> None:
     moved = VERSIONS[2].decide(busy, extended(waiting, DAY), policy, later + DAY)
     assert (moved.action, moved.reason) == (same.action, same.reason)
     assert VERSIONS[2].decide(busy, waiting, policy, later + DAY).action == Action.WAIT != same.action
+
+
+def test_an_attempt_that_was_given_up_counts_and_uses_no_retry() -> None:
+    """The next one on the model has the next number."""
+    asked = Progress(budgets=(2,), tries=1, retries=1, attempts=4)
+    assert given_up(asked) == Progress(budgets=(2,), tries=2, retries=1, attempts=5)
 
 
 def test_a_skip_leaves_out_what_does_not_clear() -> None:

@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from pydantic import TypeAdapter
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -26,7 +25,7 @@ from durable_llm.contract.ledger import Attempt
 from durable_llm.contract.names import WORKFLOW
 from durable_llm.contract.request import AttemptOrder, CallRequest
 
-from ..rooms.workflows import CURRENT, FIRST, VERSIONS, Decision, PolicyVersion, Progress
+from ..rooms.workflows import CURRENT, FIRST, PROGRESS_ON_WIRE, VERSIONS, Decision, PolicyVersion, Progress
 from .histories import chosen
 
 _POLICY_MARKER: Final = re.compile(rb"policy-(\d+)")
@@ -120,12 +119,13 @@ async def read_call(history: WorkflowHistory, converter: DataConverter) -> Recor
         for number, attempt in sorted(recorded.attempts.items())
         if attempt.facts is not None and attempt.decided_at is not None
     ]
-    versions = [int(found[1]) for data in recorded.markers if (found := _POLICY_MARKER.search(data))]
+    stamped = [int(found[1]) for data in recorded.markers if (found := _POLICY_MARKER.search(data))]
+    versions = [request.carried.policy_version if request.carried else FIRST, *stamped]
     return RecordedCall(
         call_id=started.workflow_id or history.workflow_id,
         request=request,
         deadline=deadline if deadline.tzinfo else deadline.replace(tzinfo=UTC),
-        policy_version=request.carried.policy_version if request.carried else versions[-1] if versions else FIRST,
+        policy_version=versions[-1],
         failures=failures,
     )
 
@@ -156,7 +156,7 @@ def _stages(call: RecordedCall) -> Iterable[tuple[RecordedFailure, Progress, flo
     version = VERSIONS.get(call.policy_version, VERSIONS[CURRENT])
     progress = Progress(budgets=tuple(spec.max_retries for spec in call.request.models))
     if call.request.carried is not None:
-        progress = TypeAdapter(Progress).validate_python(call.request.carried.progress)
+        progress = PROGRESS_ON_WIRE.validate_python(call.request.carried.progress)
     for failure in call.failures:
         progress = _at(progress, failure.order)
         remaining_s = (call.deadline - failure.decided_at).total_seconds()

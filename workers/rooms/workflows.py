@@ -7,7 +7,7 @@ if TYPE_CHECKING or __package__ == "workers.rooms":
     from workflows.budget import LLMBudget
     from workflows.hold import LLMHold
     from workflows.llm_call import LLMCall
-    from workflows.policy.decide import Decision, Progress
+    from workflows.policy.decide import PROGRESS_ON_WIRE, Decision, Progress
     from workflows.policy.versions import CURRENT, FIRST, VERSIONS, PolicyVersion
     from workflows.quota import LLMQuota
     from workflows.request import RefuseSurplusArguments
@@ -16,7 +16,7 @@ else:
     from ...workflows.budget import LLMBudget
     from ...workflows.hold import LLMHold
     from ...workflows.llm_call import LLMCall
-    from ...workflows.policy.decide import Decision, Progress
+    from ...workflows.policy.decide import PROGRESS_ON_WIRE, Decision, Progress
     from ...workflows.policy.versions import CURRENT, FIRST, VERSIONS, PolicyVersion
     from ...workflows.quota import LLMQuota
     from ...workflows.request import RefuseSurplusArguments
@@ -24,6 +24,7 @@ else:
 __all__ = [
     "CURRENT",
     "FIRST",
+    "PROGRESS_ON_WIRE",
     "VERSIONS",
     "Decision",
     "LLMBatchCollector",

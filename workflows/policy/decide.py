@@ -9,6 +9,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
+from pydantic import TypeAdapter
+
 from durable_llm.contract.categories import Action, CallOutcome, Category
 from durable_llm.contract.facts import FailureFacts, Sent
 from durable_llm.contract.policy import MAX_ATTEMPTS_CEILING, PolicyOnWire, RuleAction
@@ -144,6 +146,10 @@ class Progress:
     def budget(self) -> int:
         """Retries of this model; in later rounds each model is asked once."""
         return self.budgets[self.spec_index] if self.round == 1 else 0
+
+
+PROGRESS_ON_WIRE: Final = TypeAdapter(Progress)
+"""Progress as JSON, in which form a call carries it into its next run."""
 
 
 @dataclass(frozen=True)

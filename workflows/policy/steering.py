@@ -17,6 +17,11 @@ def resumed(progress: Progress) -> Progress:
     return Progress(budgets=progress.budgets, attempts=progress.attempts, attempts_before=progress.attempts)
 
 
+def given_up(progress: Progress) -> Progress:
+    """After an attempt that the call itself has ended: it counts, and uses no retry."""
+    return replace(progress, attempts=progress.attempts + 1, tries=progress.tries + 1)
+
+
 def extended(progress: Progress, by_s: float) -> Progress:
     """With a deadline that is this many seconds later. The policy's patience is as long as before."""
     began_s = progress.patience_began_s

@@ -24,7 +24,8 @@ from durable_llm import (
 from durable_llm.client.handle import CallHandle
 from durable_llm.contract.facts import FailureFacts, LocalFault, Sent
 from tests.conftest import SetStage, Stage
-from tests.support.scripted import Step, answer, fresh_id, http_error, never
+from tests.support.calls import until, until_attempted, until_parked, until_waiting
+from tests.support.scripted import Step, answer, fresh_id, http_error, never, once_open
 
 ASKED_TO_WAIT = http_error(429, retry_after_s=50.0)
 PARKS = Policy(on_exhausted="park", patience=timedelta(0))
@@ -36,29 +37,11 @@ def chain(*names: str) -> LLMConfig:
     return LLMConfig(models=[ModelSpec(name=f"openai/{name}", max_retries=1) for name in names])
 
 
-async def until(handle: CallHandle, holds: Callable[[Any], bool]) -> Any:
-    """Wait until something is true of the call's status."""
-    while not holds(status := await handle.status()):
-        await asyncio.sleep(0.02)
-    return status
-
-
-async def attempting(stage: Stage, number: int) -> None:
-    """Wait until that many attempts have begun."""
-    while len(stage.provider.orders) < number:
-        await asyncio.sleep(0.02)
-
-
-async def waiting(handle: CallHandle) -> None:
-    """Wait until the call waits on a timer."""
-    await until(handle, lambda status: status.next_attempt_at is not None)
-
-
 async def test_a_skipped_attempt_is_given_up_and_the_next_model_asked(on_server: SetStage) -> None:
     """The entry says that it was cancelled and by which rule; the ledger says who told it and why."""
     async with on_server(never, answer()) as stage:
         handle = await stage.dispatcher.submit(chain("a", "b"), "Name a prime.")
-        await attempting(stage, 1)
+        await until_attempted(stage.provider, 1)
         await handle.skip(**WHO)
         result = await handle.result()
         entries = await handle.attempts()
@@ -86,7 +69,7 @@ async def test_a_wait_ends_when_an_operator_ends_it(on_server: SetStage, tell: s
     """The same model or the next one is asked at once, and the entry has the time that was really waited."""
     async with on_server(ASKED_TO_WAIT, answer()) as stage:
         handle = await stage.dispatcher.submit(chain("a", "b"), "Name a prime.")
-        await waiting(handle)
+        await until_waiting(handle)
         assert (await handle.status()).waits
         await getattr(handle, tell)(**WHO)
         result = await handle.result()
@@ -97,14 +80,9 @@ async def test_a_wait_ends_when_an_operator_ends_it(on_server: SetStage, tell: s
 async def test_no_attempt_begins_while_a_call_is_paused(on_server: SetStage) -> None:
     """The attempt under way ends; its failure is followed only after the call is resumed."""
     gate = asyncio.Event()
-
-    async def fails_then(_: object) -> Any:
-        await gate.wait()
-        return http_error(401)
-
-    async with on_server(fails_then, answer()) as stage:
+    async with on_server(once_open(gate, http_error(401)), answer()) as stage:
         handle = await stage.dispatcher.submit(chain("a", "b"), "Name a prime.")
-        await attempting(stage, 1)
+        await until_attempted(stage.provider, 1)
         await handle.pause(**WHO)
         gate.set()
         status = await until(handle, lambda status: status.waits)
@@ -119,17 +97,12 @@ async def test_no_attempt_begins_while_a_call_is_paused(on_server: SetStage) -> 
 async def test_one_resumption_lets_a_call_go_on_that_was_paused_and_then_parked(on_server: SetStage) -> None:
     """A pause lets the attempt under way end, and its failure may park the call."""
     gate = asyncio.Event()
-
-    async def fails_then(_: object) -> Any:
-        await gate.wait()
-        return http_error(401)
-
-    async with on_server(fails_then, answer()) as stage:
+    async with on_server(once_open(gate, http_error(401)), answer()) as stage:
         handle = await stage.dispatcher.submit(chain("a"), "Name a prime.", policy=PARKS)
-        await attempting(stage, 1)
+        await until_attempted(stage.provider, 1)
         await handle.pause(**WHO)
         gate.set()
-        await until(handle, lambda status: status.outcome == "parked")
+        await until_parked(handle)
         await handle.resume(**WHO)
         result = await handle.result()
     assert [entry.decision for entry in result.attempts] == ["park", None]
@@ -139,7 +112,7 @@ async def test_who_paused_a_call_is_shown_whatever_was_told_later(on_server: Set
     """A skip of a paused call goes on to the next model and stays paused."""
     async with on_server(never, answer()) as stage:
         handle = await stage.dispatcher.submit(chain("a", "b"), "Name a prime.")
-        await attempting(stage, 1)
+        await until_attempted(stage.provider, 1)
         await handle.pause(**WHO)
         await handle.skip(by="bob", why="it hangs")
         status = await until(handle, lambda status: status.waits)
@@ -152,14 +125,9 @@ async def test_who_paused_a_call_is_shown_whatever_was_told_later(on_server: Set
 async def test_a_pause_holds_when_the_ledger_no_longer_tells_of_it(on_server: SetStage) -> None:
     """The ledger keeps the last 50 interventions; a paused call needs none of them."""
     gate = asyncio.Event()
-
-    async def fails_then(_: object) -> Any:
-        await gate.wait()
-        return http_error(401)
-
-    async with on_server(fails_then, answer()) as stage:
+    async with on_server(once_open(gate, http_error(401)), answer()) as stage:
         handle = await stage.dispatcher.submit(chain("a", "b"), "Name a prime.")
-        await attempting(stage, 1)
+        await until_attempted(stage.provider, 1)
         await handle.pause(**WHO)
         for number in range(50):
             await handle.replace(f"openai/b{number}", **WHO)
@@ -176,13 +144,10 @@ async def test_a_skip_during_a_pause_forgets_the_response_that_another_model_beg
     gate = asyncio.Event()
     models = [ModelSpec(name=f"openai/{name}", responses_api=True, background=True) for name in ("a", "b")]
 
-    async def is_drained(_: object) -> Any:
-        await gate.wait()
-        return FailureFacts(local_fault=LocalFault.DRAINED, request_sent=Sent.YES, response_id="resp_1")
-
-    async with on_server(is_drained, answer()) as stage:
+    drained = FailureFacts(local_fault=LocalFault.DRAINED, request_sent=Sent.YES, response_id="resp_1")
+    async with on_server(once_open(gate, drained), answer()) as stage:
         handle = await stage.dispatcher.submit(LLMConfig(models=models), "Name a prime.")
-        await attempting(stage, 1)
+        await until_attempted(stage.provider, 1)
         await handle.pause(**WHO)
         gate.set()
         await until(handle, lambda status: status.waits and status.next_attempt_at is None)
@@ -197,7 +162,7 @@ async def test_a_call_that_is_skipped_and_cancelled_at_once_ends(on_server: SetS
     """The skip does not keep it alive: no further attempt begins."""
     async with on_server(never) as stage:
         handles = [await stage.dispatcher.submit(chain("a", "b"), f"Name {number}.") for number in range(10)]
-        await attempting(stage, len(handles))
+        await until_attempted(stage.provider, len(handles))
         told = (handle.skip(**WHO) for handle in handles)
         await asyncio.gather(*told, *(handle.cancel() for handle in handles), return_exceptions=True)
         for handle in handles:
@@ -212,7 +177,7 @@ async def test_a_parked_call_waits_for_an_operator_and_starts_its_chain_again(
     failures = [http_error(401), http_error(503), http_error(503)]
     async with on_server(*failures, *failures[:2], answer()) as stage:
         handle = await stage.dispatcher.submit(chain("a", "b"), "Name a prime.", policy=PARKS)
-        status = await until(handle, lambda status: status.outcome == "parked")
+        status = await until_parked(handle)
         assert status.activity.startswith("parked until an operator resumes it or 20")
         assert "overloaded" in status.activity
         found = await _found(stage.dispatcher, f"LLMOutcome = 'parked' AND TaskQueue = '{stage.task_queue}'")
@@ -235,7 +200,7 @@ async def test_a_parked_call_takes_other_models(on_server: SetStage) -> None:
     """Its whole chain is replaced, and asked from its first model on."""
     async with on_server(http_error(401), answer()) as stage:
         handle = await stage.dispatcher.submit(chain("a"), "Name a prime.", policy=PARKS)
-        await until(handle, lambda status: status.outcome == "parked")
+        await until_parked(handle)
         await handle.replace(["openai/c", ModelSpec(name="openai/d")], **WHO)
         await handle.resume(**WHO)
         result = await handle.result()
@@ -246,7 +211,7 @@ async def test_what_follows_the_current_model_is_replaced(on_server: SetStage) -
     """The current model stays; after it come the new ones, with their own retries."""
     async with on_server(ASKED_TO_WAIT, http_error(401), http_error(503), answer()) as stage:
         handle = await stage.dispatcher.submit(chain("a", "b"), "Name a prime.")
-        await waiting(handle)
+        await until_waiting(handle)
         await handle.replace(chain("c"), **WHO)
         await handle.retry(**WHO)
         result = await handle.result()
@@ -258,7 +223,7 @@ async def test_attempts_are_allowed_anew_after_a_resumption(on_server: SetStage)
     policy = PARKS.model_copy(update={"max_attempts": 2})
     async with on_server(http_error(401), http_error(401), http_error(401), answer()) as stage:
         handle = await stage.dispatcher.submit(chain("a", "b", "c"), "Name a prime.", policy=policy)
-        await until(handle, lambda status: status.outcome == "parked")
+        await until_parked(handle)
         await handle.resume(**WHO)
         result = await handle.result()
     assert [entry.decision for entry in result.attempts] == ["next", "park", "next", None]
@@ -268,7 +233,7 @@ async def test_a_call_ends_with_the_answer_that_an_operator_gives(on_server: Set
     """The attempt under way is given up; the answer itself costs nothing."""
     async with on_server(never) as stage:
         handle = await stage.dispatcher.submit(chain("a"), "Name a prime.")
-        await attempting(stage, 1)
+        await until_attempted(stage.provider, 1)
         await handle.end("7", **WHO)
         result = await handle.result()
         outcome = (await handle.status()).outcome
@@ -298,7 +263,7 @@ async def test_a_rejected_request_is_not_parked(on_server: SetStage) -> None:
 
 async def _running(stage: Stage) -> CallHandle:
     handle = await stage.dispatcher.submit(chain("a"), "Name a prime.")
-    await attempting(stage, 1)
+    await until_attempted(stage.provider, 1)
     return handle
 
 
@@ -310,7 +275,7 @@ async def _paused(stage: Stage) -> CallHandle:
 
 async def _parked(stage: Stage) -> CallHandle:
     handle = await stage.dispatcher.submit(chain("a"), "Name a prime.", policy=PARKS)
-    await until(handle, lambda status: status.outcome == "parked")
+    await until_parked(handle)
     return handle
 
 
@@ -359,7 +324,7 @@ async def test_an_embedding_call_takes_no_other_models_and_no_text(on_server: Se
     """Vectors of two models do not mix, and a text is no vector."""
     async with on_server(never) as stage:
         running = asyncio.create_task(stage.dispatcher.embed("openai/a", ["Hi."], call_id=(own := fresh_id())))
-        await attempting(stage, 1)
+        await until_attempted(stage.provider, 1)
         [call_id] = await _found(stage.dispatcher, f"WorkflowId STARTS_WITH '{own}'")
         handle = stage.dispatcher.attach(call_id)
         async with refusing(handle, "vectors of two models do not mix"):

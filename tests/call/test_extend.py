@@ -1,7 +1,6 @@
 """A later deadline for a call in flight: it goes on in another run, with the same id and everything that it knows."""
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,9 +25,9 @@ from durable_llm.contract.names import WORKFLOW
 from durable_llm.contract.request import CallRequest, Prompt
 from durable_llm.store import Store
 from tests.conftest import SetStage, stage
-from tests.support.calls import completion, until_parked
+from tests.support.calls import completion, until, until_parked, until_waiting
 from tests.support.encryption import client_with
-from tests.support.scripted import answer, fresh_id, http_error, never
+from tests.support.scripted import answer, fresh_id, http_error, never, once_open
 from tests.support.stores import Memory
 from tests.support.wire import playing
 from tests.support.workers import working
@@ -42,18 +41,6 @@ HALF_AN_HOUR, HOURS = timedelta(minutes=30), timedelta(hours=2)
 def chain(*names: str, **options: Any) -> LLMConfig:
     """Models by short names."""
     return LLMConfig(models=[ModelSpec(name=f"openai/{name}", max_retries=1, **options) for name in names])
-
-
-async def until(handle: CallHandle, holds: Callable[[Any], bool]) -> Any:
-    """Wait until something is true of the call's status."""
-    while not holds(status := await handle.status()):
-        await asyncio.sleep(0.02)
-    return status
-
-
-async def waits(handle: CallHandle) -> Any:
-    """Wait until the call waits on a timer."""
-    return await until(handle, lambda status: status.next_attempt_at is not None)
 
 
 async def runs(handle: CallHandle, than: str | None = None) -> str:
@@ -78,7 +65,7 @@ async def test_an_extended_call_outlives_its_first_deadline(skipping_env: Workfl
         later = await skipping_env.get_current_time() + HOURS
         await extend(handle, later)
         await skipping_env.sleep(HALF_AN_HOUR * 2)
-        status = await until(handle, lambda status: status.outcome == "parked")
+        status = await until_parked(handle)
         assert f"{later.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" in status.activity
         await handle.resume(**WHO)
         result = await handle.result()
@@ -105,12 +92,7 @@ async def test_an_extended_call_ends_at_its_later_deadline(skipping_env: Workflo
 async def test_an_attempt_under_way_is_followed_until_its_own_limit(skipping_env: WorkflowEnvironment) -> None:
     """Its answer counts, and the call ends in its first run."""
     gate = asyncio.Event()
-
-    async def slow(_: object) -> Any:
-        await gate.wait()
-        return answer()
-
-    async with stage(skipping_env.client, slow) as ready:
+    async with stage(skipping_env.client, once_open(gate, answer())) as ready:
         handle = await ready.dispatcher.submit(chain("a"), "Name a prime.", deadline=HALF_AN_HOUR)
         first = await runs(handle)
         await until(handle, lambda status: status.attempts == 1)
@@ -138,12 +120,7 @@ async def test_an_attempt_that_outlasts_the_first_deadline_is_asked_again(on_ser
 async def test_an_attempt_that_fails_is_followed_in_the_next_run(on_server: SetStage) -> None:
     """The failure is decided as always; what it leads to begins after the change of runs."""
     gate = asyncio.Event()
-
-    async def fails_then(_: object) -> Any:
-        await gate.wait()
-        return http_error(401)
-
-    async with on_server(fails_then, answer()) as stage:
+    async with on_server(once_open(gate, http_error(401)), answer()) as stage:
         handle = await stage.dispatcher.submit(chain("a", "b"), "Name a prime.")
         first = await runs(handle)
         await until(handle, lambda status: status.attempts == 1)
@@ -159,10 +136,10 @@ async def test_a_wait_goes_on_where_it_was(skipping_env: WorkflowEnvironment) ->
     """The next attempt begins at the moment that was announced, and the entry has the whole wait."""
     async with stage(skipping_env.client, LIMITED, answer()) as ready:
         handle = await ready.dispatcher.submit(chain("a"), "Name a prime.")
-        announced = (await waits(handle)).next_attempt_at
+        announced = (await until_waiting(handle)).next_attempt_at
         await skipping_env.sleep(20)
         await extend(handle, await skipping_env.get_current_time() + timedelta(days=2))
-        status = await waits(handle)
+        status = await until_waiting(handle)
         assert (status.next_attempt_at, status.model) == (announced, "openai/a")
         assert "rate_limited" in status.activity
         await skipping_env.sleep(60)
@@ -185,7 +162,7 @@ async def test_a_response_that_a_worker_left_is_followed_in_the_next_run(
             if number < 4:
                 await skipping_env.sleep(2**number + 2)
         await extend(handle, await skipping_env.get_current_time() + timedelta(days=2))
-        await waits(handle)
+        await until_waiting(handle)
         await (handle.skip if skips else handle.retry)(**WHO)
         await handle.result()
     last = ready.provider.orders[-1]
@@ -197,7 +174,7 @@ async def test_a_paused_call_stays_paused(on_server: SetStage, order: str) -> No
     """Whichever was told first; it is resumed in its new run."""
     async with on_server(LIMITED, answer()) as stage:
         handle = await stage.dispatcher.submit(chain("a"), "Name a prime.")
-        await waits(handle)
+        await until_waiting(handle)
         if order == "paused first":
             await handle.pause(by="bob", why="to look")
         await extend(handle, timedelta(days=2))
@@ -218,12 +195,12 @@ async def test_a_call_is_extended_as_often_as_needed(on_server: SetStage) -> Non
     async with on_server(lost, LIMITED, LIMITED, answer()) as stage:
         handle = await stage.dispatcher.submit(chain("a", "b"), "Name a prime.")
         for days in (2, 3, 4):
-            await waits(handle)
+            await until_waiting(handle)
             await extend(handle, timedelta(days=days))
-        await waits(handle)
+        await until_waiting(handle)
         await handle.retry(**WHO)
         await until(handle, lambda status: status.attempts == 3)
-        await waits(handle)
+        await until_waiting(handle)
         await handle.retry(**WHO)
         result = await handle.result()
     assert [entry.number for entry in result.attempts] == [1, 2, 3, 4]
@@ -239,14 +216,14 @@ async def test_everything_that_finds_a_call_finds_it_once_in_its_new_run(
     async with on_server(LIMITED, answer()) as stage:
         asked = {"call_id": fresh_id(), "session": fresh_id(), "priority": 2, "metadata": {"team": "search"}}
         handle = await stage.dispatcher.submit(chain("a"), "Name a prime.", **asked)
-        await waits(handle)
+        await until_waiting(handle)
         await extend(handle, timedelta(days=2))
         again = await stage.dispatcher.submit(chain("a"), "Name a prime.", **asked)
         assert again.attached
         description = await stage.client.get_workflow_handle(handle.call_id).describe()
         assert description.raw_description.workflow_execution_info.priority.priority_key == 2
         assert await description.memo_value("metadata") == {"team": "search"}
-        await waits(handle)
+        await until_waiting(handle)
         await again.retry(**WHO)
         assert (await again.result()) == (await handle.result())
         rows = []
@@ -263,9 +240,9 @@ async def test_the_ledger_is_read_without_a_worker_too(on_server: SetStage, serv
     """The new run's history begins with what the call did before."""
     async with on_server(LIMITED, LIMITED, answer()) as stage:
         handle = await stage.dispatcher.submit(chain("a", "b"), "Name a prime.")
-        await waits(handle)
+        await until_waiting(handle)
         await extend(handle, timedelta(days=2))
-        await waits(handle)
+        await until_waiting(handle)
         before = await handle.attempts()
         queue = stage.task_queue
     async with Dispatcher(server_env.client, task_queue=queue) as dispatcher:
@@ -326,7 +303,7 @@ async def test_a_cancelled_call_ends_in_its_new_run(on_server: SetStage) -> None
     async with on_server(LIMITED) as stage:
         handle = await stage.dispatcher.submit(chain("a"), "Name a prime.")
         result = asyncio.create_task(handle.result())
-        await waits(handle)
+        await until_waiting(handle)
         await extend(handle, timedelta(days=2))
         await handle.cancel()
         with pytest.raises(CallCancelledError) as caught:
@@ -338,7 +315,7 @@ async def test_the_next_run_has_a_history_of_its_own(on_server: SetStage) -> Non
     """Its limit is a minute after the later deadline: Temporal ends the call there if no worker can."""
     async with on_server(LIMITED, answer()) as stage:
         handle = await stage.dispatcher.submit(chain("a"), "Name a prime.")
-        await waits(handle)
+        await until_waiting(handle)
         first = await runs(handle)
         second = await extend(handle, timedelta(days=2))
         ended = await stage.client.get_workflow_handle(handle.call_id, run_id=first).fetch_history()
@@ -356,7 +333,7 @@ async def test_what_is_told_while_a_call_changes_runs_reaches_it(on_server: SetS
     async with on_server(LIMITED) as stage:
         handles = [await stage.dispatcher.submit(chain("a"), f"Name {number}.") for number in range(10)]
         for handle in handles:
-            await waits(handle)
+            await until_waiting(handle)
         for days in (2, 3, 4):
             told = [
                 tell

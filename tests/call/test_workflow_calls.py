@@ -27,6 +27,7 @@ from durable_llm.contract.request import Prompt
 from durable_llm.store import open_store
 from durable_llm.store.content import from_content, get_content
 from tests.support.callers import RECORDED, Caller
+from tests.support.calls import until_waiting
 from tests.support.encryption import client_with, keys
 from tests.support.scripted import ScriptedProvider, Step, answer, fresh_id, http_error, never
 from workers.plugin import DurableLLMPlugin, readable_converter
@@ -148,8 +149,7 @@ async def test_a_workflow_waits_for_a_call_whose_deadline_is_extended(
         while not asking.provider.orders:
             await asyncio.sleep(0.05)
         asked = Dispatcher(asking.client, task_queue=asking.queue).attach(call_id)
-        while (await asked.status()).next_attempt_at is None:
-            await asyncio.sleep(0.05)
+        await until_waiting(asked)
         await asked.extend(timedelta(days=2), why="it takes longer")
         await asked.retry(why="it is back")
         assert await handle.result() == ["2"]

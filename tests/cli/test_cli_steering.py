@@ -5,7 +5,7 @@ import asyncio
 from durable_llm import LLMConfig, ModelSpec, Policy
 from durable_llm.cli.exits import Exit
 from tests.conftest import SetStage, Stage
-from tests.support.calls import until_parked
+from tests.support.calls import until_attempted, until_parked, until_waiting
 from tests.support.cli import Ended, at, run
 from tests.support.scripted import answer, fresh_id, http_error, never
 
@@ -18,8 +18,7 @@ async def waiting_calls(stage: Stage, session: str, count: int) -> list[str]:
     """Calls that wait after their first attempt."""
     handles = [await stage.dispatcher.submit(PAIR, f"Hi {n}.", session=session) for n in range(count)]
     for handle in handles:
-        while (await handle.status()).next_attempt_at is None:
-            await asyncio.sleep(0.02)
+        await until_waiting(handle)
     return [handle.call_id for handle in handles]
 
 
@@ -38,8 +37,7 @@ async def test_many_calls_are_shown_first_and_steered_with_yes(on_server: SetSta
     async with on_server(ASKED_TO_WAIT, ASKED_TO_WAIT, never, answer()) as stage:
         waiting = await waiting_calls(stage, session, 2)
         busy = await stage.dispatcher.submit(PAIR, "Hi.", session=session)
-        while len(stage.provider.orders) < 3:
-            await asyncio.sleep(0.02)
+        await until_attempted(stage.provider, 3)
         filters = ("skip", "--session", session, "--outcome", "waiting", "--model", "openai/a", *WHY)
         shown = await found(stage, 2, *filters)
         table = await run(*filters, **at(stage))
@@ -60,8 +58,7 @@ async def test_calls_that_refuse_are_named_and_the_others_done(on_server: SetSta
     async with on_server(never) as stage:
         first = await stage.dispatcher.submit(PAIR, "Hi.")
         second = await stage.dispatcher.submit(PAIR, "Hello.")
-        while len(stage.provider.orders) < 2:
-            await asyncio.sleep(0.02)
+        await until_attempted(stage.provider, 2)
         await first.pause(why="before")
         absent = fresh_id()
         both = await run("pause", first.call_id, second.call_id, absent, *WHY, "--json", **at(stage))
@@ -101,8 +98,7 @@ async def test_a_wait_is_ended_and_a_call_answered_from_the_command_line(on_serv
     async with on_server(ASKED_TO_WAIT, never) as stage:
         [call_id] = await waiting_calls(stage, fresh_id(), 1)
         retried = await run("retry", call_id, *WHY, **at(stage))
-        while len(stage.provider.orders) < 2:
-            await asyncio.sleep(0.02)
+        await until_attempted(stage.provider, 2)
         ended = await run("end", call_id, "--answer", "7", *WHY, "--json", **at(stage))
         result = await stage.dispatcher.attach(call_id).result()
     assert (retried.status, ended.json) == (Exit.OK, {"call_id": call_id, "done": "end"})

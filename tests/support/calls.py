@@ -1,12 +1,14 @@
-"""A provider that answers in turn, and the completions that it answers with."""
+"""A provider that answers in turn, the completions that it answers with, and waits for what a call does."""
 
 import asyncio
 import functools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from durable_llm.client.handle import CallHandle
+from durable_llm.contract.result import CallStatus
+from tests.support.scripted import ScriptedProvider
 from tests.support.wire import Wire
 
 
@@ -49,7 +51,24 @@ def completion(content: str | None = None, *calls: tuple[str, str], finish: str 
     }  # fmt: skip
 
 
-async def until_parked(handle: CallHandle) -> None:
+async def until(handle: CallHandle, holds: Callable[[CallStatus], object]) -> CallStatus:
+    """Wait until something is true of the call's status, and return that."""
+    while not holds(status := await handle.status()):
+        await asyncio.sleep(0.02)
+    return status
+
+
+async def until_parked(handle: CallHandle) -> CallStatus:
     """Wait until the call is parked."""
-    while (await handle.status()).outcome != "parked":
+    return await until(handle, lambda status: status.outcome == "parked")
+
+
+async def until_waiting(handle: CallHandle) -> CallStatus:
+    """Wait until the call waits on a timer."""
+    return await until(handle, lambda status: status.next_attempt_at is not None)
+
+
+async def until_attempted(provider: ScriptedProvider, number: int) -> None:
+    """Wait until that many attempts have begun."""
+    while len(provider.orders) < number:
         await asyncio.sleep(0.02)

@@ -27,7 +27,7 @@ from durable_llm.contract.facts import FailureFacts, LocalFault, Sent
 from durable_llm.contract.names import RESUME_SIGNAL, WORKER_SHUTDOWN, WORKFLOW
 from durable_llm.contract.request import CallRequest, Prompt
 from tests.conftest import Stage, binary, stage
-from tests.support.calls import until_parked
+from tests.support.calls import until_attempted, until_parked, until_waiting
 from tests.support.scripted import Step, answer, http_error, never
 from workflows.policy.versions import CURRENT
 
@@ -113,8 +113,7 @@ async def ended(handle: CallHandle) -> str:
 async def cancelled(stage: Stage) -> str:
     """Submit, and cancel in mid-attempt."""
     handle = await stage.dispatcher.submit(PAIR, "Name a prime.")
-    while len(stage.provider.orders) < 2:
-        await asyncio.sleep(0.05)
+    await until_attempted(stage.provider, 2)
     await handle.cancel()
     return await ended(handle)
 
@@ -122,8 +121,7 @@ async def cancelled(stage: Stage) -> str:
 async def cancelled_in_wait(stage: Stage) -> str:
     """Submit, and cancel in the middle of a wait."""
     handle = await stage.dispatcher.submit(ONE, "Name a prime.")
-    while (await handle.status()).next_attempt_at is None:
-        await asyncio.sleep(0.05)
+    await until_waiting(handle)
     await handle.cancel()
     return await ended(handle)
 
@@ -149,12 +147,11 @@ async def held(stage: Stage) -> str:
 async def steered(stage: Stage) -> str:
     """Submit, skip an attempt, retry at once, pause, replace the rest, and resume."""
     handle = await stage.dispatcher.submit(chain(3), "Name a prime.")
-    await attempting(stage, 1)
+    await until_attempted(stage.provider, 1)
     await handle.skip(by="ann", why="it hangs")
-    while (await handle.status()).next_attempt_at is None:
-        await asyncio.sleep(0.05)
+    await until_waiting(handle)
     await handle.retry(by="ann", why="it is back")
-    await attempting(stage, 3)
+    await until_attempted(stage.provider, 3)
     await handle.pause(by="ann", why="to look")
     await handle.replace("openai/other", by="ann", why="m2 is broken too")
     await handle.skip(by="ann", why="enough")
@@ -175,14 +172,13 @@ async def extended(stage: Stage) -> str:
     """Submit, and extend the deadline in a wait, of a paused call, and in the middle of an attempt that fails."""
     handle = await stage.dispatcher.submit(PAIR, "Name a prime.")
     for days in (2, 3):
-        while (await handle.status()).next_attempt_at is None:
-            await asyncio.sleep(0.05)
+        await until_waiting(handle)
         await handle.extend(timedelta(days=days), by="ann", why="it takes longer")
         await handle.pause(by="ann", why="to look")
         await handle.extend(timedelta(days=days, hours=1), by="ann", why="and longer")
         await handle.resume(by="ann", why="looked")
     await handle.retry(by="ann", why="it is back")
-    await attempting(stage, 2)
+    await until_attempted(stage.provider, 2)
     await handle.extend(timedelta(days=4), by="ann", why="and longer")
     return await ended(handle)
 
@@ -201,7 +197,7 @@ async def extended_while_parked(stage: Stage) -> str:
 async def extended_over_an_attempt(stage: Stage) -> str:
     """Submit, and extend the deadline in an attempt that does not end at the first one."""
     handle = await stage.dispatcher.submit(ONE, "Name a prime.", deadline=timedelta(seconds=3))
-    await attempting(stage, 1)
+    await until_attempted(stage.provider, 1)
     await handle.extend(timedelta(days=2), by="ann", why="it takes longer")
     return await ended(handle)
 
@@ -209,15 +205,9 @@ async def extended_over_an_attempt(stage: Stage) -> str:
 async def given_an_answer(stage: Stage) -> str:
     """Submit, and end the call with an answer in the middle of an attempt."""
     handle = await stage.dispatcher.submit(PAIR, "Name a prime.")
-    await attempting(stage, 1)
+    await until_attempted(stage.provider, 1)
     await handle.end("7", by="ann", why="everybody knows")
     return await ended(handle)
-
-
-async def attempting(stage: Stage, number: int) -> None:
-    """Wait until that many attempts have begun."""
-    while len(stage.provider.orders) < number:
-        await asyncio.sleep(0.05)
 
 
 async def terminated(stage: Stage) -> str:

@@ -71,6 +71,16 @@ class ScriptedProvider:
         return step
 
 
+def once_open(gate: asyncio.Event, step: Answer | FailureFacts) -> Step:
+    """A step that comes to this once the gate is open."""
+
+    async def waits(_: AttemptOrder) -> Answer | FailureFacts:
+        await gate.wait()
+        return step
+
+    return waits
+
+
 async def never(_: AttemptOrder) -> Answer:
     """A provider that does not answer; heartbeats so that a cancellation arrives."""
     while True:

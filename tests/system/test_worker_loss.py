@@ -12,6 +12,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.testing import WorkflowEnvironment
 
 from durable_llm import Action, AllModelsExhaustedError, Category, Dispatcher, LLMConfig, LLMResult, ModelSpec, Outcome
+from tests.support.calls import until_waiting
 from tests.support.processes import HANGS, SERVES, kill, ready, start, start_worker
 from tests.support.wire import playing
 
@@ -113,8 +114,7 @@ async def test_a_call_leaves_the_cache_of_a_killed_worker(
     ):
         spec = ModelSpec(name="openai/gpt-4o-mini", api_base=provider.url)
         handle = await dispatcher.submit(spec, "Name a prime.")
-        while (await handle.status()).next_attempt_at is None:
-            await asyncio.sleep(0.05)
+        await until_waiting(handle)
         due = (await handle.status()).next_attempt_at
         provider.case = SERVES
         await kill(workers[await holder(server_env, handle.call_id)])

@@ -1,6 +1,5 @@
 """What a worker logs: no key, no prompt, no control character, one line for each message."""
 
-import asyncio
 import io
 import json
 import logging
@@ -12,7 +11,7 @@ from activities.attempt import ProviderAttempts
 from durable_llm import LLMConfig, ModelSpec, Policy
 from tests.conftest import SetStage
 from tests.support.attempts import ReachableServer, environment, order, ring, says
-from tests.support.calls import until_parked
+from tests.support.calls import until_parked, until_waiting
 from tests.support.scripted import http_error
 from tests.support.wire import playing
 from workers.logs import CleanFormatter, JsonFormatter
@@ -92,8 +91,7 @@ async def test_each_decision_and_each_intervention_is_one_record(
     chain = LLMConfig(models=[ModelSpec(name="openai/a", max_retries=1)])
     async with on_server(http_error(429, retry_after_s=30.0), http_error(401)) as stage:
         handle = await stage.dispatcher.submit(chain, "Hi.", policy=Policy(on_exhausted="park"))
-        while (await handle.status()).next_attempt_at is None:
-            await asyncio.sleep(0.02)
+        await until_waiting(handle)
         await handle.retry(by="ann", why="it is back")
         await until_parked(handle)
         await handle.cancel()

@@ -30,6 +30,7 @@ from durable_llm.contract.result import Choice, FunctionCall, ToolCall
 from durable_llm.contract.vectors import Vectors
 from tests.conftest import Stage, stage, workflow_runner
 from tests.support import ROOT
+from tests.support.calls import until_waiting
 from tests.support.otlp_receiver import Received, Receiver, receiving, wait_for
 from tests.support.processes import ANSWER, outcome, start
 from tests.support.scripted import ScriptedProvider, Step, answer, fresh_id, http_error, never
@@ -141,8 +142,7 @@ async def test_an_extended_call_has_a_span_for_each_run(
     limited = http_error(429, retry_after_s=50.0)
     async with traced(server_env, exported, limited, answer(), max_cached_workflows=cached) as ready:
         handle = await ready.dispatcher.submit(chain(), PROMPT)
-        while (await handle.status()).next_attempt_at is None:
-            await asyncio.sleep(0.02)
+        await until_waiting(handle)
         await handle.extend(timedelta(days=2), why="it takes longer")
         await handle.retry(why="it is back")
         await handle.result()

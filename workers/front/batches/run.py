@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from temporalio import activity
@@ -33,7 +33,8 @@ from .workflow import RUN_BATCH, BatchCounts, BatchEnd, BatchOrder
 _AT_ONCE: Final = 100
 """Calls of one batch in flight."""
 
-_BEAT_S: Final = 5.0
+BEAT: Final = timedelta(seconds=2)
+"""How often a batch tells how far it is, and hears that it has been cancelled."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ async def _beat(ended: Sequence[_Ended]) -> None:
     """Tell Temporal that the batch is alive, and how far it is."""
     while True:
         activity.heartbeat(_counts(ended))
-        await asyncio.sleep(_BEAT_S)
+        await asyncio.sleep(BEAT.total_seconds())
 
 
 def _counts(ended: Sequence[_Ended]) -> BatchCounts:

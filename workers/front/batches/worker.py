@@ -3,7 +3,7 @@
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from .run import Batches
+from .run import BEAT, Batches
 from .workflow import LLMBatch
 
 _AT_ONCE = 4
@@ -20,4 +20,5 @@ def batch_worker(client: Client, task_queue: str, batches: Batches) -> Worker:
     return Worker(
         client, task_queue=queue_of(task_queue), workflows=[LLMBatch], activities=[batches.run],
         workflow_runner=UnsandboxedWorkflowRunner(), max_concurrent_activities=_AT_ONCE,
+        max_heartbeat_throttle_interval=BEAT,  # by default the SDK keeps back a heartbeat for 24 of its 30 seconds
     )  # fmt: skip

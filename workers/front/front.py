@@ -136,15 +136,24 @@ class Front:
             await asyncio.gather(gone, draining, return_exceptions=True)
 
     async def streamed(
-        self, request: Request, events: AsyncIterator[bytes], handle: CallHandle, wire: Wire, *, keyed: bool
-    ) -> Response:
-        """A response of events. An error before the first one has a status of its own.
+        self, request: Request, events: AsyncIterator[bytes], handle: CallHandle, wire: Wire, *, keyed: bool,
+        head_within_s: float = PING_S,
+    ) -> Response:  # fmt: skip
+        """A response of events. An error before its head is sent has a status of its own.
+
+        Args:
+            request: The client's.
+            events: What is sent.
+            handle: The call.
+            wire: How it is written.
+            keyed: Whether the client can ask for the call again. Otherwise it is cancelled when the client leaves.
+            head_within_s: Seconds to wait for the first event before the head is sent without it.
 
         Raises:
-            DurableLLMError: the call has failed at once.
+            DurableLLMError: the call has failed by then.
         """
         first = asyncio.ensure_future(_next(events))
-        waited = await self._until(request, first, PING_S)
+        waited = await self._until(request, first, head_within_s)
         if first.done() and (error := first.exception()) is not None and not isinstance(error, WithdrawnError):
             raise error
         if not waited and not first.done():

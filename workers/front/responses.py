@@ -31,6 +31,8 @@ from .wires.responses_request import ResponseRequest, next_turn, read_response_r
 
 _PLACE = "/v1/responses"
 _ONE = f"{_PLACE}/{{response_id:path}}"
+_HEAD_WITHIN_S = 1.0
+"""The head of a stream that is read again goes out after this time: the response is there, and may be silent."""
 
 
 class ResponsesEndpoints:
@@ -89,7 +91,7 @@ class ResponsesEndpoints:
         if request.query_params.get("stream") == "true":
             wire = ResponsesWire(known, _after(request))
             events = wire.live(handle.stream(wire.position))
-            return await self._front.streamed(request, events, handle, wire, keyed=True)
+            return await self._front.streamed(request, events, handle, wire, keyed=True, head_within_s=_HEAD_WITHIN_S)
         return JSONResponse(await self._state(handle, known), headers=headers_of(handle))
 
     async def _state(self, handle: CallHandle, known: Known) -> dict[str, Any]:

@@ -12,13 +12,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 class Strict(BaseModel):
     """Base of what users construct: frozen, unknown fields are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Wire(BaseModel):
     """Base of what is stored in Temporal: frozen, unknown fields are ignored."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
 
 def describe_validation_error(error: ValidationError) -> str:

@@ -40,23 +40,23 @@ drill: install ## an operator's night: 400 calls, a provider that fails for two 
 dev: install ## Temporal with its UI and a worker, in this terminal
 	$(BIN)/python -m workers dev
 
-# Most of what the tests do is wait for each other's processes, so there are more of them than cores.
-JOBS ?= 3
-
-# Programs of their own do not see the two variables.
-TWICE_NOT := --ignore-glob='*/test_cli_*'
+# Tests wait for servers and timers too, so there are more of them at once than cores.
+JOBS ?= 5
+TESTS := -m pytest --reruns 1 -r R
+AT_ONCE := $(TESTS) -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
 # Debian has it; elsewhere the tests that need promtool are skipped.
 prometheus: ## Prometheus from the distribution, to check the alerts
 	@command -v promtool >/dev/null || DEBIAN_FRONTEND=noninteractive timeout 300 sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus' >/dev/null 2>&1 || echo "promtool cannot be installed: the alerts are not checked"
 
-test: install adapters prometheus ## the tests, but for the long proofs; one that fails is tried again and listed
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --reruns 1 -r R -m 'not proof'
+test: install ## the tests, but for the long proofs; one that fails is tried again and listed
+	$(BIN)/python $(AT_ONCE) -m 'not proof'
 	@echo "once more in Temporal's sandbox, with each call replayed from its history at every step"
-	DURABLE_LLM_TEST_SANDBOX=1 DURABLE_LLM_TEST_CACHE=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --reruns 1 -r R -m 'workflow and not proof' $(TWICE_NOT)
+	DURABLE_LLM_TEST_SANDBOX=1 DURABLE_LLM_TEST_CACHE=0 $(BIN)/python $(AT_ONCE) -m 'workflow and not proof' tests/call
 
-proofs: install adapters ## the long tests: rolling restarts, outages, an upgrade in flight, the README typed, the demo
-	$(BIN)/python -m pytest -m proof --reruns 1 -r R
+proofs: install adapters prometheus ## whole programs, adapters, examples; then outages, restarts, an upgrade in flight, the demo
+	$(BIN)/python $(AT_ONCE) -m 'proof and not alone'
+	$(BIN)/python $(TESTS) -m alone
 
 check: install ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

@@ -25,15 +25,17 @@ from workflows.llm_call import LLMCall
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
-PROOFS = (
+PROOFS = ("adapters", "examples", "system")
+"""Folders whose tests run whole programs, as users do. `make proofs` runs them."""
+
+ALONE = (
     "test_demo", "test_drain", "test_outage", "test_readme_walk", "test_resilience", "test_rows_survive_answers",
     "test_server_loss", "test_upgrade", "test_worker_loss",
 )  # fmt: skip
-"""Modules that take long or want the machine for themselves: `make proofs` runs them, one after the other."""
+"""Modules that want the machine for themselves: `make proofs` runs them one after the other, after the rest."""
 
-LONGEST = ("test_canary", "test_chaos", "test_packaging", "test_rows_survive", "test_exits")
-"""Modules of a test or two that take their time: begun last, one of them would keep the whole run waiting, and a busy
-machine may need minutes for one."""
+LONGEST = ("test_canary", "test_chaos", "test_packaging", "test_batched_calls")
+"""Modules that take their time: begun last, one of them would keep the whole run waiting."""
 
 
 def binary(name: str) -> str:
@@ -138,9 +140,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     first = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: first.get(item.path.stem, len(first)))
     for item in items:
-        if item.path.stem in PROOFS:
+        if item.path.stem in ALONE:
+            item.add_marker(pytest.mark.alone)
+        if item.path.parent.name in PROOFS or item.get_closest_marker("alone"):
             item.add_marker(pytest.mark.proof)
-        if item.path.stem in first or item.get_closest_marker("proof"):
+        if item.get_closest_marker("proof"):
             item.add_marker(pytest.mark.timeout(600), append=False)
         if {"on_skipped_time", "on_server"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.workflow)

@@ -12,10 +12,10 @@ from durable_llm.client.history import ledger_from_history
 from durable_llm.contract.categories import Category
 from durable_llm.contract.facts import AnswerDefect, FailureFacts, LocalFault, Sent
 from tests.support.attempts import attempt, environment, order
+from tests.support.processes import outcome, worker
 from tests.support.responses import TEXT, UNDER_WAY, keeping, response
 from tests.support.scripted import answer, http_error, never
 from tests.support.workers import QUICK, working
-from tests.worker.test_worker_process import outcome, worker
 
 SPEC = ModelSpec(name="openai/gpt-4o-mini", responses_api=True, background=True, max_retries=1)
 PAIR = LLMConfig(models=[SPEC, ModelSpec(name="anthropic/claude-haiku-4-5")])
@@ -158,6 +158,7 @@ async def test_a_previous_response_that_stays_lost_leads_to_the_next_model(on_sk
     ]  # fmt: skip
 
 
+@pytest.mark.proof
 async def test_a_killed_worker_s_response_is_asked_once_and_paid_once(server_env):
     """SIGKILL during the response: the next worker follows the same response and delivers its answer."""
     async with (
@@ -189,6 +190,7 @@ async def test_a_killed_worker_s_response_is_asked_once_and_paid_once(server_env
     assert [entry.response_id for entry in history] == ["resp_1", "resp_1"]
 
 
+@pytest.mark.proof
 async def test_a_drained_worker_s_response_is_followed_by_the_next(server_env):
     """SIGTERM: an attempt that does not end in time is handed over, and nothing is requested twice."""
     async with (

@@ -274,6 +274,7 @@ async def test_the_prompt_is_there_in_the_next_run(server_env: WorkflowEnvironme
     assert all(request.count(b"Name a prime.") == 60_000 for request in wire.requests)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("encrypted", [False, True])
 async def test_a_full_ledger_beside_a_large_prompt_is_shortened(
     server_env: WorkflowEnvironment, encrypted: bool

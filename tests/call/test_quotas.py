@@ -11,6 +11,7 @@ import pytest
 import yaml
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Replayer, SlotReleaseContext, SlotReserveContext, Worker
@@ -125,14 +126,12 @@ async def test_calls_wait_for_their_quota_without_an_attempt(server_env: Workflo
         shown = await workflow.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
         assert "under way, by quota mini" in shown.current_details
         assert len(wire.requests) == 1
-        await quota.keeper.terminate()
         lifted = QuotaLimits(requests_per_minute=60_000)
         await server_env.client.start_workflow(
-            LLMQuota.run,
-            QuotaStart(task_queue=quota.queue, limits=lifted),
-            id=quota_id(quota.queue),
+            LLMQuota.run, QuotaStart(task_queue=quota.queue, limits=lifted), id=quota_id(quota.queue),
             task_queue=quota.task_queue,
-        )
+            id_conflict_policy=WorkflowIDConflictPolicy.TERMINATE_EXISTING,  # terminated first, a report would start it
+        )  # fmt: skip
         results = [await call.result() for call in calls]
     assert [len(result.attempts) for result in results] == [1, 1, 1]
     assert all(result.attempts[0].waited_s > 0 for result in results)

@@ -143,6 +143,7 @@ async def openai() -> AsyncIterator[str]:
 TWO_VECTORS = Vectors.pack([[0.5, 0.25, 1.0]] * 2)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("place", BLOCKS)
 async def test_a_python_block_runs(server_env: WorkflowEnvironment, openai: str, place: str, tmp_path: Path) -> None:
     """What a reader copies works as it stands; a fragment works after `from durable_llm import *`."""

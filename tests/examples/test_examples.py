@@ -143,7 +143,6 @@ def test_the_agent_is_of_thirty_lines_and_names_no_ids() -> None:
     assert "call_id" not in source.replace("tool_call_id", "")
 
 
-@pytest.mark.proof
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("service")
 async def test_an_agent_survives_kills_at_twenty_random_moments(

@@ -21,7 +21,7 @@ KILL_WORKER = (400, 1100)
 """Requests that the provider has answered when one of them is killed."""
 
 
-@pytest.mark.proof
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 async def test_a_batch_survives_killed_clients_and_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each request has its answer, and was asked once but for attempts whose outcome nobody knows."""

@@ -19,7 +19,7 @@ KILL_AFTER = (15, 40, 65)
 """Requests that the provider has answered when a worker is killed."""
 
 
-@pytest.mark.proof
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 async def test_ten_thousand_texts_survive_three_killed_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each text has its vector, in order; a batch was asked again only where nobody knows what became of it."""

@@ -31,7 +31,7 @@ async def waiting(session: aiohttp.ClientSession) -> int:
     return int(float(text.partition("\ndurable_llm_front_open_requests ")[2].split()[0])) - 1
 
 
-@pytest.mark.proof
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 async def test_two_thousand_requests_wait_in_bounded_memory(server_env: WorkflowEnvironment, tmp_path: Path) -> None:
     """All get the answer; one connection more is refused with 503; silent ones are closed."""

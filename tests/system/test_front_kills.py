@@ -24,7 +24,7 @@ KILL_WORKER = (50, 130)
 """Requests that the provider has answered when one of them is killed."""
 
 
-@pytest.mark.proof
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 async def test_every_client_gets_its_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its own library's retries with its own key; no prompt is asked twice but where nobody knows an outcome."""

@@ -8,7 +8,7 @@ import pytest
 from tests.support.cli import start
 
 
-@pytest.mark.proof
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 async def test_an_agent_of_ldp_survives(tmp_path: Path) -> None:
     """Its trajectory is that of a run in peace, and no step is asked twice but where nobody knows an outcome."""

@@ -15,7 +15,7 @@ from workers.dev.server import DevServer, ServerOptions
 CALLS = 20
 
 
-@pytest.mark.proof
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 async def test_a_killed_workers_batch_is_sent_once_and_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another worker polls it and gives each call its answer."""

@@ -7,7 +7,7 @@ from tests.harness.stream_chaos import run
 from tests.support.stream_places import PLACES
 
 
-@pytest.mark.proof
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", PLACES)
 async def test_streams_survive_killed_workers_and_readers(kind: str) -> None:

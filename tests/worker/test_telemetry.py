@@ -480,6 +480,7 @@ async def test_saved_histories_replay_with_telemetry_and_export_nothing(exported
     }
 
 
+@pytest.mark.proof
 async def test_a_real_worker_exports_at_its_end_and_neither_texts_nor_keys(server_env: WorkflowEnvironment) -> None:
     """What waits in batches is sent before the process leaves; texts only where switched on, keys nowhere.
 

@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
+# Otherwise each of some hundred processes compiles the same modules.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install adapters prometheus demo chaos stream-chaos ldp-agent attack drill dev test proofs check fmt bench bench-bars bench-growth bench-crowd bench-streams bench-front bench-quotas bench-shares bench-footprint simulate bench-page bench-handles outage exits wheel clean
@@ -43,6 +45,8 @@ dev: install ## Temporal with its UI and a worker, in this terminal
 # Tests wait for servers and timers too, so there are more of them at once than cores.
 JOBS ?= 5
 TESTS := -m pytest --reruns 1 -r R
+# All proofs: `make test` need not even import them.
+PROGRAMS := tests/adapters tests/examples tests/system
 AT_ONCE := $(TESTS) -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
 # Debian has it; elsewhere the tests that need promtool are skipped.
@@ -50,7 +54,7 @@ prometheus: ## Prometheus from the distribution, to check the alerts
 	@command -v promtool >/dev/null || DEBIAN_FRONTEND=noninteractive timeout 300 sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus' >/dev/null 2>&1 || echo "promtool cannot be installed: the alerts are not checked"
 
 test: install ## the tests, but for the long proofs; one that fails is tried again and listed
-	$(BIN)/python $(AT_ONCE) -m 'not proof'
+	$(BIN)/python $(AT_ONCE) -m 'not proof' $(PROGRAMS:%=--ignore=%)
 	@echo "once more in Temporal's sandbox, with each call replayed from its history at every step"
 	DURABLE_LLM_TEST_SANDBOX=1 DURABLE_LLM_TEST_CACHE=0 $(BIN)/python $(AT_ONCE) -m 'workflow and not proof' tests/call
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import simpy
-from matplotlib import pyplot
 from rich.console import Console
 
 from benchmarks.tables import save, terminal
@@ -249,6 +248,8 @@ class Simulation:
 
 def plot(all_found: list[Found], path: Path) -> None:
     """Requests a second over time, one way below the other."""
+    from matplotlib import pyplot  # noqa: PLC0415  # half a second that only a picture needs
+
     figure, axes = pyplot.subplots(len(all_found), 1, figsize=(9, 9), sharex=True)
     for axis, found in zip(axes, all_found, strict=True):
         seconds = range(int(found.ended_s) + 1)

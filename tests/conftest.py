@@ -154,7 +154,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show why a test was tried again: the plugin that does it keeps that to itself."""
     for report in terminalreporter.stats.get("rerun", []):
         terminalreporter.section(f"tried again: {report.nodeid}")
-        report.toterminal(terminalreporter._tw)  # noqa: SLF001  # pytest's own way to print a report
+        report.toterminal(terminalreporter._tw)  # pytest's own way to print a report
 
 
 SetStage = Callable[..., AbstractAsyncContextManager[Stage]]

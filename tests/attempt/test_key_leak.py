@@ -22,6 +22,8 @@ from activities.secrets.key_ring import KeyRing
 from tests.support import ROOT
 from tests.support.attempts import attempt, order
 
+pytestmark = pytest.mark.proof  # every provider of litellm, in a process of its own
+
 CANARY = "cAnArY0lEaK0123456789"
 
 

@@ -16,6 +16,8 @@ from activities.wire.exchange import Exchange, recording
 from tests.support import ROOT
 from tests.support.wire import playing
 
+pytestmark = pytest.mark.proof  # it changes with a version of litellm, and with nothing else
+
 OPENAI, ANTHROPIC = "openai/gpt-4o-mini", "anthropic/claude-haiku-4-5"
 HELLO = [{"role": "user", "content": "hi"}]
 

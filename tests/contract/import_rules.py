@@ -6,6 +6,7 @@ tests.contract.import_rules` prints the picture of docs/architecture.md.
 
 import ast
 from collections.abc import Iterator, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Final
@@ -146,12 +147,17 @@ def is_module(name: str) -> bool:
     return place.with_suffix(".py").exists() or (place / "__init__.py").exists()
 
 
-def imported_modules(path: Path) -> Iterator[str]:
+@cache
+def imported_modules(path: Path) -> frozenset[str]:
     """Every module that a file imports, wherever in the file.
 
     `from package import name` names a module of the package where there is one, else the package itself. A module
     named to `durable_llm.rooms.room` is imported too.
     """
+    return frozenset(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
     package = module_of(path) if path.name == "__init__.py" else module_of(path).rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -163,7 +169,7 @@ def imported_modules(path: Path) -> Iterator[str]:
                 base = ".".join([*above, *([base] if base else [])])
             for alias in node.names:
                 yield f"{base}.{alias.name}" if is_module(f"{base}.{alias.name}") else base
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "room":
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "room":
             yield ast.literal_eval(node.args[0])
 
 

@@ -30,6 +30,7 @@ async def test_old_prompts_are_deleted_and_counted(tmp_path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [new]
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     ("options", "store", "status", "says"),
     [

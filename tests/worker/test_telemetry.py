@@ -610,6 +610,7 @@ def test_a_second_worker_of_a_process_shares_its_telemetry(
     assert not caplog.text
 
 
+@pytest.mark.proof
 def test_a_tracer_provider_of_somebody_else_stays_and_is_named() -> None:
     """Temporal's plugin refuses another provider; a worker without telemetry is better than none."""
     program = (

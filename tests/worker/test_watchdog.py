@@ -78,6 +78,7 @@ def test_a_loop_that_turns_is_left_alone() -> None:
     assert (ended.returncode, ended.stdout) == (0, "turns\nsurvived\n")
 
 
+@pytest.mark.proof
 def test_the_first_attempt_of_a_warm_worker_blocks_nothing() -> None:
     """Litellm's first request takes 0.3 s of CPU; the worker spends it before it polls."""
     ended = program(WARM)

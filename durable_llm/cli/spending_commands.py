@@ -12,10 +12,11 @@ from rich.text import Text
 from durable_llm.cli.output import Output, error_console
 from durable_llm.cli.parse import duration
 from durable_llm.cli.tables import job_table, spending_line, spending_table
-from durable_llm.cli.temporal_options import TemporalOptions
+from durable_llm.cli.temporal_options import TaskQueue, TemporalOptions
 from durable_llm.client.report import Report
 from durable_llm.client.spending import Spending
 from durable_llm.contract.ledger import usd
+from durable_llm.contract.names import TASK_QUEUE
 from durable_llm.errors import CallNotFoundError
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
@@ -75,9 +76,10 @@ async def budget(
         float | None, typer.Option(help="What its calls may spend in all; calls that wait go on.", metavar="USD")
     ] = None,
     soft: Annotated[float | None, typer.Option(help="From which amount on it warns.", metavar="USD")] = None,
+    task_queue: TaskQueue = TASK_QUEUE,
 ) -> None:
     """Show what a budget is at, or raise it."""
-    async with temporal.dispatcher() as dispatcher:
+    async with temporal.dispatcher(task_queue=task_queue) as dispatcher:
         if raise_to is None and soft is None:
             status = await dispatcher.budget(name)
         else:

@@ -19,6 +19,7 @@ from durable_llm.contract.ledger import Attempt, Intervention, usd
 from durable_llm.contract.result import CallStatus, LLMResult
 
 _MESSAGE_LENGTH: Final = 100
+_WORTH_A_WORD_S: Final = 1.0
 _FOLDED: Final = {"id", "model", "message", "session", "held", "by", "why"}
 _NUMBERS: Final = {
     "waited",
@@ -73,11 +74,17 @@ def _ledger_cells(entry: Attempt) -> Iterable[Text]:
     yield Text(plain(entry.model))
     yield Text(str(result), style=_STYLES.get(Outcome(entry.outcome), "") if entry.outcome in set(Outcome) else "")
     yield Text("" if entry.http_status is None else str(entry.http_status))
-    yield Text(shortened(entry.message or ""))
+    yield Text(shortened("; ".join(filter(None, (_queued(entry), entry.message)))))
     yield Text(str(entry.decision or ""))
     yield Text(_seconds(entry.delay_s))
     yield Text(_seconds(entry.duration_s))
     yield Text(usd(entry.cost) if entry.outcome else "")
+
+
+def _queued(entry: Attempt) -> str:
+    """How long an attempt waited for its quota, if that is worth a word."""
+    waited_s = entry.waited_s or 0.0
+    return f"{_seconds(waited_s)} for quota {entry.quota}" if waited_s >= _WORTH_A_WORD_S else ""
 
 
 def calls_table(rows: Iterable[CallRow]) -> Table:

@@ -19,6 +19,7 @@ from durable_llm import (
     AllModelsExhaustedError,
     Budget,
     BudgetExceededError,
+    CallHandle,
     Dispatcher,
     InvalidRequestError,
     LLMConfig,
@@ -28,6 +29,7 @@ from durable_llm import (
 from durable_llm.contract.budgets import budget_id, budgets_of
 from tests.conftest import workflow_runner
 from tests.support.calls import completion
+from tests.support.cli import run, server
 from tests.support.quota_histories import RECORDED
 from tests.support.scripted import fresh_id
 from tests.support.wire import playing
@@ -81,6 +83,11 @@ async def until(look: Callable[[], Any]) -> None:
         await asyncio.sleep(0.05)
 
 
+async def is_paused(call: CallHandle) -> bool:
+    """Whether the call waits for the budget."""
+    return (await call.status()).activity.startswith("paused: budget 'small'")
+
+
 async def test_concurrent_calls_do_not_overshoot(server_env: WorkflowEnvironment, tmp_path: Path) -> None:
     """Of thirty calls at once ten are paid for; the others end with an error that says how much there was."""
     budget = Budget(name="ten", hard=10 * A_CALL)
@@ -104,11 +111,7 @@ async def test_a_paused_call_goes_on_when_the_budget_is_raised(server_env: Workf
     budget = Budget(name="small", hard=A_CALL / 2, on_spent="pause")
     async with playing(answer()) as wire, spending(server_env.client, tmp_path) as dispatcher:
         call = await dispatcher.submit(at(wire.url), "Hi.", budget=budget)
-
-        async def is_paused() -> bool:
-            return (await call.status()).activity.startswith("paused: budget 'small'")
-
-        await until(is_paused)
+        await until(lambda: is_paused(call))
         assert (len(wire.requests), (await dispatcher.budget("small")).waiting) == (0, 1)
         raised = await dispatcher.raise_budget("small", hard=1.0)
         result = await call.result()
@@ -116,6 +119,24 @@ async def test_a_paused_call_goes_on_when_the_budget_is_raised(server_env: Workf
     assert [entry.decision for entry in result.attempts] == ["wait", None]
     assert result.attempts[0].delay_s > 0
     assert (result.attempts[1].try_number, result.total_cost) == (1, A_CALL)
+
+
+@pytest.mark.parametrize("by_option", [True, False])
+async def test_the_command_line_raises_a_budget(
+    server_env: WorkflowEnvironment, tmp_path: Path, by_option: bool
+) -> None:
+    """Budgets belong to a task queue: an option names it, or the variable that workers read."""
+    budget = Budget(name="small", hard=A_CALL / 2, on_spent="pause")
+    async with playing(answer()) as wire, spending(server_env.client, tmp_path) as dispatcher:
+        call = await dispatcher.submit(at(wire.url), "Hi.", budget=budget)
+        await until(lambda: is_paused(call))
+        queue = dispatcher.task_queue
+        where, env = (("--task-queue", queue), {}) if by_option else ((), {"DURABLE_LLM_TASK_QUEUE": queue})
+        words = ("budget", "small", "--raise-to", "1", "--json", *where)
+        end = await run(*words, **server(server_env.client), **env)
+        assert (end.status, end.json["hard"]) == (0, 1.0)
+        result = await call.result()
+    assert result.total_cost == A_CALL
 
 
 async def test_a_call_waits_for_those_in_flight_whose_estimate_was_too_high(

@@ -1,7 +1,7 @@
 """`durable-llm show`, `list`, `cancel` and `setup` against a real server, with and without a worker."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
@@ -9,6 +9,8 @@ from temporalio.testing import WorkflowEnvironment
 
 from durable_llm import CallCancelledError
 from durable_llm.cli.exits import Exit
+from durable_llm.cli.tables import ledger_table
+from durable_llm.contract.ledger import Attempt
 from tests.client.test_dispatcher import fresh_id
 from tests.conftest import SetStage, binary
 from tests.support.cli import MODEL, Ended, at, run, server
@@ -31,6 +33,24 @@ async def test_show_tells_the_whole_call(on_server: SetStage) -> None:
     assert (shown["call_id"], shown["status"]["outcome"]) == (handle.call_id, "answered")
     assert [entry["outcome"] for entry in shown["attempts"]] == ["failed", "answered"]
     assert shown["totals"] == {"attempts": 2, "total_cost": 0.01, "cost_complete": True}
+
+
+@pytest.mark.parametrize(("waited_s", "shown"), [(4.23, "4.2 s for quota mini; busy"), (0.4, "busy"), (None, "busy")])
+def test_a_wait_for_a_quota_is_shown_beside_the_message(waited_s: float | None, shown: str) -> None:
+    """From a second on: less is nothing that an operator looks for."""
+    at = datetime.now(UTC)
+    entry = Attempt(
+        number=1,
+        spec_index=0,
+        try_number=1,
+        model=MODEL,
+        started_at=at,
+        message="busy",
+        quota="mini",
+        waited_s=waited_s,
+    )
+    [message] = ledger_table([entry]).columns[4].cells
+    assert str(message) == shown
 
 
 async def test_show_and_cancel_need_no_worker(on_server: SetStage) -> None:

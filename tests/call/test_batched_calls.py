@@ -198,6 +198,7 @@ async def test_a_batch_that_cannot_be_sent_is_told_to_its_calls(server_env: Work
     assert "could not be sent" in (entry.message or "")
 
 
+@pytest.mark.proof  # megabytes of lines
 async def test_lines_that_are_too_large_for_one_batch_are_in_several(server_env: WorkflowEnvironment) -> None:
     """Together a batch's lines fit one payload of Temporal's."""
     server = BatchServer(repeats)

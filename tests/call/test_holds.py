@@ -129,6 +129,7 @@ async def test_an_operator_lets_held_calls_go_on_to_their_next_model(server_env:
     assert [entry.model for entry in result.attempts] == [MODEL, OTHER]
 
 
+@pytest.mark.proof  # 130 calls
 async def test_many_held_calls_all_go_on(server_env: WorkflowEnvironment) -> None:
     """More than go on at once, and calls that have ended meanwhile are passed over."""
     task_queue = await held_queue(server_env.client, "openai")

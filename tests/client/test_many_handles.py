@@ -38,6 +38,7 @@ async def seconds_of_a_call(fresh: Dispatcher, awaiting: Dispatcher) -> float:
     return time.perf_counter() - began
 
 
+@pytest.mark.alone  # it times calls beside them
 async def test_more_results_are_awaited_than_a_namespace_serves_polls(frugal: Client) -> None:
     """All results arrive, and a new call takes about as long as it would alone."""
     queue = f"later-{uuid.uuid4()}"

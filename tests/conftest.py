@@ -1,5 +1,6 @@
 """Servers that tests share: the time-skipping one for calls that wait, the embedded one for all else."""
 
+import gc
 import os
 import shutil
 import sysconfig
@@ -148,6 +149,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(600), append=False)
         if {"on_skipped_time", "on_server"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.workflow)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector what was imported: looking through all of it takes so long that Temporal sees a deadlock."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

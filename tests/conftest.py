@@ -35,6 +35,9 @@ ALONE = (
 )  # fmt: skip
 """Modules that want the machine for themselves: `make proofs` runs them one after the other, after the rest."""
 
+PROOF_S = 600
+"""Seconds that each proof has at least: a busy machine may need minutes for one. A longer limit of its own stays."""
+
 LONGEST = ("test_canary", "test_chaos", "test_packaging", "test_batched_calls")
 """Modules that take their time: begun last, one of them would keep the whole run waiting."""
 
@@ -145,8 +148,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.alone)
         if item.path.parent.name in PROOFS or item.get_closest_marker("alone"):
             item.add_marker(pytest.mark.proof)
-        if item.get_closest_marker("proof"):
-            item.add_marker(pytest.mark.timeout(600), append=False)
+        limit = item.get_closest_marker("timeout")
+        if item.get_closest_marker("proof") and (limit is None or limit.args[0] < PROOF_S):
+            item.add_marker(pytest.mark.timeout(PROOF_S), append=False)
         if {"on_skipped_time", "on_server"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.workflow)
 

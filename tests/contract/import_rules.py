@@ -147,17 +147,12 @@ def is_module(name: str) -> bool:
     return place.with_suffix(".py").exists() or (place / "__init__.py").exists()
 
 
-@cache
-def imported_modules(path: Path) -> frozenset[str]:
+def imported_modules(path: Path) -> Iterator[str]:
     """Every module that a file imports, wherever in the file.
 
     `from package import name` names a module of the package where there is one, else the package itself. A module
     named to `durable_llm.rooms.room` is imported too.
     """
-    return frozenset(_imports(path))
-
-
-def _imports(path: Path) -> Iterator[str]:
     package = module_of(path) if path.name == "__init__.py" else module_of(path).rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -173,6 +168,7 @@ def _imports(path: Path) -> Iterator[str]:
             yield ast.literal_eval(node.args[0])
 
 
+@cache
 def module_graph() -> dict[str, set[str]]:
     """For each module of ours, the modules of ours that it imports."""
     modules = {module_of(path): path for room in ROOMS for path in sources(room)}
@@ -187,6 +183,7 @@ def part_of(module: str) -> str:
     return ".".join(module.split(".")[:2])
 
 
+@cache
 def part_graph() -> dict[str, set[str]]:
     """For each part, the parts that it imports. A package's `__init__` that only hands names on is no part."""
     graph: dict[str, set[str]] = {}

@@ -19,7 +19,7 @@ from durable_llm import (
     AllModelsExhaustedError,
     Budget,
     BudgetExceededError,
-    CallHandle,
+    CallStatus,
     Dispatcher,
     InvalidRequestError,
     LLMConfig,
@@ -28,7 +28,7 @@ from durable_llm import (
 )
 from durable_llm.contract.budgets import budget_id, budgets_of
 from tests.conftest import workflow_runner
-from tests.support.calls import completion
+from tests.support.calls import completion, until
 from tests.support.cli import run, server
 from tests.support.quota_histories import RECORDED
 from tests.support.scripted import fresh_id
@@ -77,15 +77,15 @@ def answer(**fields: Any) -> dict:
     return {"body": body, **fields}
 
 
-async def until(look: Callable[[], Any]) -> None:
+async def until_true(look: Callable[[], Any]) -> None:
     """Wait until something is true."""
     while not await look():
         await asyncio.sleep(0.05)
 
 
-async def is_paused(call: CallHandle) -> bool:
-    """Whether the call waits for the budget."""
-    return (await call.status()).activity.startswith("paused: budget 'small'")
+def is_paused(status: CallStatus) -> bool:
+    """Whether a call waits for the budget."""
+    return status.activity.startswith("paused: budget 'small'")
 
 
 async def test_concurrent_calls_do_not_overshoot(server_env: WorkflowEnvironment, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ async def test_a_paused_call_goes_on_when_the_budget_is_raised(server_env: Workf
     budget = Budget(name="small", hard=A_CALL / 2, on_spent="pause")
     async with playing(answer()) as wire, spending(server_env.client, tmp_path) as dispatcher:
         call = await dispatcher.submit(at(wire.url), "Hi.", budget=budget)
-        await until(lambda: is_paused(call))
+        await until(call, is_paused)
         assert (len(wire.requests), (await dispatcher.budget("small")).waiting) == (0, 1)
         raised = await dispatcher.raise_budget("small", hard=1.0)
         result = await call.result()
@@ -129,7 +129,7 @@ async def test_the_command_line_raises_a_budget(
     budget = Budget(name="small", hard=A_CALL / 2, on_spent="pause")
     async with playing(answer()) as wire, spending(server_env.client, tmp_path) as dispatcher:
         call = await dispatcher.submit(at(wire.url), "Hi.", budget=budget)
-        await until(lambda: is_paused(call))
+        await until(call, is_paused)
         queue = dispatcher.task_queue
         where, env = (("--task-queue", queue), {}) if by_option else ((), {"DURABLE_LLM_TASK_QUEUE": queue})
         words = ("budget", "small", "--raise-to", "1", "--json", *where)
@@ -176,7 +176,7 @@ async def test_a_cancelled_attempt_counts_by_its_estimate(server_env: WorkflowEn
         async def is_settled() -> bool:
             return (await dispatcher.budget("cancelled")).reserved == 0
 
-        await until(is_settled)
+        await until_true(is_settled)
         status = await dispatcher.budget("cancelled")
     assert (status.spent, status.estimated) == (A_CALL, A_CALL)
 
@@ -191,7 +191,7 @@ async def test_budgets_survive_their_workers_and_replay(server_env: WorkflowEnvi
         async def waits() -> bool:
             return (await dispatcher.budget("kept")).waiting == 1
 
-        await until(waits)
+        await until_true(waits)
         await dispatcher.raise_budget("kept", hard=2 * A_CALL)
         await paused.result()
         handles = (budget_id(dispatcher.task_queue, "kept"), paused.call_id)

@@ -223,7 +223,6 @@ def from_environment(kind: type[_S]) -> _S:
     try:
         return kind()
     except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)
-        names = [f"{kind.model_config['env_prefix']}{str(detail['loc'][0]).upper()}" for detail in details]
-        lines = [f"{name}: {detail['msg']}" for name, detail in zip(names, details, strict=True)]
+        prefix, details = kind.model_config["env_prefix"], error.errors(include_url=False, include_input=False)
+        lines = [f"{prefix}{str(detail['loc'][0]).upper()}: {detail['msg']}" for detail in details]
         raise SettingsError("\n".join(lines)) from None
